@@ -1,0 +1,45 @@
+"""minidbp: double backpropagation from scratch on NumPy.
+
+An educational implementation of "L1-norm double backpropagation adversarial defense" (Seck, Loosli, Canu, ESANN 2019).
+
+    import minidbp as mdb
+
+    model = mdb.nn.build_model("C", seed=0)
+    J = mdb.jacobian(model, images)                            # (N, 10, 28, 28, 1): one backward pass
+    loss = mdb.nn.cross_entropy(model(images), labels) + 0.01 * mdb.robust.jacobian_l1(model, images)
+    gradients = mdb.grad(loss, model.parameters())             # through the backward pass: double backpropagation
+"""
+
+from minidbp import autodiff, nn
+from minidbp.autodiff import (
+    GradcheckError,
+    Tensor,
+    abs,
+    conv2d,
+    conv2d_transpose,
+    conv2d_weight_grad,
+    exp,
+    grad,
+    gradcheck,
+    gradgradcheck,
+    hvp,
+    jacobian,
+    jvp,
+    log,
+    log_softmax,
+    logsumexp,
+    matmul,
+    max,
+    maximum,
+    mean,
+    no_grad,
+    relu,
+    reshape,
+    sign,
+    softmax,
+    sum,
+    transpose,
+    vjp,
+)
+
+__version__ = "0.1.0"

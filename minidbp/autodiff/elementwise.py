@@ -1,0 +1,149 @@
+"""Operations that treat each element by itself, with NumPy's broadcasting.
+
+The rules of a binary operation end in `unbroadcast`: an operand that was repeated receives the sum of its cotangents.
+At a kink the derivative is what the function's docstring says; everywhere else it is the derivative.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minidbp import kernels
+from minidbp.autodiff.reduce import unbroadcast
+from minidbp.autodiff.tensor import DTYPES, Tensor, TensorLike, as_tensor, locally_constant, operands, record
+
+
+def _binary(
+    name: str,
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    a: Tensor,
+    b: Tensor,
+    rule_a: Callable[[Tensor, Tensor], Tensor],
+    rule_b: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    try:
+        data = function(a.data, b.data)
+    except ValueError:
+        raise ValueError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast together") from None
+    return record(
+        name,
+        data,
+        (a, b),
+        (
+            lambda g, out: unbroadcast(rule_a(g, out), a.shape, g.ndim - out.ndim),
+            lambda g, out: unbroadcast(rule_b(g, out), b.shape, g.ndim - out.ndim),
+        ),
+    )
+
+
+def add(a: TensorLike, b: TensorLike) -> Tensor:
+    """a + b."""
+    a, b = operands("add", a, b)
+    return _binary("add", np.add, a, b, lambda g, out: g, lambda g, out: g)
+
+
+def subtract(a: TensorLike, b: TensorLike) -> Tensor:
+    """a - b."""
+    a, b = operands("subtract", a, b)
+    return _binary("subtract", np.subtract, a, b, lambda g, out: g, lambda g, out: negative(g))
+
+
+def multiply(a: TensorLike, b: TensorLike) -> Tensor:
+    """a * b; d(ab) = b da + a db."""
+    a, b = operands("multiply", a, b)
+    return _binary("multiply", np.multiply, a, b, lambda g, out: g * b, lambda g, out: g * a)
+
+
+def divide(a: TensorLike, b: TensorLike) -> Tensor:
+    """a / b; d(a/b) = da / b - (a/b) db / b."""
+    a, b = operands("divide", a, b)
+    return _binary("divide", np.divide, a, b, lambda g, out: g / b, lambda g, out: -(g * out / b))
+
+
+def negative(x: TensorLike) -> Tensor:
+    """-x."""
+    x = as_tensor(x)
+    return record("negative", -x.data, (x,), (lambda g, out: negative(g),))
+
+
+def power(x: TensorLike, p: TensorLike) -> Tensor:
+    """x ** p.  d = p x^(p-1) dx + x^p log(x) dp; the second term needs x > 0 and is taken only if p is a variable."""
+    if isinstance(p, Tensor):
+        x, p = operands("power", x, p)
+        return _binary(
+            "power", np.power, x, p, lambda g, out: g * p * x ** (p - 1), lambda g, out: g * out * log(x)
+        )
+    x, exponent = as_tensor(x), np.asarray(p)
+    if exponent.ndim:
+        return power(x, as_tensor(p, x.dtype))
+    n = exponent.item()
+
+    def back(g: Tensor, out: Tensor) -> Tensor:
+        return g * (n * x ** (n - 1) if n else 0.0)  # at n = 0, 0 * x^-1 would be NaN where x is 0
+
+    return record("power", np.power(x.data, x.dtype.type(n)), (x,), (back,))
+
+
+def exp(x: TensorLike) -> Tensor:
+    """e^x; d = e^x dx."""
+    x = as_tensor(x)
+    return record("exp", np.exp(x.data), (x,), (lambda g, out: g * out,))
+
+
+def log(x: TensorLike) -> Tensor:
+    """The natural logarithm; d = dx / x."""
+    x = as_tensor(x)
+    return record("log", np.log(x.data), (x,), (lambda g, out: g / x,))
+
+
+def relu(x: TensorLike) -> Tensor:
+    """max(x, 0); the derivative is 1 where x > 0 and 0 elsewhere, at 0 too."""
+    x = as_tensor(x)
+    mask = locally_constant(x.data > 0)
+    return record("relu", np.maximum(x.data, 0), (x,), (lambda g, out: masked(g, mask),))
+
+
+def masked(g: TensorLike, mask: np.ndarray) -> Tensor:
+    """g where the constant `mask` is true, 0 elsewhere; g may have extra leading axes, which share the mask."""
+    g = as_tensor(g)
+    return record("masked", kernels.masked(g.data, mask), (g,), (lambda h, out: masked(h, mask),))
+
+
+def abs(x: TensorLike) -> Tensor:
+    """|x|; the derivative is sign(x), which is 0 at 0."""
+    x = as_tensor(x)
+    return record("abs", np.abs(x.data), (x,), (lambda g, out: g * locally_constant(np.sign(x.data)),))
+
+
+def sign(x: TensorLike) -> Tensor:
+    """-1, 0 or 1.  Differentiating through it raises ValueError: the derivative is 0, or does not exist."""
+    x = as_tensor(x)
+
+    def back(g: Tensor, out: Tensor) -> Tensor:
+        raise ValueError(
+            "sign has no useful derivative (0 wherever it exists): "
+            "take the sign of x.detach() to treat it as a constant on purpose"
+        )
+
+    return record("sign", np.sign(x.data), (x,), (back,))
+
+
+def maximum(a: TensorLike, b: TensorLike) -> Tensor:
+    """The larger of a and b; where they are equal, each has derivative 1/2."""
+    a, b = operands("maximum", a, b)
+
+    def share(g: Tensor, mine: np.ndarray, other: np.ndarray) -> Tensor:
+        return g * locally_constant(((mine > other) + 0.5 * (mine == other)).astype(g.dtype))
+
+    return _binary(
+        "maximum", np.maximum, a, b, lambda g, out: share(g, a.data, b.data), lambda g, out: share(g, b.data, a.data)
+    )
+
+
+def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
+    """x as float32 or float64: the one operation that changes a dtype.  Raises TypeError for any other."""
+    x = as_tensor(x)
+    if np.dtype(dtype) not in DTYPES:
+        raise TypeError(f"astype: a Tensor holds float32 or float64; got {np.dtype(dtype)}")
+    return record("astype", x.data.astype(dtype), (x,), (lambda g, out: astype(g, x.dtype),))

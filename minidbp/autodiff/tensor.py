@@ -1,0 +1,246 @@
+"""Tensor: an array that remembers how it was made.
+
+A Tensor made by an operation keeps that operation's inputs and, for each input, one rule: the vector-Jacobian product
+(vjp) that turns the cotangent of the output into the cotangent of that input.  Rules are written in differentiable
+operations, so a derivative is itself a graph of Tensors and can be differentiated again, to any order.
+
+Nothing here computes a derivative: see `differentiate.py`.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+# rule(g, out) -> the cotangent of one input.  g is the cotangent of the output `out` and may have extra leading axes;
+# the inputs are captured by the closure.  `out` is passed in: capturing it would make a reference cycle.
+Rule: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
+
+
+class Operation(NamedTuple):
+    """What a Tensor remembers of how it was made."""
+
+    name: str
+    inputs: "tuple[Tensor, ...]"
+    rules: tuple[Rule, ...]
+    versions: tuple[int, ...]
+
+
+class Tensor:
+    """An array of float32 or float64 in a graph of derivatives.
+
+    Tensor(array, requires_grad=False, name=None) copies `array`, so that nobody can change what a graph still needs.
+    Integers, booleans and Python numbers become float64.  `requires_grad` marks a leaf: a value that derivatives will
+    be taken with respect to.  `name` is used in messages.
+
+    Attributes: `data` (a read-only array), `grad` (what `backward` found, or None), `shape`, `ndim`, `size`, `dtype`.
+    Operators: + - * / ** @, indexing; methods: reshape, transpose, sum, mean, T, and `numpy`, `item`, `detach`.
+
+    Raises TypeError for any other dtype (complex numbers, strings, objects).
+    """
+
+    __slots__ = ("_data", "requires_grad", "name", "grad", "_operation", "_version", "__weakref__")
+    __array_ufunc__ = None  # so that ndarray * Tensor is left to Tensor.__rmul__
+
+    def __init__(self, array: ArrayLike, requires_grad: bool = False, name: str | None = None) -> None:
+        data = np.array(array)
+        if data.dtype.kind in "biu":
+            data = data.astype(np.float64)
+        if data.dtype not in DTYPES:
+            raise TypeError(f"Tensor holds float32 or float64; got {data.dtype}")
+        data.flags.writeable = False
+        self._data = data
+        self.requires_grad = requires_grad
+        self.name = name
+        self.grad: Tensor | None = None
+        self._operation: Operation | None = None
+        self._version = 0
+
+    @property
+    def data(self) -> np.ndarray:
+        """The values, read-only.  A leaf can be given new ones of the same shape and dtype: `t.data = array`."""
+        return self._data
+
+    @data.setter
+    def data(self, array: ArrayLike) -> None:
+        values = np.array(array)
+        if self._operation is not None:
+            raise ValueError(f"only a leaf can be given new data; {self._label()} was made by {self._operation.name}")
+        if (values.shape, values.dtype) != (self.shape, self.dtype):
+            raise ValueError(
+                f"new data for {self._label()} must be {self.dtype} of shape {self.shape}; "
+                f"got {values.dtype} of shape {values.shape}"
+            )
+        values.flags.writeable = False
+        self._data = values
+        self._version += 1  # graphs made with the old values will say so
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    def numpy(self) -> np.ndarray:
+        """The values as a read-only NumPy array, without a copy."""
+        return self._data
+
+    def item(self) -> float:
+        """The only value, as a Python float.  Raises ValueError if there is not exactly one."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a tensor of one value; this one has shape {self.shape}")
+        return float(self._data.reshape(())[()])
+
+    def detach(self) -> "Tensor":
+        """The same values as a constant: no derivative goes through."""
+        return wrap(self._data)
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a Tensor of shape () has no length")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __repr__(self) -> str:
+        values = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=60)
+        made = f", made by {self._operation.name}" if self._operation else ""
+        leaf = ", requires_grad=True" if self.requires_grad and not made else ""
+        name = f", name={self.name!r}" if self.name else ""
+        return f"Tensor({values}, {self.dtype}{made}{leaf}{name})"
+
+    def _label(self) -> str:
+        """How messages call this tensor."""
+        return repr(self.name) if self.name else f"a tensor of shape {self.shape}"
+
+    if TYPE_CHECKING:  # bound in operators.py, where each is the function of the same name
+
+        @property
+        def T(self) -> "Tensor": ...
+        def __add__(self, other: "Tensor | ArrayLike") -> "Tensor": ...
+        def __radd__(self, other: ArrayLike) -> "Tensor": ...
+        def __sub__(self, other: "Tensor | ArrayLike") -> "Tensor": ...
+        def __rsub__(self, other: ArrayLike) -> "Tensor": ...
+        def __mul__(self, other: "Tensor | ArrayLike") -> "Tensor": ...
+        def __rmul__(self, other: ArrayLike) -> "Tensor": ...
+        def __truediv__(self, other: "Tensor | ArrayLike") -> "Tensor": ...
+        def __rtruediv__(self, other: ArrayLike) -> "Tensor": ...
+        def __pow__(self, other: "Tensor | ArrayLike") -> "Tensor": ...
+        def __rpow__(self, other: ArrayLike) -> "Tensor": ...
+        def __matmul__(self, other: "Tensor | ArrayLike") -> "Tensor": ...
+        def __rmatmul__(self, other: ArrayLike) -> "Tensor": ...
+        def __neg__(self) -> "Tensor": ...
+        def __getitem__(self, index: Any) -> "Tensor": ...
+        def __iter__(self) -> "Iterator[Tensor]": ...
+        def reshape(self, *shape: Any) -> "Tensor": ...
+        def transpose(self, *axes: Any) -> "Tensor": ...
+        def astype(self, dtype: DTypeLike) -> "Tensor": ...
+        def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
+        def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
+        def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
+        def backward(self, grad_output: "Tensor | ArrayLike | None" = None) -> None: ...
+
+
+TensorLike: TypeAlias = Tensor | ArrayLike
+
+
+def wrap(data: np.ndarray) -> Tensor:
+    """A constant Tensor around an array that nobody will write to any more; not copied."""
+    tensor = Tensor.__new__(Tensor)
+    data.flags.writeable = False
+    tensor._data = data
+    tensor.requires_grad = False
+    tensor.name = tensor.grad = tensor._operation = None
+    tensor._version = 0
+    return tensor
+
+
+def record(name: str, data: np.ndarray, inputs: Sequence[Tensor], rules: Sequence[Rule]) -> Tensor:
+    """The Tensor of an operation's result: `data`, made from `inputs`, with one rule for each input.
+
+    rule(g, out) returns the cotangent of its input, given the cotangent g of the result `out`.  g has out's shape
+    with any number of extra leading axes, which the rule must carry over to what it returns.  It is written in
+    operations on Tensors (so that it can be differentiated); an array may be used raw only if `locally_constant`.
+
+    Nothing is remembered under `no_grad`, or if no input requires a gradient.
+    """
+    out = wrap(np.asarray(data))
+    if _mode.recording and any(t.requires_grad for t in inputs):
+        out.requires_grad = True
+        out._operation = Operation(name, tuple(inputs), tuple(rules), tuple(t._version for t in inputs))
+    return out
+
+
+def locally_constant(array: np.ndarray) -> np.ndarray:
+    """Declare that `array` does not change in a neighbourhood of the input, almost everywhere; read-only from now on.
+
+    The only way for a rule to save an array that is not a Tensor: a ReLU's mask, the sign of J, the place of a
+    maximum.  Anything else saved raw would drop a term from the second derivative without a word.
+    """
+    array.flags.writeable = False
+    return array
+
+
+def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
+    """`value` itself if it is a Tensor, else a constant, in `dtype` if given."""
+    if isinstance(value, Tensor):
+        return value
+    return Tensor(np.asarray(value, dtype)) if dtype is not None else Tensor(value)
+
+
+def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:
+    """The inputs of an operation as Tensors of one dtype.
+
+    Constants that are not Tensors take the Tensors' dtype: an operation never changes the dtype it was given.
+    Raises TypeError if two Tensors differ.
+    """
+    dtypes = {v.dtype for v in values if isinstance(v, Tensor)}
+    if len(dtypes) > 1:
+        given = " and ".join(str(v.dtype) for v in values if isinstance(v, Tensor))
+        raise TypeError(f"{name}: operands must have one dtype; got {given} (convert one with .astype)")
+    dtype = dtypes.pop() if dtypes else None
+    return tuple(as_tensor(v, dtype) for v in values)
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+_mode = _Mode()
+
+
+@contextmanager
+def recording(on: bool) -> Iterator[None]:
+    """Operations in this block, in this thread, are remembered or not."""
+    before, _mode.recording = _mode.recording, on
+    try:
+        yield
+    finally:
+        _mode.recording = before
+
+
+def no_grad() -> Any:
+    """A context in which operations are not remembered, for evaluation: `with no_grad(): ...` (this thread only)."""
+    return recording(False)

@@ -1,0 +1,14 @@
+"""MNIST: find, verify, split, batch."""
+
+from minidbp.data.errors import DataError
+from minidbp.data.mnist import Mnist, load_mnist
+from minidbp.data.split import Split, batches, split_train_validation
+
+__all__ = [
+    "DataError",
+    "Mnist",
+    "Split",
+    "batches",
+    "load_mnist",
+    "split_train_validation",
+]

@@ -1,0 +1,77 @@
+"""Splits and mini-batches; all chance comes from the Generator that is passed in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and labels in two disjoint parts; read-only, each part in the order of the whole."""
+
+    x_train: NDArray[Any]
+    y_train: NDArray[Any]
+    x_validation: NDArray[Any]
+    y_validation: NDArray[Any]
+
+
+def split_train_validation(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    n_validation: int = 5000,
+    how: str = "random",
+    rng: np.random.Generator | None = None,
+) -> Split:
+    """Set `n_validation` of the images x (N, ...) and labels y (N,) aside, the paper's 5,000 of 60,000.
+
+    The paper does not say which. `how`: "random" draws them with `rng`, which it needs; "first" and "last"
+    take that end of the arrays, as views. Dtypes stay as they are.
+
+    Raises ValueError if `how` is another word, if "random" has no rng, if x and y differ in length, or if
+    n_validation is not in 0 to N - 1; TypeError if it is not an integer.
+    """
+    n = len(x)
+    if len(y) != n:
+        raise ValueError(f"images and labels must be equally many; got {n} images and {len(y)} labels")
+    if not isinstance(n_validation, int | np.integer):
+        raise TypeError(f"n_validation must be an integer; got {n_validation!r}")
+    if not 0 <= n_validation < n:
+        raise ValueError(f"n_validation must lie in 0..{n - 1} for {n} images; got {n_validation}")
+
+    train: slice | NDArray[np.intp]
+    validation: slice | NDArray[np.intp]
+    if how == "random":
+        if rng is None:
+            raise ValueError("how='random' needs rng, a numpy.random.Generator; got None")
+        order = rng.permutation(n)
+        validation, train = np.sort(order[:n_validation]), np.sort(order[n_validation:])
+    elif how == "first":
+        validation, train = slice(0, n_validation), slice(n_validation, n)
+    elif how == "last":
+        train, validation = slice(0, n - n_validation), slice(n - n_validation, n)
+    else:
+        raise ValueError(f"how must be 'random', 'first' or 'last'; got {how!r}")
+
+    parts = Split(x_train=x[train], y_train=y[train], x_validation=x[validation], y_validation=y[validation])
+    for part in (parts.x_train, parts.y_train, parts.x_validation, parts.y_validation):
+        part.flags.writeable = False
+    return parts
+
+
+def batches(n: int, size: int, rng: np.random.Generator | None = None) -> Iterator[NDArray[np.intp]]:
+    """Index arrays (size,) that cover 0..n-1 once, the last one smaller if size does not divide n.
+
+    In order without `rng`, shuffled with it: one permutation is drawn per call, which is one epoch.
+
+    Raises ValueError if size is below 1 or n below 0.
+    """
+    if size < 1:
+        raise ValueError(f"the batch size must be at least 1; got {size}")
+    if n < 0:
+        raise ValueError(f"the number of samples must be at least 0; got {n}")
+    # Not a generator function: the checks and the draw happen at the call, not at the first next().
+    order = np.arange(n) if rng is None else rng.permutation(n)
+    return (order[start : start + size] for start in range(0, n, size))

@@ -1,0 +1,151 @@
+"""The three conv functions on arrays: one trilinear form T(x, w, g) = <conv(x, w), g> and its partial adjoints.
+
+    conv2d(x, w)             <conv2d(x, w), g> = T(x, w, g)
+    conv2d_transpose(g, w)   <x, conv2d_transpose(g, w)> = T(x, w, g)
+    conv2d_weight_grad(x, g) <w, conv2d_weight_grad(x, g)> = T(x, w, g)
+
+Each is a matrix product with the patches of the image laid out as rows (im2col), taken a few images at a time so that
+the patches stay in the processor's cache.  Numba moves the pixels, NumPy's BLAS multiplies.  `reference.py` has the
+same functions as plain loops.  Images (N, H, W, I), filters (kh, kw, I, O), outputs (N, h, w, O); one dtype for all.
+"""
+
+import threading
+
+import numpy as np
+
+from minidbp.kernels.geometry import ConvGeometry
+from minidbp.kernels.jit import contiguous, kernel
+
+# Bytes of patches to hold at a time: half a core's L2 cache leaves room for the operands of the product.
+PATCH_BYTES = 1 << 19
+
+_scratch = threading.local()
+
+
+@kernel
+def _im2col(x, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
+    """out[n, i, j, a, b, :] = x[n, i*stride_r + a - top, j*stride_c + b - left, :], and 0 outside the image."""
+    n_images, height, width, channels = x.shape
+    _, rows, cols, _ = out.shape
+    run = kw * channels
+    for n in range(n_images):
+        for i in range(rows):
+            for j in range(cols):
+                c0 = j * stride_c - left
+                for a in range(kh):
+                    r = i * stride_r + a - top
+                    patch = out[n, i, j, a * run : (a + 1) * run]
+                    if r < 0 or r >= height:
+                        patch[:] = 0
+                    elif c0 >= 0 and c0 + kw <= width:
+                        for b in range(kw):
+                            for k in range(channels):
+                                patch[b * channels + k] = x[n, r, c0 + b, k]
+                    else:
+                        for b in range(kw):
+                            inside = 0 <= c0 + b < width
+                            for k in range(channels):
+                                patch[b * channels + k] = x[n, r, c0 + b, k] if inside else 0
+
+
+@kernel
+def _col2im(col, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
+    """The adjoint of _im2col: add every patch of col (N, h, w, kh*kw*I) onto the pixels it was taken from."""
+    n_images, height, width, channels = out.shape
+    _, rows, cols, _ = col.shape
+    run = kw * channels
+    for n in range(n_images):
+        out[n] = 0
+        for i in range(rows):
+            for j in range(cols):
+                c0 = j * stride_c - left
+                for a in range(kh):
+                    r = i * stride_r + a - top
+                    if 0 <= r < height:
+                        patch = col[n, i, j, a * run : (a + 1) * run]
+                        for b in range(max(0, -c0), min(kw, width - c0)):
+                            for k in range(channels):
+                                out[n, r, c0 + b, k] += patch[b * channels + k]
+
+
+def _patches(n: int, size: int, channels: int, geometry: ConvGeometry, dtype: np.dtype) -> tuple[np.ndarray, int]:
+    """A buffer (step, h, w, kh*kw*I) of patches for this thread to use again, and step: how many images it holds."""
+    (h, w), (kh, kw) = geometry.output, geometry.kernel
+    shape = h, w, kh * kw * channels
+    image_bytes = max(1, h * w * kh * kw * channels * dtype.itemsize)
+    step = max(1, min(n, size // image_bytes))
+    buffer = getattr(_scratch, "buffer", None)
+    if buffer is None or buffer.nbytes < step * image_bytes:
+        buffer = _scratch.buffer = np.empty(max(size, step * image_bytes), np.uint8)
+    return buffer[: step * h * w * kh * kw * channels * dtype.itemsize].view(dtype).reshape(step, *shape), step
+
+
+def _taps(geometry: ConvGeometry) -> int:
+    return geometry.kernel[0] * geometry.kernel[1]
+
+
+def _layout(geometry: ConvGeometry) -> tuple[int, int, int, int, int, int]:
+    return *geometry.stride, *geometry.pad, *geometry.kernel
+
+
+def im2col(x: np.ndarray, geometry: ConvGeometry, out: np.ndarray | None = None) -> np.ndarray:
+    """The patches of x (N, H, W, I) as rows: (N, h, w, kh*kw*I), written into `out` if given."""
+    if out is None:
+        (kh, kw), channels = geometry.kernel, x.shape[3]
+        out = np.empty((x.shape[0], *geometry.output, kh * kw * channels), x.dtype)
+    _im2col(contiguous(x), *_layout(geometry), out)
+    return out
+
+
+def col2im(col: np.ndarray, geometry: ConvGeometry, out: np.ndarray | None = None) -> np.ndarray:
+    """The adjoint of im2col: patches (N, h, w, kh*kw*I) added up to images (N, H, W, I), into `out` if given."""
+    if out is None:
+        channels = col.shape[3] // (geometry.kernel[0] * geometry.kernel[1])
+        out = np.empty((col.shape[0], *geometry.image, channels), col.dtype)
+    _col2im(contiguous(col), *_layout(geometry), out)
+    return out
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """Cross-correlation, as deep learning calls convolution: images (N, H, W, I) to (N, h, w, O)."""
+    x = contiguous(x)
+    channels, filters = w.shape[2:]
+    matrix = w.reshape(_taps(geometry) * channels, filters)
+    y = np.empty((x.shape[0], *geometry.output, filters), x.dtype)
+    patches, step = _patches(len(x), PATCH_BYTES, channels, geometry, x.dtype)
+    for start in range(0, len(x), step):
+        part = x[start : start + step]
+        col = im2col(part, geometry, out=patches[: len(part)])
+        rows = len(part) * geometry.output[0] * geometry.output[1]
+        np.matmul(col.reshape(rows, len(matrix)), matrix, out=y[start : start + step].reshape(rows, filters))
+    return y
+
+
+def conv2d_transpose(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The adjoint of conv2d in x: outputs (N, h, w, O) back to images (N, H, W, I)."""
+    g = contiguous(g)
+    channels, filters = w.shape[2:]
+    matrix = w.reshape(_taps(geometry) * channels, filters).T
+    x = np.empty((g.shape[0], *geometry.image, channels), g.dtype)
+    patches, step = _patches(len(g), PATCH_BYTES, channels, geometry, g.dtype)
+    for start in range(0, len(g), step):
+        part = g[start : start + step]
+        col = patches[: len(part)]
+        rows = len(part) * geometry.output[0] * geometry.output[1]
+        np.matmul(part.reshape(rows, filters), matrix, out=col.reshape(rows, matrix.shape[1]))
+        col2im(col, geometry, out=x[start : start + step])
+    return x
+
+
+def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The adjoint of conv2d in w: images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O)."""
+    x, g = contiguous(x), contiguous(g)
+    channels, filters = x.shape[3], g.shape[3]
+    w = np.zeros((_taps(geometry) * channels, filters), x.dtype)
+    patches, step = _patches(len(x), PATCH_BYTES, channels, geometry, x.dtype)
+    for start in range(0, len(x), step):
+        part = x[start : start + step]
+        col = im2col(part, geometry, out=patches[: len(part)])
+        rows = len(part) * geometry.output[0] * geometry.output[1]
+        w += col.reshape(rows, len(w)).T @ g[start : start + step].reshape(rows, filters)
+    return w.reshape(*geometry.kernel, channels, filters)

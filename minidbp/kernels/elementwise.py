@@ -1,0 +1,50 @@
+"""Loops over elements that NumPy would need several passes over memory for."""
+
+import numpy as np
+
+from minidbp.kernels.jit import contiguous, kernel
+
+
+@kernel
+def _masked(g, mask, out):  # type: ignore[no-untyped-def]
+    for k in range(g.shape[0]):
+        for i in range(g.shape[1]):
+            out[k, i] = g[k, i] if mask[i] else 0
+
+
+def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """g where the mask is true, 0 elsewhere.  g (..., *mask.shape) may have extra leading axes, which share the mask."""
+    if g.shape[g.ndim - mask.ndim :] != mask.shape:
+        raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
+    rows = g.size // max(1, mask.size)
+    out = np.empty(g.shape, g.dtype)
+    _masked(
+        contiguous(g).reshape(rows, mask.size), contiguous(mask).reshape(mask.size), out.reshape(rows, mask.size)
+    )
+    return out
+
+
+@kernel
+def _adam(p, g, m, v, step, beta1, beta2, scale, eps, out):  # type: ignore[no-untyped-def]
+    one = beta1 / beta1
+    for i in range(p.size):
+        m[i] = beta1 * m[i] + (one - beta1) * g[i]
+        v[i] = beta2 * v[i] + (one - beta2) * g[i] * g[i]
+        out[i] = p[i] - step * m[i] / (np.sqrt(v[i] * scale) + eps)
+
+
+def adam(
+    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, beta1: float, beta2: float, eps: float, t: int
+) -> np.ndarray:
+    """The new p after step t = 1, 2, ... of Adam (Kingma and Ba 2015, algorithm 1); m and v are updated in place.
+
+    All arrays have one shape and dtype; m and v are C-contiguous and owned by the optimiser.
+    """
+    out = np.empty(p.shape, p.dtype)
+    number = p.dtype.type
+    _adam(
+        contiguous(p).reshape(-1), contiguous(g).reshape(-1), m.reshape(-1), v.reshape(-1),
+        number(lr / (1 - beta1**t)), number(beta1), number(beta2), number(1 / (1 - beta2**t)), number(eps),
+        out.reshape(-1),
+    )  # fmt: skip
+    return out

@@ -1,0 +1,78 @@
+"""The geometry of a 2-D convolution: stride, padding, and the sizes they lead to."""
+
+from dataclasses import dataclass
+
+Pair = tuple[int, int]
+Padding = str | int | tuple[int, int] | tuple[Pair, Pair]
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """All sizes, in pixels as (height, width), that the three conv functions agree on.
+
+    `pad` is the number of zero rows and columns put before the image (top, left); what comes after it follows from
+    `output`, which is how many positions the kernel takes.
+    """
+
+    image: Pair
+    kernel: Pair
+    stride: Pair
+    pad: Pair
+    output: Pair
+
+    @classmethod
+    def of(cls, image: Pair, kernel: Pair, stride: int | Pair, padding: Padding) -> "ConvGeometry":
+        """The geometry of a convolution of an image (H, W) with a kernel (kh, kw).
+
+        `padding` is "valid" (none), "same" (TensorFlow's: ceil(size / stride) outputs, the odd zero at the end), an
+        int for all four sides, (vertical, horizontal), or ((top, bottom), (left, right)).  Raises ValueError for a
+        stride below 1, a negative or unknown padding, and a kernel that is larger than the padded image.
+        """
+        strides = _pair(stride, "stride")
+        if min(strides) < 1:
+            raise ValueError(f"conv: stride must be at least 1; got {stride!r}")
+        pads = _pads(image, kernel, strides, padding)
+        output = []
+        for size, k, s, (before, after) in zip(image, kernel, strides, pads, strict=True):
+            if k < 1 or size + before + after < k:
+                raise ValueError(
+                    f"conv: a kernel of {kernel[0]}x{kernel[1]} does not fit into an image of {image[0]}x{image[1]} "
+                    f"with padding {pads}"
+                )
+            output.append((size + before + after - k) // s + 1)
+        return cls(image, kernel, strides, (pads[0][0], pads[1][0]), (output[0], output[1]))
+
+
+def _pair(value: int | Pair, what: str) -> Pair:
+    if isinstance(value, int):
+        return value, value
+    if len(value) == 2 and all(isinstance(v, int) for v in value):
+        return value[0], value[1]
+    raise ValueError(f"conv: {what} must be an int or a pair of ints; got {value!r}")
+
+
+def _pads(image: Pair, kernel: Pair, stride: Pair, padding: Padding) -> tuple[Pair, Pair]:
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        vertical, horizontal = (
+            _same(size, k, s) for size, k, s in zip(image, kernel, stride, strict=True)
+        )
+        return vertical, horizontal
+    if isinstance(padding, int):
+        padding = (padding, padding)
+    if isinstance(padding, str) or len(padding) != 2:
+        raise ValueError(
+            f'conv: padding must be "valid", "same", an int, (vertical, horizontal) or ((top, bottom), (left, right));'
+            f" got {padding!r}"
+        )
+    vertical, horizontal = (_pair(side, "padding") for side in padding)
+    if min(*vertical, *horizontal) < 0:
+        raise ValueError(f"conv: padding must not be negative; got {padding!r}")
+    return vertical, horizontal
+
+
+def _same(size: int, kernel: int, stride: int) -> Pair:
+    """TensorFlow's rule: ceil(size / stride) outputs, the padding split with the odd zero at the end."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2

@@ -1,0 +1,58 @@
+"""Numba, compiled when a kernel is first called.
+
+Importing Numba takes longer than importing everything else here, and compiling takes longer still, so neither
+happens before a kernel is needed.  Machine code is cached on disk where a cache folder can be written.
+"""
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+# Every flag of LLVM's fast math but the two that assume there is no NaN and no inf: `isnan` must stay true.
+FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
+
+_compiling = threading.Lock()
+
+
+def kernel(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile `function` with Numba at its first call; it runs without the GIL and writes into its last argument.
+
+    Threads are the caller's business: a kernel itself is serial, so its sums have one order and its bits are the
+    same on any number of cores.
+    """
+    compiled: Callable[..., None] | None = None
+
+    @functools.wraps(function)
+    def call(*args: Any) -> None:
+        nonlocal compiled
+        if compiled is None:
+            with _compiling:
+                if compiled is None:
+                    compiled = _compile(function)
+        compiled(*args)
+
+    return call
+
+
+def _compile(function: Callable[..., None]) -> Callable[..., None]:
+    import numba
+
+    options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder where the cache could be written: compile anew in every process
+        return numba.njit(**options)(function)
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """`array` as C-contiguous and read-only, copied only if it was not contiguous.
+
+    Numba compiles a kernel once for each combination of layouts and write flags: one form for every input keeps
+    that to one compilation per dtype.
+    """
+    array = np.ascontiguousarray(array).view()
+    array.flags.writeable = False
+    return array

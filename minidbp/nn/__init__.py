@@ -1,0 +1,28 @@
+"""Layers, losses and the paper's three models, on top of the engine."""
+
+from minidbp.nn.initialisers import INITIALISERS, glorot_uniform, he_normal
+from minidbp.nn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
+from minidbp.nn.losses import cross_entropy, sample_cross_entropy, smoothed_labels
+from minidbp.nn.models import IMAGE_SHAPE, N_CLASSES, N_PARAMETERS, build_model
+from minidbp.nn.weights import WeightsError, load_model, save_model
+
+__all__ = [
+    "IMAGE_SHAPE",
+    "INITIALISERS",
+    "N_CLASSES",
+    "N_PARAMETERS",
+    "Conv2d",
+    "Flatten",
+    "Linear",
+    "ReLU",
+    "Sequential",
+    "WeightsError",
+    "build_model",
+    "cross_entropy",
+    "glorot_uniform",
+    "he_normal",
+    "load_model",
+    "sample_cross_entropy",
+    "save_model",
+    "smoothed_labels",
+]

@@ -1,0 +1,123 @@
+"""Layers: functions of a Tensor with the parameters they own."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, relu
+from minidbp.kernels import Padding
+
+from minidbp.nn.initialisers import glorot_uniform
+
+Initialiser = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
+
+
+class Layer(Protocol):
+    """Anything that maps a Tensor (N, ...) to a Tensor and lists its parameters, weights before biases."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+    def parameters(self) -> list[Tensor]: ...
+
+
+class Linear:
+    """x (N, in) to x W + b (N, out); W (in, out) from `initialiser`, b (out,) zero."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = "float32",
+        initialiser: Initialiser = glorot_uniform,
+    ) -> None:
+        self.w = Tensor(initialiser((n_in, n_out), rng).astype(dtype), requires_grad=True)
+        self.b = Tensor(np.zeros(n_out, dtype), requires_grad=True)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x @ self.w + self.b
+
+    def parameters(self) -> list[Tensor]:
+        return [self.w, self.b]
+
+    def __repr__(self) -> str:
+        return f"Linear({self.w.shape[0]}, {self.w.shape[1]})"
+
+
+class Conv2d:
+    """x (N, H, W, in) to conv2d(x, W) + b (N, h, w, out); W (k, k, in, out) from `initialiser`, b (out,) zero."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        kernel: int,
+        rng: np.random.Generator,
+        stride: int = 1,
+        padding: Padding = "valid",
+        dtype: DTypeLike = "float32",
+        initialiser: Initialiser = glorot_uniform,
+    ) -> None:
+        self.w = Tensor(initialiser((kernel, kernel, n_in, n_out), rng).astype(dtype), requires_grad=True)
+        self.b = Tensor(np.zeros(n_out, dtype), requires_grad=True)
+        self.stride, self.padding = stride, padding
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return conv2d(x, self.w, self.b, self.stride, self.padding)
+
+    def parameters(self) -> list[Tensor]:
+        return [self.w, self.b]
+
+    def __repr__(self) -> str:
+        k, _, n_in, n_out = self.w.shape
+        return f"Conv2d({n_in}, {n_out}, kernel={k}, stride={self.stride}, padding={self.padding!r})"
+
+
+class ReLU:
+    """max(x, 0), with derivative 0 at 0."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return relu(x)
+
+    def parameters(self) -> list[Tensor]:
+        return []
+
+    def __repr__(self) -> str:
+        return "ReLU()"
+
+
+class Flatten:
+    """x (N, ...) to (N, product of the rest)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], int(np.prod(x.shape[1:])))
+
+    def parameters(self) -> list[Tensor]:
+        return []
+
+    def __repr__(self) -> str:
+        return "Flatten()"
+
+
+class Sequential:
+    """Layers one after the other; itself a layer.  `parameters()` is [W1, b1, W2, b2, ...], and they carry those names."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = list(layers)
+        owners = [layer for layer in self.layers if layer.parameters()]
+        for number, layer in enumerate(owners, start=1):
+            for letter, parameter in zip("Wb", layer.parameters(), strict=False):
+                parameter.name = f"{letter}{number}"
+
+    def __call__(self, x: TensorLike) -> Tensor:
+        y = as_tensor(x)
+        for layer in self.layers:
+            y = layer(y)
+        return y
+
+    def parameters(self) -> list[Tensor]:
+        return [p for layer in self.layers for p in layer.parameters()]
+
+    def __repr__(self) -> str:
+        return "Sequential(\n  " + ",\n  ".join(map(repr, self.layers)) + "\n)"

@@ -1,0 +1,59 @@
+"""Models A, B and C of the paper's Table 1."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minidbp.nn.initialisers import INITIALISERS
+from minidbp.nn.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sequential
+
+IMAGE_SHAPE = (28, 28, 1)
+N_CLASSES = 10
+
+# conv(filters, kernel, stride) as in Table 1, then the widths of the fully connected layers
+CONVOLUTIONS: dict[str, Sequence[tuple[int, int, int]]] = {
+    "A": ((64, 8, 2), (128, 6, 2), (128, 5, 1)),
+    "B": ((128, 3, 1), (64, 3, 2)),
+    "C": (),
+}
+FULLY_CONNECTED: dict[str, Sequence[int]] = {"A": (10,), "B": (128, 10), "C": (512, 256, 128, 10)}
+N_PARAMETERS = {"A": 710_218, "B": 1_460_938, "C": 567_434}  # the last line of Table 1
+
+# The paper does not give the padding; "same_first" (the first convolution SAME, the others VALID) gives its counts.
+PADDINGS = ("same_first", "same", "valid")
+
+
+def build_model(
+    name: str,
+    seed: int | np.random.Generator = 0,
+    dtype: DTypeLike = "float32",
+    initialiser: str = "glorot_uniform",
+    padding: str = "same_first",
+) -> Sequential:
+    """Model A, B or C, with fresh weights from `seed`: images (N, 28, 28, 1) in [0, 1] to logits (N, 10).
+
+    ReLU after every layer but the last.  Raises ValueError for an unknown name, initialiser or padding.
+    """
+    for what, value, choices in (
+        ("model", name, CONVOLUTIONS),
+        ("initialiser", initialiser, INITIALISERS),
+        ("padding", padding, PADDINGS),
+    ):
+        if value not in choices:
+            raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(choices)}")
+    rng = np.random.default_rng(seed)
+    initialise = INITIALISERS[initialiser]
+    layers: list[Layer] = []
+    size, channels = IMAGE_SHAPE[1:]
+    for i, (filters, kernel, stride) in enumerate(CONVOLUTIONS[name]):
+        pad = "same" if padding == "same" or (padding == "same_first" and i == 0) else "valid"
+        layers += [Conv2d(channels, filters, kernel, rng, stride, pad, dtype, initialise), ReLU()]
+        size = -(-size // stride) if pad == "same" else (size - kernel) // stride + 1
+        channels = filters
+    layers.append(Flatten())
+    width = size * size * channels
+    for units in FULLY_CONNECTED[name]:
+        layers += [Linear(width, units, rng, dtype, initialise), ReLU()]
+        width = units
+    return Sequential(layers[:-1])

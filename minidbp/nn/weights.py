@@ -1,0 +1,69 @@
+"""Weights on disk: NumPy's .npz without pickle, so that a file from a stranger cannot run code."""
+
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from minidbp.nn.layers import Sequential
+from minidbp.nn.models import CONVOLUTIONS, PADDINGS, build_model
+
+
+class WeightsError(ValueError):
+    """A weights file is missing, damaged, or not for this model."""
+
+
+def save_model(path: str | Path, model: Sequential, name: str, padding: str = "same_first") -> None:
+    """Write the parameters of a paper model `name` ("A", "B", "C") to `path`, whole or not at all.
+
+    Raises WeightsError if the file cannot be written.
+    """
+    arrays = {str(p.name): p.data for p in model.parameters()}
+    path = Path(path)
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(file, model=np.array(name), padding=np.array(padding), **arrays)  # type: ignore[arg-type]
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise WeightsError(f"cannot write the weights to {path}: {error.strerror or error}") from None
+
+
+def load_model(path: str | Path) -> tuple[Sequential, str]:
+    """The model that `save_model` wrote, and its name.  Raises WeightsError, which says what is wrong with the file."""
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except FileNotFoundError:
+        raise WeightsError(f"there is no weights file {path}: give one that minidbp train wrote") from None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise WeightsError(f"{path} is not a weights file of minidbp, or is damaged: {error}") from None
+    except AttributeError:  # what np.load returns for a bare .npy array has no files
+        raise WeightsError(f"{path} is not a weights file of minidbp: it holds a single array") from None
+    name, padding = str(arrays.pop("model", "")), str(arrays.pop("padding", ""))
+    if name not in CONVOLUTIONS or padding not in PADDINGS:
+        raise WeightsError(f"{path} is not a weights file of minidbp: it does not name model A, B or C")
+    model = build_model(name, padding=padding, dtype=next((a.dtype for a in arrays.values()), np.float32))
+    expected = {str(p.name): p for p in model.parameters()}
+    if set(arrays) != set(expected):
+        raise WeightsError(
+            f"{path} should hold {', '.join(expected)} for model {name}; it holds {', '.join(arrays) or 'nothing'}"
+        )
+    for key, parameter in expected.items():
+        if (arrays[key].shape, arrays[key].dtype) != (parameter.shape, parameter.dtype):
+            raise WeightsError(
+                f"{path}: {key} of model {name} should be {parameter.dtype} of shape {parameter.shape}; "
+                f"it is {arrays[key].dtype} of shape {arrays[key].shape}"
+            )
+        if not np.isfinite(arrays[key]).all():
+            raise WeightsError(f"{path}: {key} holds NaN or infinite weights")
+        parameter.data = arrays[key]
+    return model, name
