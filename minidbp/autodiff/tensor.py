@@ -48,12 +48,11 @@ class Tensor:
     __array_ufunc__ = None  # so that ndarray * Tensor is left to Tensor.__rmul__
 
     def __init__(self, array: ArrayLike, requires_grad: bool = False, name: str | None = None) -> None:
-        data = np.array(array)
+        data = _frozen(array)
         if data.dtype.kind in "biu":
-            data = data.astype(np.float64)
+            data = _frozen(data.astype(np.float64))
         if data.dtype not in DTYPES:
             raise TypeError(f"Tensor holds float32 or float64; got {data.dtype}")
-        data.flags.writeable = False
         self._data = data
         self.requires_grad = requires_grad
         self.name = name
@@ -68,7 +67,7 @@ class Tensor:
 
     @data.setter
     def data(self, array: ArrayLike) -> None:
-        values = np.array(array)
+        values = _frozen(array)
         if self._operation is not None:
             raise ValueError(f"only a leaf can be given new data; {self._label()} was made by {self._operation.name}")
         if (values.shape, values.dtype) != (self.shape, self.dtype):
@@ -76,7 +75,6 @@ class Tensor:
                 f"new data for {self._label()} must be {self.dtype} of shape {self.shape}; "
                 f"got {values.dtype} of shape {values.shape}"
             )
-        values.flags.writeable = False
         self._data = values
         self._version += 1  # graphs made with the old values will say so
 
@@ -166,6 +164,15 @@ class Tensor:
 TensorLike: TypeAlias = Tensor | ArrayLike
 
 
+def _frozen(array: ArrayLike) -> np.ndarray:
+    """`array` as a read-only array that nobody else can write to: a copy, unless it is one already."""
+    if isinstance(array, np.ndarray) and array.flags.owndata and not array.flags.writeable:
+        return array
+    data = np.array(array)
+    data.flags.writeable = False
+    return data
+
+
 def wrap(data: np.ndarray) -> Tensor:
     """A constant Tensor around an array that nobody will write to any more; not copied."""
     tensor = Tensor.__new__(Tensor)
@@ -239,6 +246,11 @@ def recording(on: bool) -> Iterator[None]:
         yield
     finally:
         _mode.recording = before
+
+
+def is_recording() -> bool:
+    """Whether operations are remembered now, in this thread: False under `no_grad`."""
+    return _mode.recording
 
 
 def no_grad() -> Any:

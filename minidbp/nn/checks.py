@@ -14,8 +14,8 @@ def validate_images(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> None:
     if x.ndim == 0:
         raise ValueError("images must have the axes (N, ...); got a single number")
     # min and max hand NaN on, and any comparison with it is False: no temporary as large as x is needed.
-    if x.size and not (x.min() >= low and x.max() <= high):
-        index = np.unravel_index(np.argmin((x >= low) & (x <= high)), x.shape)
+    if x.size and not (x.min() >= low and x.max() <= high and np.isfinite([x.min(), x.max()]).all()):
+        index = np.unravel_index(np.argmin((x >= low) & (x <= high) & np.isfinite(x)), x.shape)
         raise ValueError(
             f"images must be finite and lie within [{low:g}, {high:g}]; "
             f"got {x[index]} at index {tuple(map(int, index))}"

@@ -1,0 +1,36 @@
+"""Adam."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minidbp import kernels
+from minidbp.autodiff import Tensor
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1) on a list of parameters; `step` takes their gradients in that order."""
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        learning_rate: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.learning_rate, self.beta1, self.beta2, self.eps = learning_rate, beta1, beta2, eps
+        self.t = 0
+        self.m = [np.zeros(p.shape, p.dtype) for p in self.parameters]
+        self.v = [np.zeros(p.shape, p.dtype) for p in self.parameters]
+
+    def step(self, gradients: Sequence[np.ndarray]) -> None:
+        """Give every parameter its new value.  Raises ValueError if the gradients do not fit the parameters."""
+        self.t += 1
+        for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
+            if (g.shape, g.dtype) != (p.shape, p.dtype):
+                raise ValueError(f"Adam: the gradient of {p.name} must be {p.dtype} {p.shape}; got {g.dtype} {g.shape}")
+            new = kernels.adam(p.data, g, m, v, self.learning_rate, self.beta1, self.beta2, self.eps, self.t)
+            new.flags.writeable = False
+            p.data = new

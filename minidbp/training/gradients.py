@@ -1,0 +1,55 @@
+"""The gradient of a batch's loss in the parameters, shard by shard."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidbp.autodiff import grad
+from minidbp.nn import N_CLASSES, Sequential
+from minidbp.robust import penalised_loss
+from minidbp.training.protocol import Protocol
+from minidbp.training.workers import LANES, Workers, shard_size, shards
+
+
+@dataclass(frozen=True)
+class BatchGradient:
+    """The loss of a batch, its two parts, and its gradient in each parameter."""
+
+    loss: float
+    cross_entropy: float
+    penalty: float
+    gradients: list[np.ndarray]
+
+
+def batch_gradient(
+    model: Sequential, x: np.ndarray, y: np.ndarray, lam: float, protocol: Protocol, workers: Workers
+) -> BatchGradient:
+    """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
+
+    The batch is cut into LANES parts, each part into shards.  A lane adds up its shards one after the other, and the
+    lanes are added in order: the same bits with one thread or several.
+    """
+    parameters = model.parameters()
+    rows = N_CLASSES if lam > 0 and protocol.penalty == "jacobian_l1" else 1
+    size = shard_size(model, x[0], rows)
+    n = len(x)
+
+    def lane(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
+        values = np.zeros(3)
+        total: list[np.ndarray] = []
+        for shard in shards(part.start, part.stop, size):
+            objective = penalised_loss(
+                model, x[shard], y[shard], lam, protocol.penalty, protocol.penalised, protocol.reduction,
+                protocol.label_smoothing,
+            )  # fmt: skip
+            share = (shard.stop - shard.start) / n
+            penalty = 0.0 if objective.penalty is None else objective.penalty.item()
+            values += share * np.array([objective.loss.item(), objective.cross_entropy.item(), penalty])
+            found = grad(objective.loss * share, parameters)
+            total = [t + g.data for t, g in zip(total, found, strict=True)] if total else [g.data for g in found]
+        return values, total
+
+    parts = workers.map(lane, shards(0, n, -(-n // LANES)))
+    values = np.sum([v for v, _ in parts], axis=0)
+    gradients = [np.add.reduce(gs) for gs in zip(*(gradient for _, gradient in parts), strict=True)]
+    return BatchGradient(*map(float, values), gradients)
