@@ -215,7 +215,10 @@ def _evaluate(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
             x.requires_grad = True
         xs.append(x)
     with recording(True):
-        return xs, f(*xs)
+        y = f(*xs)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"the function to differentiate must return one Tensor; it returned {type(y).__name__}")
+    return xs, y
 
 
 def _directions(name: str, v: TensorsLike, xs: Sequence[Tensor]) -> list[Tensor]:

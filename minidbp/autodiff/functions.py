@@ -44,7 +44,7 @@ def logsumexp(x: TensorLike, axis: Axis = -1, keepdims: bool = False) -> Tensor:
     axes = normal_axes("logsumexp", x, axis)
     top = np.max(x.data, axis=axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isinf(top), x.dtype.type(0), top)  # inf - inf would be NaN
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):  # log(0) and, beside an inf, exp(1e4) are meant
         data = np.log(np.sum(np.exp(x.data - top), axis=axes, keepdims=True)) + top
 
     def back(g: Tensor, out: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together")
     if a.ndim == 1:
         product = matmul(reshape(a, (1, a.size)), b)
-        return reshape(product, product.shape[:-2] + product.shape[-1:])
+        at = max(0, product.ndim - 2)  # behind the batch; a vector b leaves no column axis
+        return reshape(product, product.shape[:at] + product.shape[at + 1 :])
     if b.ndim == 1:
         product = matmul(a, reshape(b, (b.size, 1)))
         return reshape(product, product.shape[:-1])

@@ -10,7 +10,7 @@ Axis = int | tuple[int, ...] | None
 
 def normal_axes(name: str, x: Tensor, axis: Axis) -> tuple[int, ...]:
     """The axes as sorted numbers from 0.  Raises ValueError for one that x does not have, or has twice."""
-    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
     normal = sorted(a + x.ndim if a < 0 else a for a in axes)
     if any(not 0 <= a < x.ndim for a in normal) or len(set(normal)) < len(normal):
         raise ValueError(f"{name}: axis {axis} does not fit a tensor of shape {x.shape}")

@@ -206,6 +206,7 @@ def locally_constant(array: np.ndarray) -> np.ndarray:
     The only way for a rule to save an array that is not a Tensor: a ReLU's mask, the sign of J, the place of a
     maximum.  Anything else saved raw would drop a term from the second derivative without a word.
     """
+    array = np.asarray(array)  # NumPy turns what it computes from arrays of shape () into scalars
     array.flags.writeable = False
     return array
 
@@ -214,7 +215,10 @@ def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
     """`value` itself if it is a Tensor, else a constant, in `dtype` if given."""
     if isinstance(value, Tensor):
         return value
-    return Tensor(np.asarray(value, dtype)) if dtype is not None else Tensor(value)
+    array = np.asarray(value)
+    if dtype is None or array.dtype.kind not in "biuf":  # Tensor refuses what is not a real number
+        return Tensor(array)
+    return wrap(array.astype(dtype))
 
 
 def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:

@@ -25,11 +25,10 @@ def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _adam(p, g, m, v, step, beta1, beta2, scale, eps, out):  # type: ignore[no-untyped-def]
-    one = beta1 / beta1
+def _adam(p, g, m, v, step, beta1, rest1, beta2, rest2, scale, eps, out):  # type: ignore[no-untyped-def]
     for i in range(p.size):
-        m[i] = beta1 * m[i] + (one - beta1) * g[i]
-        v[i] = beta2 * v[i] + (one - beta2) * g[i] * g[i]
+        m[i] = beta1 * m[i] + rest1 * g[i]
+        v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
         out[i] = p[i] - step * m[i] / (np.sqrt(v[i] * scale) + eps)
 
 
@@ -44,7 +43,8 @@ def adam(
     number = p.dtype.type
     _adam(
         contiguous(p).reshape(-1), contiguous(g).reshape(-1), m.reshape(-1), v.reshape(-1),
-        number(lr / (1 - beta1**t)), number(beta1), number(beta2), number(1 / (1 - beta2**t)), number(eps),
+        number(lr / (1 - beta1**t)), number(beta1), number(1 - beta1), number(beta2), number(1 - beta2),
+        number(1 / (1 - beta2**t)), number(eps),
         out.reshape(-1),
     )  # fmt: skip
     return out

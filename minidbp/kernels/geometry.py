@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 Pair = tuple[int, int]
 Padding = str | int | tuple[int, int] | tuple[Pair, Pair]
 
@@ -44,10 +46,10 @@ class ConvGeometry:
 
 
 def _pair(value: int | Pair, what: str) -> Pair:
-    if isinstance(value, int):
-        return value, value
-    if len(value) == 2 and all(isinstance(v, int) for v in value):
-        return value[0], value[1]
+    if isinstance(value, (int, np.integer)):
+        return int(value), int(value)
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (int, np.integer)) for v in value):
+        return int(value[0]), int(value[1])
     raise ValueError(f"conv: {what} must be an int or a pair of ints; got {value!r}")
 
 
@@ -59,9 +61,9 @@ def _pads(image: Pair, kernel: Pair, stride: Pair, padding: Padding) -> tuple[Pa
             _same(size, k, s) for size, k, s in zip(image, kernel, stride, strict=True)
         )
         return vertical, horizontal
-    if isinstance(padding, int):
-        padding = (padding, padding)
-    if isinstance(padding, str) or len(padding) != 2:
+    if isinstance(padding, (int, np.integer)):
+        padding = (int(padding), int(padding))
+    if not isinstance(padding, (tuple, list)) or len(padding) != 2:
         raise ValueError(
             f'conv: padding must be "valid", "same", an int, (vertical, horizontal) or ((top, bottom), (left, right));'
             f" got {padding!r}"

@@ -40,7 +40,8 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
 def _compile(function: Callable[..., None]) -> Callable[..., None]:
     import numba
 
-    options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH}
+    # NumPy's rules for 1/0 and 0/0; Numba's own, Python's, would raise and keep a loop that divides from SIMD
+    options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder where the cache could be written: compile anew in every process

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minidbp.autodiff.tensor import DTYPES
 from minidbp.nn.initialisers import INITIALISERS
 from minidbp.nn.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sequential
 
@@ -33,7 +34,8 @@ def build_model(
 ) -> Sequential:
     """Model A, B or C, with fresh weights from `seed`: images (N, 28, 28, 1) in [0, 1] to logits (N, 10).
 
-    ReLU after every layer but the last.  Raises ValueError for an unknown name, initialiser or padding.
+    ReLU after every layer but the last.  Raises ValueError for an unknown name, initialiser or padding, and
+    TypeError for a dtype other than float32 and float64.
     """
     for what, value, choices in (
         ("model", name, CONVOLUTIONS),
@@ -42,6 +44,8 @@ def build_model(
     ):
         if value not in choices:
             raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(choices)}")
+    if np.dtype(dtype) not in DTYPES:
+        raise TypeError(f"a model's dtype is float32 or float64; got {np.dtype(dtype)}")
     rng = np.random.default_rng(seed)
     initialise = INITIALISERS[initialiser]
     layers: list[Layer] = []

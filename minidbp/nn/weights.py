@@ -1,15 +1,27 @@
 """Weights on disk: NumPy's .npz without pickle, so that a file from a stranger cannot run code."""
 
 import os
+import re
+import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from minidbp.autodiff.tensor import DTYPES
+from minidbp.atomic import atomic_write
 from minidbp.nn.layers import Sequential
 from minidbp.nn.models import CONVOLUTIONS, PADDINGS, build_model
+
+
+# Whatever zipfile, zlib and np.load raise where bytes of an .npz are wrong.  RuntimeError: a bit that says "encrypted".
+DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error,
+)  # fmt: skip
 
 
 class WeightsError(ValueError):
@@ -24,14 +36,8 @@ def save_model(path: str | Path, model: Sequential, name: str, padding: str = "s
     arrays = {str(p.name): p.data for p in model.parameters()}
     path = Path(path)
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, model=np.array(name), padding=np.array(padding), **arrays)  # type: ignore[arg-type]
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with atomic_write(path) as file:
+            np.savez(file, model=np.array(name), padding=np.array(padding), **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise WeightsError(f"cannot write the weights to {path}: {error.strerror or error}") from None
 
@@ -44,14 +50,16 @@ def load_model(path: str | Path) -> tuple[Sequential, str]:
             arrays = {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise WeightsError(f"there is no weights file {path}: give one that minidbp train wrote") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise WeightsError(f"{path} is not a weights file of minidbp, or is damaged: {error}") from None
-    except AttributeError:  # what np.load returns for a bare .npy array has no files
+    except DAMAGE as error:
+        why = re.split(r"\n|\. ", str(error))[0]  # NumPy goes on with advice on how to load it all the same
+        raise WeightsError(f"{path} is not a weights file of minidbp, or is damaged: {why}") from None
+    except (AttributeError, TypeError):  # what np.load returns for a bare .npy array is no context and has no files
         raise WeightsError(f"{path} is not a weights file of minidbp: it holds a single array") from None
     name, padding = str(arrays.pop("model", "")), str(arrays.pop("padding", ""))
     if name not in CONVOLUTIONS or padding not in PADDINGS:
         raise WeightsError(f"{path} is not a weights file of minidbp: it does not name model A, B or C")
-    model = build_model(name, padding=padding, dtype=next((a.dtype for a in arrays.values()), np.float32))
+    dtype = next((a.dtype for a in arrays.values() if a.dtype in DTYPES), DTYPES[0])
+    model = build_model(name, padding=padding, dtype=dtype)
     expected = {str(p.name): p for p in model.parameters()}
     if set(arrays) != set(expected):
         raise WeightsError(

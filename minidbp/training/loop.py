@@ -1,0 +1,86 @@
+"""Training: epochs of Adam on eq. 3, until the protocol says stop."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidbp.data import Split, batches
+from minidbp.nn import Sequential
+from minidbp.training.adam import Adam
+from minidbp.training.evaluate import accuracy
+from minidbp.training.gradients import batch_gradient
+from minidbp.training.protocol import Protocol
+from minidbp.training.workers import Workers
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch did: the mean of the loss and of its two parts over the steps, accuracy in percent, seconds."""
+
+    number: int
+    loss: float
+    cross_entropy: float
+    penalty: float
+    validation_accuracy: float
+    seconds: float
+
+
+class DivergenceError(ArithmeticError):
+    """The loss or a gradient became NaN or infinite."""
+
+
+def train(
+    model: Sequential,
+    split: Split,
+    lam: float,
+    protocol: Protocol,
+    rng: np.random.Generator,
+    workers: Workers,
+    on_step: Callable[[int, int, int], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Train `model` in place on eq. 3 with this lambda; the order of the images comes from `rng`.
+
+    on_step(epoch, step, steps) is called after every step, on_epoch after every epoch, both counting from 1.
+    Returns what every epoch did.  Raises DivergenceError, with epoch, step and lambda, at a NaN or an infinity.
+    """
+    adam = Adam(model.parameters(), protocol.learning_rate, protocol.beta1, protocol.beta2, protocol.adam_eps)
+    steps = -(-len(split.x_train) // protocol.batch_size)
+    history: list[Epoch] = []
+    best: tuple[float, list[np.ndarray]] = (-1.0, [])
+    while not _finished(history, protocol):
+        number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)
+        for step, batch in enumerate(batches(len(split.x_train), protocol.batch_size, rng), start=1):
+            found = batch_gradient(model, split.x_train[batch], split.y_train[batch], lam, protocol, workers)
+            if not (math.isfinite(found.loss) and all(np.isfinite(g.sum()) for g in found.gradients)):
+                raise DivergenceError(
+                    f"training diverged in epoch {number}, step {step}, at lambda {lam:g}: the loss is {found.loss:g} "
+                    f"and its gradient is not finite throughout; a smaller learning rate or lambda may help"
+                )
+            adam.step(found.gradients)
+            sums += len(batch) * np.array([found.loss, found.cross_entropy, found.penalty])
+            if on_step:
+                on_step(number, step, steps)
+        valid = accuracy(model, split.x_validation, split.y_validation, workers)
+        history.append(Epoch(number, *map(float, sums / len(split.x_train)), valid, time.perf_counter() - started))
+        if protocol.keep == "best" and valid > best[0]:
+            best = valid, [p.data for p in model.parameters()]
+        if on_epoch:
+            on_epoch(history[-1])
+    if protocol.keep == "best":
+        for parameter, values in zip(model.parameters(), best[1], strict=True):
+            parameter.data = values
+    return history
+
+
+def _finished(history: list[Epoch], protocol: Protocol) -> bool:
+    """The paper's rule: after min_epochs, stop when validation accuracy changes by less than the tolerance."""
+    if len(history) >= protocol.max_epochs:
+        return True
+    if protocol.stop_rule == "none" or len(history) < max(2, protocol.min_epochs + 1):
+        return False
+    change = (history[-1].validation_accuracy - history[-2].validation_accuracy) / 100
+    return (abs(change) if protocol.stop_rule == "absolute" else change) < protocol.stop_tolerance
