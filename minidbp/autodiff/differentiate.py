@@ -172,9 +172,7 @@ def _inputs_first(ys: Sequence[Tensor]) -> list[Tensor]:
     return order
 
 
-def _cotangents(
-    ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | None] | None
-) -> list[Tensor]:
+def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | None] | None) -> list[Tensor]:
     """One cotangent for each output, checked; 1 for an output of one element where none was given."""
     if given is None:
         given = [None] * len(ys)

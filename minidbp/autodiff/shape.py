@@ -24,13 +24,11 @@ def reshape(x: TensorLike, *shape: Any) -> Tensor:
         data = x.data.reshape(target)
     except (ValueError, TypeError):
         raise ValueError(f"reshape: a tensor of shape {x.shape} cannot become {target}") from None
-    return record(
-        "reshape", data, (x,), (lambda g, out: reshape(g, g.shape[: g.ndim - out.ndim] + x.shape),)
-    )
+    return record("reshape", data, (x,), (lambda g, out: reshape(g, g.shape[: g.ndim - out.ndim] + x.shape),))
 
 
 def transpose(x: TensorLike, *axes: Any) -> Tensor:
-    """Axis i of the result is axis axes[i] of x; without axes, all in reverse.  Raises ValueError if not a permutation."""
+    """Axis i of the result is axis axes[i] of x; without axes, all in reverse.  Raises ValueError for no permutation."""
     x = as_tensor(x)
     order = _unpack(axes) if axes else tuple(reversed(range(x.ndim)))
     order = tuple(a + x.ndim if a < 0 else a for a in order)
@@ -114,6 +112,7 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
 def _index_array(part: Any) -> Any:
     if isinstance(part, (int, np.integer)) and not isinstance(part, bool):
         return part
-    if isinstance(part, Tensor) or np.asarray(part).dtype.kind not in "biu":
+    array = np.array(part, np.intp) if isinstance(part, list) and not part else np.array(part)
+    if isinstance(part, Tensor) or array.dtype.kind not in "biu":
         raise IndexError(f"getitem: an index must be numbers, slices or arrays of integers or booleans; got {part!r}")
-    return locally_constant(np.array(part))
+    return locally_constant(array)

@@ -44,7 +44,7 @@ class Tensor:
     Raises TypeError for any other dtype (complex numbers, strings, objects).
     """
 
-    __slots__ = ("_data", "requires_grad", "name", "grad", "_operation", "_version", "__weakref__")
+    __slots__ = ("__weakref__", "_data", "_operation", "_version", "grad", "name", "requires_grad")
     __array_ufunc__ = None  # so that ndarray * Tensor is left to Tensor.__rmul__
 
     def __init__(self, array: ArrayLike, requires_grad: bool = False, name: str | None = None) -> None:

@@ -1,8 +1,20 @@
 """Arrays in, arrays out: the hot loops, compiled by Numba.  `reference` has the same functions as plain NumPy loops."""
 
+import numpy as np
+
 from minidbp.kernels.conv import col2im, conv2d, conv2d_transpose, conv2d_weight_grad, im2col
 from minidbp.kernels.elementwise import adam, masked
 from minidbp.kernels.geometry import ConvGeometry, Padding
+
+
+def warm_up() -> None:
+    """Compile every kernel for float32, or fetch it from the cache, so that no first step has to wait."""
+    geometry = ConvGeometry.of((2, 2), (2, 2), 1, 1)
+    image, filters = np.ones((1, 2, 2, 1), np.float32), np.ones((2, 2, 1, 1), np.float32)
+    conv2d_transpose(conv2d(image, filters, geometry), filters, geometry)
+    masked(image, image > 0)
+    adam(filters, filters, np.zeros_like(filters), np.zeros_like(filters), 1e-3, 0.9, 0.999, 1e-8, 1)
+
 
 __all__ = [
     "ConvGeometry",
@@ -14,4 +26,5 @@ __all__ = [
     "conv2d_weight_grad",
     "im2col",
     "masked",
+    "warm_up",
 ]

@@ -13,14 +13,12 @@ def _masked(g, mask, out):  # type: ignore[no-untyped-def]
 
 
 def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """g where the mask is true, 0 elsewhere.  g (..., *mask.shape) may have extra leading axes, which share the mask."""
+    """g where the mask is true, 0 elsewhere.  g (..., *mask.shape): extra leading axes share the mask."""
     if g.shape[g.ndim - mask.ndim :] != mask.shape:
         raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
     rows = g.size // max(1, mask.size)
     out = np.empty(g.shape, g.dtype)
-    _masked(
-        contiguous(g).reshape(rows, mask.size), contiguous(mask).reshape(mask.size), out.reshape(rows, mask.size)
-    )
+    _masked(contiguous(g).reshape(rows, mask.size), contiguous(mask).reshape(mask.size), out.reshape(rows, mask.size))
     return out
 
 
@@ -33,7 +31,15 @@ def _adam(p, g, m, v, step, beta1, rest1, beta2, rest2, scale, eps, out):  # typ
 
 
 def adam(
-    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, beta1: float, beta2: float, eps: float, t: int
+    p: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    t: int,
 ) -> np.ndarray:
     """The new p after step t = 1, 2, ... of Adam (Kingma and Ba 2015, algorithm 1); m and v are updated in place.
 

@@ -57,9 +57,7 @@ def _pads(image: Pair, kernel: Pair, stride: Pair, padding: Padding) -> tuple[Pa
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "same":
-        vertical, horizontal = (
-            _same(size, k, s) for size, k, s in zip(image, kernel, stride, strict=True)
-        )
+        vertical, horizontal = (_same(size, k, s) for size, k, s in zip(image, kernel, stride, strict=True))
         return vertical, horizontal
     if isinstance(padding, (int, np.integer)):
         padding = (int(padding), int(padding))

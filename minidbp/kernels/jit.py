@@ -15,6 +15,7 @@ import numpy as np
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 
 _compiling = threading.Lock()
+_compiled: list[Any] = []  # Numba's dispatchers, for cache_folders
 
 
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
@@ -32,6 +33,7 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
             with _compiling:
                 if compiled is None:
                     compiled = _compile(function)
+                    _compiled.append(compiled)
         compiled(*args)
 
     return call
@@ -46,6 +48,11 @@ def _compile(function: Callable[..., None]) -> Callable[..., None]:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder where the cache could be written: compile anew in every process
         return numba.njit(**options)(function)
+
+
+def cache_folders() -> set[str]:
+    """Where the machine code of the kernels compiled so far is cached; empty if no folder could be written."""
+    return {folder for kernel in _compiled if (folder := kernel.stats.cache_path)}
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:

@@ -71,7 +71,15 @@ def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def adam(
-    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, beta1: float, beta2: float, eps: float, t: int
+    p: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    t: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Step t = 1, 2, ... of Adam (Kingma and Ba 2015, algorithm 1): the new p, m and v."""
     m = beta1 * m + (1 - beta1) * g

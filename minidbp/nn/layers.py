@@ -8,7 +8,6 @@ from numpy.typing import DTypeLike
 
 from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, relu
 from minidbp.kernels import Padding
-
 from minidbp.nn.initialisers import glorot_uniform
 
 Initialiser = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
@@ -101,7 +100,7 @@ class Flatten:
 
 
 class Sequential:
-    """Layers one after the other; itself a layer.  `parameters()` is [W1, b1, W2, b2, ...], and they carry those names."""
+    """Layers one after the other; itself a layer.  `parameters()` is [W1, b1, W2, b2, ...], which are their names too."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)

@@ -1,9 +1,7 @@
 """Weights on disk: NumPy's .npz without pickle, so that a file from a stranger cannot run code."""
 
-import os
 import re
 import struct
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -11,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minidbp.autodiff.tensor import DTYPES
 from minidbp.atomic import atomic_write
+from minidbp.autodiff.tensor import DTYPES
 from minidbp.nn.layers import Sequential
 from minidbp.nn.models import CONVOLUTIONS, PADDINGS, build_model
-
 
 # Whatever zipfile, zlib and np.load raise where bytes of an .npz are wrong.  RuntimeError: a bit that says "encrypted".
 DAMAGE = (

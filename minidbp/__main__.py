@@ -1,0 +1,5 @@
+"""`python -m minidbp` is `minidbp`."""
+
+from minidbp.cli import main
+
+main()

@@ -1,0 +1,212 @@
+"""The commands.  Thin: each checks its arguments, calls the package, and prints.
+
+Heavy imports wait until a command runs, so that --help answers at once.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Double backpropagation from scratch: the experiments of Seck, Loosli and Canu (ESANN 2019) on MNIST.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+screen = Console()
+messages = Console(stderr=True)  # progress and errors, so that --json leaves stdout to the numbers
+
+Out = Annotated[Path | None, typer.Option(help="The folder for everything that is written; made if need be.")]
+Seed = Annotated[int, typer.Option(help="The seed (of the first run); the same seed gives the same bits.")]
+Threads = Annotated[int | None, typer.Option(help="Threads to use; one for each core if not given.")]
+Data = Annotated[Path | None, typer.Option(help="The folder with MNIST's four files, if not the project's data/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on standard output.")]
+ModelName = Annotated[str, typer.Option("--model", help="A, B or C, as in the paper's Table 1.")]
+Lambda = Annotated[float, typer.Option("--lambda", help="The weight of the penalty; 0 is plain training.")]
+Eps = Annotated[float, typer.Option(help="The attack's size, in pixel units (0 to 1).")]
+Penalised = Annotated[str, typer.Option(help="The f whose Jacobian is penalised: logits or softmax.")]
+Reduction = Annotated[str, typer.Option(help="Of the penalty over classes and pixels: mean or sum.")]
+AttackLabel = Annotated[str, typer.Option(help="The label inside the attack: true, predicted or smoothed.")]
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Say in one sentence what was wrong, and stop."""
+    messages.print(f"minidbp: {message}", style="red", highlight=False, soft_wrap=True, markup=False)
+    raise typer.Exit(code)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that answers bad input with one sentence and exit code 2, and a failed computation with 1."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except ArithmeticError as error:  # a training that diverged
+            fail(str(error), code=1)
+        except (ValueError, TypeError) as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+
+    return app.command()(guarded)
+
+
+@command
+def table2(
+    preset: Annotated[
+        str, typer.Option(help="smoke (under a minute), laptop (under 15 minutes) or paper (10 seeds: days).")
+    ] = "laptop",
+    out: Out = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    data: Data = None,
+    penalised: Penalised = "logits",
+    reduction: Reduction = "mean",
+    attack_label: AttackLabel = "true",
+    as_json: AsJson = False,
+) -> None:
+    """Table 2: models A, B, C trained with several lambdas, clean and attacked, the paper's numbers beside ours.
+
+    Writes table.csv, table.md, accuracy.png, images.png and runs/*.json (with weights) to --out, by default
+    out/table2-PRESET.  Finished runs are kept: the same command goes on where it was stopped.
+    """
+    from minidbp.experiments import sweep, table2
+
+    runs = table2.plan_runs(preset, seed, penalised=penalised, reduction=reduction, attack_label=attack_label)
+    folder = sweep.prepare(out or Path("out") / f"table2-{preset}")
+    title = f"Table 2, preset {preset}"
+    done = sweep.run_all(runs, folder, title, data, threads, messages)
+    rows = sweep.write_report(runs, folder, title, data)
+    if as_json:
+        typer.echo(json.dumps(sweep.rows_as_json(rows), indent=1))
+    elif rows:
+        sweep.show(rows, title, screen)
+    messages.print(f"written to {folder}: table.md, table.csv, accuracy.png, images.png, runs/", highlight=False)
+    if done.stopped:
+        fail(f"stopped: {done.finished} of {len(runs)} runs are finished; the same command goes on from there", 130)
+    if done.failures:
+        fail("; ".join(done.failures), code=1)
+
+
+@command
+def train(
+    model: ModelName = "C",
+    lam: Lambda = 0.0,
+    seed: Seed = 0,
+    epochs: Annotated[
+        int | None, typer.Option(help="Exactly this many; without it, the paper's stop rule (about 20).")
+    ] = None,
+    images: Annotated[int, typer.Option(help="How many training images to use.")] = 55_000,
+    penalty: Annotated[
+        str,
+        typer.Option(help="jacobian_l1 (eq. 3), summed_jacobian_l1 (Table 3), loss_gradient_l2 or loss_gradient_l1."),
+    ] = "jacobian_l1",
+    penalised: Penalised = "logits",
+    reduction: Reduction = "mean",
+    out: Out = None,
+    threads: Threads = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one model by the paper's protocol and judge it: clean, FGSM and PGD.
+
+    Writes NAME.json (protocol, every epoch, accuracies) and NAME.npz (weights, for `minidbp attack`) to --out, by
+    default out/train.
+    """
+    from minidbp.experiments import sweep
+    from minidbp.experiments.runs import Run
+    from minidbp.training import Protocol
+
+    changes: dict[str, Any] = {} if epochs is None else {"max_epochs": epochs, "stop_rule": "none"}
+    protocol = Protocol(
+        n_train=images, penalty=penalty, penalised=penalised, reduction=reduction, n_pgd=1000, **changes
+    )
+    run = Run(model, lam, seed, protocol)
+    folder = sweep.prepare(out or Path("out") / "train", runs_folder=".")
+    done = sweep.run_all([run], folder, f"training {run.name}", data, threads, messages, runs_folder=".")
+    if done.stopped:
+        fail("stopped before the end; nothing was kept", 130)
+    if done.failures:
+        fail("; ".join(done.failures), code=1)
+    result = json.loads((folder / f"{run.name}.json").read_text(encoding="utf-8"))
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    messages.print(f"written to {folder}: {run.name}.json, {run.name}.npz", highlight=False)
+
+
+@command
+def attack(
+    weights: Annotated[Path, typer.Argument(help="A .npz file that train or table2 wrote.", show_default=False)],
+    eps: Eps = 0.3,
+    images: Annotated[int, typer.Option(help="How many test images FGSM attacks.")] = 10_000,
+    pgd_images: Annotated[int, typer.Option(help="How many of them PGD attacks.")] = 1000,
+    steps: Annotated[int, typer.Option(help="PGD's steps.")] = 40,
+    step: Annotated[float, typer.Option(help="PGD's step, in pixel units.")] = 0.01,
+    restarts: Annotated[int, typer.Option(help="PGD's random starts.")] = 1,
+    attack_label: AttackLabel = "true",
+    seed: Seed = 0,
+    out: Out = None,
+    threads: Threads = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Attack a trained model: test accuracy clean, under FGSM and under PGD, and a picture of what it falls for.
+
+    Writes attack.json and images.png to --out, by default out/attack-NAME.
+    """
+    from minidbp.experiments import sweep
+    from minidbp.nn import load_model
+    from minidbp.training import Protocol
+
+    protocol = Protocol(
+        eps=eps, attack_label=attack_label, n_test=images, n_pgd=min(images, pgd_images), pgd_steps=steps,
+        pgd_step=step, pgd_restarts=restarts,
+    )  # fmt: skip
+    model, name = load_model(weights)
+    folder = sweep.prepare(out or Path("out") / f"attack-{weights.stem}", runs_folder=".")
+    result = sweep.attack(model, name, protocol, seed, folder, data, threads, messages)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        screen.print(
+            f"model {name}, eps {eps:g}: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%, "
+            f"PGD {result['pgd']:.2f}%",
+            highlight=False,
+        )
+    messages.print(f"written to {folder}: attack.json, images.png", highlight=False)
+
+
+@command
+def doctor(data: Data = None, as_json: AsJson = False) -> None:
+    """Versions, threads, the BLAS kernel that runs, kernel cache and data; exit code 1 if something is wrong."""
+    from minidbp.experiments.doctor import examine
+
+    found = examine(data)
+    if as_json:
+        typer.echo(json.dumps({"facts": found.facts, "warnings": found.warnings, "problems": found.problems}, indent=1))
+    else:
+        for key, value in found.facts.items():
+            screen.print(f"[bold]{key:>12}[/]  {value}", highlight=False, soft_wrap=True)
+        for warning in found.warnings:
+            screen.print(f"[yellow]     warning[/]  {warning}", highlight=False, soft_wrap=True)
+        for problem in found.problems:
+            screen.print(f"[red]     problem[/]  {problem}", highlight=False, soft_wrap=True)
+        if not (found.warnings or found.problems):
+            screen.print("[green]all is well[/]")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The entry point of the `minidbp` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The paper's experiments: what is run, how it is kept, and how it is shown."""

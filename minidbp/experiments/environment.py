@@ -1,0 +1,64 @@
+"""What a result was computed with: versions, processor, threads, and which BLAS kernel runs."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+import minidbp
+from minidbp.training import available_cores
+
+PACKAGES = ("numpy", "numba", "matplotlib", "threadpoolctl", "typer", "rich", "pooch")
+VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_")
+
+
+def environment() -> dict[str, Any]:
+    """A description for JSON: everything about this machine and its software that may change a result or its speed."""
+    return {
+        "minidbp": minidbp.__version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": available_cores(),
+        "blas": blas(),
+        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
+    }
+
+
+def processor() -> str:
+    """The processor's name, as Linux gives it, or as Python does elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def processor_flags() -> set[str]:
+    """The instruction sets that Linux lists; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+def blas() -> list[dict[str, Any]]:
+    """The BLAS libraries in this process: name, version, the kernel they chose for this processor, threads."""
+    np.ones((2, 2)) @ np.ones((2, 2))  # make sure that one is loaded
+    return [
+        {
+            "library": library.get("internal_api"),
+            "version": library.get("version"),
+            "kernel": library.get("architecture"),
+            "threads": library.get("num_threads"),
+        }
+        for library in threadpoolctl.threadpool_info()
+        if library.get("user_api") == "blas"
+    ]
