@@ -6,6 +6,7 @@ differentiated again.  That is all there is to double backpropagation.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -174,14 +175,11 @@ def _inputs_first(ys: Sequence[Tensor]) -> list[Tensor]:
 
 def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | None] | None) -> list[Tensor]:
     """One cotangent for each output, checked; 1 for an output of one element where none was given."""
-    if given is None:
-        given = [None] * len(ys)
-    elif not isinstance(given, (list, tuple)):
-        given = [given]
-    if len(given) != len(ys):
-        raise ValueError(f"grad: {len(ys)} outputs need as many grad_outputs; got {len(given)}")
+    several = _several(given) if given is not None else [None] * len(ys)
+    if len(several) != len(ys):
+        raise ValueError(f"grad: {len(ys)} outputs need as many grad_outputs; got {len(several)}")
     cotangents = []
-    for i, (y, g) in enumerate(zip(ys, given, strict=True)):
+    for i, (y, g) in enumerate(zip(ys, several, strict=True)):
         if g is None:
             if y.size != 1:
                 raise ValueError(f"grad: output {i} has shape {y.shape}, not one element: give grad_outputs")
@@ -199,7 +197,7 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
     return cotangents
 
 
-def _several(value: TensorsLike) -> list:  # type: ignore[type-arg]
+def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

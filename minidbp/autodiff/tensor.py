@@ -108,7 +108,7 @@ class Tensor:
         """The same values as a constant: no derivative goes through."""
         return wrap(self._data)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __len__(self) -> int:

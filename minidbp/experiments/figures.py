@@ -55,7 +55,7 @@ def _points(axes, name: str, places: Sequence[int], spreads: Sequence[Sequence[f
     means = [mean for mean, _ in spreads]
     deviations = [0.0 if np.isnan(sd) else sd for _, sd in spreads]
     # shifted a little, so that error bars do not hide each other
-    shift = 0.06 * (list(STYLES).index(name) - 2)
+    shift = 0.04 * (list(STYLES).index(name) - 2)
     axes.errorbar(np.add(places, shift), means, deviations, label=name, capsize=3, **STYLES[name])
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from minidbp.experiments.table2 import Row
 from minidbp.training import Protocol
 
-HEADER = ("model", "lambda", "clean", "paper", "FGSM", "paper", "PGD", "epochs", "runs")
+HEADER = ("model", "λ", "clean", "paper", "FGSM", "paper", "PGD", "epochs", "runs")
 
 # Fields of the protocol that the paper leaves unsaid, in the order in which Protocol lists them.
 UNSAID = (
@@ -30,22 +30,27 @@ def spread(value: Sequence[float] | None, digits: int = 2) -> str:
     return f"{mean:.{digits}f}" + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row as text, in HEADER's order."""
+def cells(row: Row, digits: int = 2) -> tuple[str, ...]:
+    """A row as text, in HEADER's order; `digits` is for accuracies under attack."""
     return (
-        row.model, f"{row.lam:g}", spread(row.clean), spread(row.paper and row.paper.clean), spread(row.fgsm),
-        spread(row.paper and row.paper.fgsm), spread(row.pgd), spread(row.epochs, 0), str(row.runs),
+        row.model, f"{row.lam:g}", spread(row.clean), spread(row.paper and row.paper.clean), spread(row.fgsm, digits),
+        spread(row.paper and row.paper.fgsm, digits), spread(row.pgd, digits), spread(row.epochs, 0), str(row.runs),
     )  # fmt: skip
 
 
 def on_screen(rows: Sequence[Row], title: str) -> Table:
     """For a terminal: accuracy in percent, the paper's column beside each of ours."""
-    screen = Table(title=title, box=box.SIMPLE_HEAD, caption="accuracy in percent, mean ± standard deviation over runs")
+    screen = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # 80 columns are enough
+        caption="test accuracy in percent, mean±standard deviation over runs",
+    )
     for name in HEADER:
         screen.add_column(name, justify="right", style="dim" if name == "paper" else "")
     for i, row in enumerate(rows):
         last_of_model = i + 1 == len(rows) or rows[i + 1].model != row.model
-        screen.add_row(*cells(row), end_section=last_of_model)
+        screen.add_row(*(cell.replace(" ", "") for cell in cells(row, digits=1)), end_section=last_of_model)
     return screen
 
 

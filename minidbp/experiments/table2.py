@@ -115,8 +115,8 @@ def table(results: Iterable[Mapping[str, Any]]) -> list[Row]:
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for result in results:
         groups.setdefault((result["model"], result["lambda"]), []).append(result)
-    return [
-        Row(model, lam, len(group), *(Spread([r[key] for r in group]) for key in ("clean", "fgsm", "pgd", "epochs")),
-            paper=TABLE_2.get((model, lam)))
-        for (model, lam), group in sorted(groups.items())
-    ]  # fmt: skip
+    rows = []
+    for (model, lam), group in sorted(groups.items()):
+        clean, fgsm, pgd, epochs = (Spread([r[key] for r in group]) for key in ("clean", "fgsm", "pgd", "epochs"))
+        rows.append(Row(model, lam, len(group), clean, fgsm, pgd, epochs, TABLE_2.get((model, lam))))
+    return rows

@@ -1,5 +1,6 @@
 """The geometry of a 2-D convolution: stride, padding, and the sizes they lead to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +24,14 @@ class ConvGeometry:
     output: Pair
 
     @classmethod
-    def of(cls, image: Pair, kernel: Pair, stride: int | Pair, padding: Padding) -> "ConvGeometry":
+    def of(cls, image: Sequence[int], kernel: Sequence[int], stride: int | Pair, padding: Padding) -> "ConvGeometry":
         """The geometry of a convolution of an image (H, W) with a kernel (kh, kw).
 
         `padding` is "valid" (none), "same" (TensorFlow's: ceil(size / stride) outputs, the odd zero at the end), an
         int for all four sides, (vertical, horizontal), or ((top, bottom), (left, right)).  Raises ValueError for a
         stride below 1, a negative or unknown padding, and a kernel that is larger than the padded image.
         """
-        strides = _pair(stride, "stride")
+        image, kernel, strides = _pair(image, "the image"), _pair(kernel, "the kernel"), _pair(stride, "stride")
         if min(strides) < 1:
             raise ValueError(f"conv: stride must be at least 1; got {stride!r}")
         pads = _pads(image, kernel, strides, padding)
@@ -45,7 +46,7 @@ class ConvGeometry:
         return cls(image, kernel, strides, (pads[0][0], pads[1][0]), (output[0], output[1]))
 
 
-def _pair(value: int | Pair, what: str) -> Pair:
+def _pair(value: int | Sequence[int], what: str) -> Pair:
     if isinstance(value, (int, np.integer)):
         return int(value), int(value)
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (int, np.integer)) for v in value):

@@ -100,7 +100,7 @@ class Flatten:
 
 
 class Sequential:
-    """Layers one after the other; itself a layer.  `parameters()` is [W1, b1, W2, b2, ...], which are their names too."""
+    """Layers one after the other; itself a layer.  `parameters()` is [W1, b1, W2, b2, ...], by name and order."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)

@@ -101,12 +101,12 @@ def _checked(
         raise ValueError(f"label must be one of {', '.join(LABELS)}; got {label!r}")
     pixels = x.data if isinstance(x, Tensor) else np.asarray(x)
     validate_images(pixels, *(clip or (-math.inf, math.inf)))
-    if label == "true" and y is None:
-        raise ValueError('label="true" needs the labels y; got None')
     if label == "predicted":
         return pixels, np.argmax(evaluate(model, pixels)[1].data, axis=1)
+    if y is None:
+        raise ValueError('label="true" needs the labels y; got None')
     n_classes = np.iinfo(np.intp).max  # how many there are is known, and checked, where the loss is taken
-    return pixels, validate_labels(y, n_classes, n_images=len(pixels))  # type: ignore[arg-type]
+    return pixels, validate_labels(y, n_classes, n_images=len(pixels))
 
 
 def _loss_gradient(
@@ -125,4 +125,4 @@ def _clipped(pixels: np.ndarray, clip: Clip) -> np.ndarray:
 
 
 def _like(x: Images, pixels: np.ndarray) -> Images:
-    return Tensor(pixels) if isinstance(x, Tensor) else pixels  # type: ignore[return-value]
+    return Tensor(pixels) if isinstance(x, Tensor) else pixels

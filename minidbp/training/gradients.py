@@ -52,4 +52,5 @@ def batch_gradient(
     parts = workers.map(lane, shards(0, n, -(-n // LANES)))
     values = np.sum([v for v, _ in parts], axis=0)
     gradients = [np.add.reduce(gs) for gs in zip(*(gradient for _, gradient in parts), strict=True)]
-    return BatchGradient(*map(float, values), gradients)
+    loss, cross_entropy, penalty = map(float, values)
+    return BatchGradient(loss, cross_entropy, penalty, gradients)

@@ -65,7 +65,8 @@ def train(
             if on_step:
                 on_step(number, step, steps)
         valid = accuracy(model, split.x_validation, split.y_validation, workers)
-        history.append(Epoch(number, *map(float, sums / len(split.x_train)), valid, time.perf_counter() - started))
+        loss, cross_entropy, penalty = map(float, sums / len(split.x_train))
+        history.append(Epoch(number, loss, cross_entropy, penalty, valid, time.perf_counter() - started))
         if protocol.keep == "best" and valid > best[0]:
             best = valid, [p.data for p in model.parameters()]
         if on_epoch:
