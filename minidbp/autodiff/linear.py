@@ -12,7 +12,7 @@ from minidbp import kernels
 from minidbp.autodiff.elementwise import add
 from minidbp.autodiff.reduce import unbroadcast
 from minidbp.autodiff.shape import move_axis, reshape, transpose
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, operands, record
+from minidbp.autodiff.tensor import Tensor, TensorLike, operands, record
 from minidbp.kernels import ConvGeometry, Padding
 from minidbp.kernels.geometry import Pair
 
@@ -67,17 +67,16 @@ def conv2d(
     padding: "valid", "same" (TensorFlow's), an int, (vertical, horizontal), or ((top, bottom), (left, right)).
     Raises ValueError if shapes, stride or padding do not fit, and TypeError if the dtypes differ.
     """
-    x, w = operands("conv2d", x, w)
+    x, w, *biases = operands("conv2d", x, w, *([] if bias is None else [bias]))
     _check("conv2d", x=(x, "(N, H, W, I)"), w=(w, "(kh, kw, I, O)"))
     if x.shape[3] != w.shape[2]:
         raise ValueError(f"conv2d: x {x.shape} has {x.shape[3]} channels, but w {w.shape} takes {w.shape[2]}")
     y = _conv(x, w, ConvGeometry.of(x.shape[1:3], w.shape[:2], stride, padding))
-    if bias is None:
-        return y
-    bias = as_tensor(bias, y.dtype)
-    if bias.shape != w.shape[3:]:
-        raise ValueError(f"conv2d: bias must have shape {w.shape[3:]} to go with w {w.shape}; got {bias.shape}")
-    return add(y, bias)
+    for b in biases:
+        if b.shape != w.shape[3:]:
+            raise ValueError(f"conv2d: bias must have shape {w.shape[3:]} to go with w {w.shape}; got {b.shape}")
+        y = add(y, b)
+    return y
 
 
 def conv2d_transpose(

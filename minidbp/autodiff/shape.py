@@ -104,6 +104,8 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
     if used > x.ndim:
         raise IndexError(f"getitem: {used} indices are too many for a tensor of shape {x.shape}")
     where = [i for i, p in enumerate(parts) if p is Ellipsis]
+    if len(where) > 1:
+        raise IndexError("getitem: an index can only have one Ellipsis ('...')")
     if where:
         parts[where[0] : where[0] + 1] = [slice(None)] * (x.ndim - used)
     return tuple(parts)

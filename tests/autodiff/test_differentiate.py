@@ -4,6 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -247,9 +248,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return counts
 
 
-def conv_net(seed: int = 0) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
+def conv_net(dtype: type = np.float64) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
     shapes = [(3, 3, 1, 4), (4,), (2, 2, 4, 3), (3,), (27, 5), (5,)]
-    w1, b1, w2, b2, w3, b3 = parameters = [leaf(*shape, seed=seed + i) for i, shape in enumerate(shapes)]
+    arrays = [normal(*shape, seed=i).astype(dtype) for i, shape in enumerate(shapes)]
+    w1, b1, w2, b2, w3, b3 = parameters = [Tensor(a, requires_grad=True) for a in arrays]
 
     def f(x: Tensor) -> Tensor:
         h = mdb.relu(mdb.conv2d(x, w1, b1, padding="same"))
@@ -364,33 +366,23 @@ def made_by_operations(outputs: list[Tensor]) -> Iterator[Tensor]:
 
 @pytest.fixture
 def no_gc() -> Iterator[None]:
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
-@pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.usefixtures("no_gc")
-def test_no_reference_cycle_keeps_arrays_alive(op: Any, create_graph: bool) -> None:
+def test_no_reference_cycle_keeps_arrays_alive(op: Any) -> None:
     inputs = [Tensor(x, requires_grad=True) for x in op.inputs]
     y = op.f(*inputs)
-    found = list(mdb.grad(y, inputs, normal(2, *y.shape), create_graph))
-    if create_graph:
-        again = [g for g in found if g.requires_grad]
-        found += mdb.grad(again, inputs, [normal(*g.shape) for g in again], True) if again_reaches(again, inputs) else ()
-        del again
-    alive = [ref for t in made_by_operations([y, *found]) for ref in (weakref.ref(t), weakref.ref(t.data))]
-    alive += [ref for t in found for ref in (weakref.ref(t), weakref.ref(t.data))]
-    if any(t is x for t in (y, *found) for x in inputs):  # sum of (), say, may hand its operand on
-        return
-    del y, found
+    y = y * y  # so that the first gradient depends on the inputs, whatever the operation
+    first = mdb.grad(y, inputs, normal(2, *y.shape), create_graph=True)
+    second = mdb.grad(first, inputs, [normal(*g.shape) for g in first], create_graph=True)
+    plain = mdb.grad(y, inputs, normal(*y.shape))
+    graphs = [*made_by_operations([*first, *second]), *plain]
+    alive = [ref for t in graphs for ref in (weakref.ref(t), weakref.ref(t.data))]
+    del y, first, second, plain, graphs
     assert [ref() for ref in alive if ref() is not None] == []
-
-
-def again_reaches(tensors: list[Tensor], inputs: list[Tensor]) -> bool:
-    wanted = {id(x) for x in inputs}
-    return any(id(i) in wanted for t in made_by_operations(tensors) for i in t._operation.inputs)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -418,9 +410,8 @@ def test_a_failed_grad_keeps_nothing_alive() -> None:
     x = leaf(2)
     y = mdb.sign(x * 2) * 3
     alive = [weakref.ref(t) for t in made_by_operations([y])]
-    with pytest.raises(ValueError, match="sign"):
+    with suppress(ValueError):  # pytest.raises would keep the traceback, and with it all that grad had in hand
         mdb.grad(y.sum(), x)
-    gc.collect()  # the traceback, not the engine, makes a cycle
     del y
     assert [ref() for ref in alive if ref() is not None] == []
 
@@ -576,9 +567,7 @@ def test_batches_of_none_and_one(n: int) -> None:
 
 
 def test_float32_stays_float32() -> None:
-    f, parameters = conv_net()
-    for p in parameters:
-        p._data = p.data.astype(np.float32)
+    f, _ = conv_net(np.float32)
     x = normal(2, 6, 6, 1).astype(np.float32)
     assert mdb.jacobian(f, x).dtype == np.float32
     assert mdb.jvp(f, x, x.astype(np.float64))[1].dtype == np.float32

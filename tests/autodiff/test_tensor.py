@@ -1,0 +1,249 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidbp as mdb
+from minidbp.autodiff import Tensor, as_tensor, locally_constant, masked, vjp
+
+# --- what a Tensor holds ---
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (np.ones(2, np.float32), np.float32),
+        (np.ones(2), np.float64),
+        (np.ones(2, np.int32), np.float64),
+        (np.ones(2, np.uint8), np.float64),
+        (np.array([True]), np.float64),
+        (3, np.float64),
+        (2.5, np.float64),
+        (True, np.float64),
+        (np.float32(1), np.float32),
+        ([[1, 2], [3, 4]], np.float64),
+        (Tensor(np.ones(2, np.float32)), np.float32),
+    ],
+)
+def test_dtype(value: Any, dtype: type) -> None:
+    t = Tensor(value)
+    assert t.dtype == dtype
+    np.testing.assert_array_equal(t.data, np.asarray(value))
+
+
+@pytest.mark.parametrize("value", [1j, "3", None, np.ones(2, np.float16), np.ones(2, ">f8"), np.array([{}])])
+def test_what_is_not_a_real_number_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="Tensor holds float32 or float64; got "):
+        Tensor(value)
+    if value is not None and np.asarray(value).dtype.kind != "f":  # as an operand, any float takes the other's dtype
+        with pytest.raises(TypeError, match="Tensor holds float32 or float64; got "):
+            Tensor(1.0) + value
+
+
+def test_attributes() -> None:
+    t = Tensor(np.ones((2, 3)), requires_grad=True, name="W1")
+    assert (t.shape, t.ndim, t.size, len(t), t.name, t.grad) == ((2, 3), 2, 6, 2, "W1", None)
+    assert t.numpy() is t.data
+    assert np.asarray(t).tolist() == t.data.tolist()
+    assert np.asarray(t, np.float32).dtype == np.float32
+    assert float(Tensor([2.5])) == Tensor([[2.5]]).item() == 2.5
+    assert bool(Tensor(1.0))
+    assert not Tensor(0.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Tensor([1.0, 2.0]).item(), ValueError, r"item\(\) needs a tensor of one value; .* shape \(2,\)"),
+        (lambda: float(Tensor([])), ValueError, r"shape \(0,\)"),
+        (lambda: len(Tensor(1.0)), TypeError, r"shape \(\) has no length"),
+        (lambda: bool(Tensor([1.0, 2.0])), ValueError, "ambiguous"),
+    ],
+)
+def test_what_a_tensor_refuses(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_repr_says_what_it_is() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True, name="x")
+    assert repr(x) == "Tensor([1., 2.], float64, requires_grad=True, name='x')"
+    assert repr(x * 2) == "Tensor([2., 4.], float64, made by multiply)"
+    assert repr(Tensor(np.float32(1))) == "Tensor(1., float32)"
+
+
+# --- nobody changes what a graph needs ---
+
+
+def test_the_users_array_may_change_afterwards() -> None:
+    array, factor, mask = np.ones(3), np.full(3, 2.0), np.array([True, False, True])
+    index = np.array([0, 1])
+    x = Tensor(array, requires_grad=True)
+    y = masked(x * factor, mask)[index]
+    array[:], factor[:], mask[:], index[:] = 7, 7, False, 2
+    assert x.data.tolist() == [1, 1, 1]
+    assert mdb.grad(y.sum(), x)[0].data.tolist() == [2, 0, 0]
+
+
+def test_data_is_read_only(op: Any) -> None:
+    inputs = [Tensor(x, requires_grad=True) for x in op.inputs]
+    y = op.f(*inputs)
+    gradients = mdb.grad(y, inputs, np.ones(y.shape))
+    for t in (*inputs, y, y.detach(), *gradients):
+        assert not t.data.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            t.data[...] = 0
+
+
+def test_a_leaf_can_be_given_new_data() -> None:
+    x = Tensor(np.ones(2), requires_grad=True)
+    shared, new = x.detach(), np.zeros(2)
+    x.data = new
+    new[:] = 5
+    assert x.data.tolist() == [0, 0]
+    assert shared.data.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        x.data[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones(3), r"'x' must be float64 of shape \(2,\); got float64 of shape \(3,\)"),
+        (np.ones(2, np.float32), "got float32"),
+        (1.0, r"shape \(\)"),
+    ],
+)
+def test_new_data_must_fit(array: Any, message: str) -> None:
+    x = Tensor(np.ones(2), name="x")
+    with pytest.raises(ValueError, match=message):
+        x.data = array
+
+
+def test_a_result_cannot_be_given_new_data() -> None:
+    y = Tensor(np.ones(2), requires_grad=True) * 2
+    with pytest.raises(ValueError, match="only a leaf can be given new data; .* was made by multiply"):
+        y.data = np.ones(2)
+
+
+def test_locally_constant_is_read_only_and_an_array() -> None:
+    for value in np.ones(2), np.float64(1) > 0, np.sign(np.float64(3)):
+        assert not locally_constant(value).flags.writeable
+        assert isinstance(locally_constant(value), np.ndarray)
+
+
+def test_detach_is_a_constant() -> None:
+    x = Tensor(np.ones(2), requires_grad=True, name="x")
+    assert not x.detach().requires_grad
+    assert np.shares_memory(x.detach().data, x.data)
+    assert mdb.grad((x * x.detach()).sum(), x)[0].data.tolist() == [1, 1]
+
+
+def test_as_tensor_hands_a_tensor_on() -> None:
+    x = Tensor(1.0)
+    assert as_tensor(x) is x
+    assert as_tensor(x, np.dtype(np.float32)) is x
+    assert as_tensor(1, np.dtype(np.float32)).dtype == np.float32
+
+
+def test_nothing_is_remembered_without_need() -> None:
+    x = Tensor(np.ones(2), requires_grad=True)
+    assert (Tensor(np.ones(2)) * 2)._operation is None
+    with mdb.no_grad():
+        assert (x * 2)._operation is None
+        assert not (x * 2).requires_grad
+
+
+# --- dtypes ---
+
+
+def test_float32_stays_float32(op: Any) -> None:
+    inputs = [Tensor(x.astype(np.float32), requires_grad=True) for x in op.inputs]
+    exact = [Tensor(x.data.astype(np.float64), requires_grad=True) for x in inputs]
+    v = np.random.default_rng(0).standard_normal(op.f(*inputs).shape)
+    y, gradients = vjp(op.f, inputs, v, create_graph=True)
+    y64, gradients64 = vjp(op.f, exact, v)
+    # inputs are at most 3 and sums short: 1e-5 of the largest value is some 80 roundings
+    for got, expected in zip((y, *gradients), (y64, *gradients64), strict=True):
+        assert got.dtype == np.float32
+        scale = max(1.0, np.abs(expected.data).max(initial=0))
+        np.testing.assert_allclose(got.data, expected.data, rtol=0, atol=1e-5 * scale)
+    again = [g for g in gradients if g.requires_grad]
+    assert all(g.dtype == np.float32 for g in mdb.vjp(lambda *xs: sum_all(op.f(*xs)), inputs, 1.0)[1] + tuple(again))
+
+
+def sum_all(y: Tensor) -> Tensor:
+    return (y * y).sum()
+
+
+F32 = Tensor(np.array([1.0, 2.0, 3.0], np.float32), requires_grad=True)
+CONSTANTS = {
+    "float": 2.0,
+    "int": 2,
+    "np.float64": np.float64(2),
+    "float64 array": np.full(3, 2.0),
+    "int array": np.full(3, 2),
+    "0-d array": np.array(2.0),
+    "list": [2.0, 2.0, 2.0],
+}
+
+
+@pytest.mark.parametrize("constant", CONSTANTS.values(), ids=CONSTANTS)
+@pytest.mark.parametrize(
+    ("f", "value"),
+    [
+        (lambda x, c: x + c, [3, 4, 5]),
+        (lambda x, c: c + x, [3, 4, 5]),
+        (lambda x, c: x - c, [-1, 0, 1]),
+        (lambda x, c: c - x, [1, 0, -1]),
+        (lambda x, c: x * c, [2, 4, 6]),
+        (lambda x, c: c * x, [2, 4, 6]),
+        (lambda x, c: x / c, [0.5, 1, 1.5]),
+        (lambda x, c: c / x, [2, 1, 2 / 3]),
+        (lambda x, c: x**c, [1, 4, 9]),
+        (lambda x, c: c**x, [2, 4, 8]),
+        (mdb.maximum, [2, 2, 3]),
+        (lambda x, c: mdb.maximum(c, x), [2, 2, 3]),
+    ],
+)
+def test_a_constant_takes_the_tensors_dtype(f: Callable[..., Tensor], value: list[float], constant: Any) -> None:
+    y = f(F32, constant)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.data, value, rtol=1e-6)
+    assert mdb.grad(y.sum(), F32)[0].dtype == np.float32
+
+
+F64 = Tensor(np.ones(3))
+IMAGE, FILTER = np.ones((1, 3, 3, 1)), Tensor(np.ones((2, 2, 1, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: F32 + F64, "add"),
+        (lambda: F64 - F32, "subtract"),
+        (lambda: F32 * F64, "multiply"),
+        (lambda: F64 / F32, "divide"),
+        (lambda: F32**F64, "power"),
+        (lambda: mdb.maximum(F32, F64), "maximum"),
+        (lambda: F32 @ F64, "matmul"),
+        (lambda: mdb.conv2d(Tensor(IMAGE), FILTER), "conv2d"),
+        (lambda: mdb.conv2d(IMAGE, FILTER, Tensor([1.0])), "conv2d"),
+        (lambda: mdb.conv2d_transpose(Tensor(IMAGE), FILTER, (4, 4)), "conv2d_transpose"),
+        (lambda: mdb.conv2d_weight_grad(Tensor(IMAGE), FILTER, (2, 2)), "conv2d_weight_grad"),
+    ],
+)
+def test_two_tensors_of_different_dtype(call: Callable[[], Tensor], name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}: operands must have one dtype; got float\d\d and float\d\d"):
+        call()
+
+
+# --- values that are not finite ---
+
+
+def test_nan_in_gives_nan_out(op: Any) -> None:
+    for i in range(len(op.inputs)):
+        inputs = [np.full(x.shape, np.nan) if i == k else x for k, x in enumerate(op.inputs)]
+        y = op.f(*map(Tensor, inputs))
+        assert np.isnan(y.data).all() == (not op.hides_nan)
