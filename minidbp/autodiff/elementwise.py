@@ -71,7 +71,9 @@ def power(x: TensorLike, p: TensorLike) -> Tensor:
     """x ** p.  d = p x^(p-1) dx + x^p log(x) dp; the second term needs x > 0 and is taken only if p is a variable."""
     if isinstance(p, Tensor):
         x, p = operands("power", x, p)
-        return _binary("power", np.power, x, p, lambda g, out: g * p * x ** (p - 1), lambda g, out: g * out * log(x))
+        # a constant p = 0 has no p - 1: 0 * x^-1 would be NaN where x is 0
+        less = p - 1 if p.requires_grad else Tensor(np.where(p.data == 0, p.data, p.data - 1))
+        return _binary("power", np.power, x, p, lambda g, out: g * p * x**less, lambda g, out: g * out * log(x))
     x, exponent = as_tensor(x), np.asarray(p)
     if exponent.ndim:
         return power(x, as_tensor(p, x.dtype))

@@ -28,7 +28,7 @@ def reshape(x: TensorLike, *shape: Any) -> Tensor:
 
 
 def transpose(x: TensorLike, *axes: Any) -> Tensor:
-    """Axis i of the result is axis axes[i] of x; without axes, all in reverse.  Raises ValueError if some are missing."""
+    """Axis i of the result is axis axes[i] of x; without axes, all in reverse.  ValueError if not a permutation."""
     x = as_tensor(x)
     order = _unpack(axes) if axes else tuple(reversed(range(x.ndim)))
     order = tuple(a + x.ndim if a < 0 else a for a in order)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minidbp.autodiff.tensor import DTYPES
+from minidbp.kernels import ConvGeometry
 from minidbp.nn.initialisers import INITIALISERS
 from minidbp.nn.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sequential
 
@@ -34,7 +35,7 @@ def build_model(
 ) -> Sequential:
     """Model A, B or C, with fresh weights from `seed`: images (N, 28, 28, 1) in [0, 1] to logits (N, 10).
 
-    ReLU after every layer but the last.  Raises ValueError for an unknown name, initialiser or padding, and
+    ReLU after every layer but the last.  Raises ValueError for an unknown name, initialiser or padding, or a padding that the model has no room for, and
     TypeError for a dtype other than float32 and float64.
     """
     for what, value, choices in (
@@ -53,7 +54,10 @@ def build_model(
     for i, (filters, kernel, stride) in enumerate(CONVOLUTIONS[name]):
         pad = "same" if padding == "same" or (padding == "same_first" and i == 0) else "valid"
         layers += [Conv2d(channels, filters, kernel, rng, stride, pad, dtype, initialise), ReLU()]
-        size = -(-size // stride) if pad == "same" else (size - kernel) // stride + 1
+        try:
+            size = ConvGeometry.of((size, size), (kernel, kernel), stride, pad).output[0]
+        except ValueError as error:
+            raise ValueError(f"model {name} cannot have padding {padding!r}: {error}") from None
         channels = filters
     layers.append(Flatten())
     width = size * size * channels

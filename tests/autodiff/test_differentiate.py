@@ -37,9 +37,7 @@ def assert_close(got: Any, expected: Any, rtol: float = 1e-12) -> None:
 def stacked(f: Callable[..., Tensor], inputs: list[Tensor], vs: np.ndarray, lead: tuple[int, ...]) -> list[np.ndarray]:
     """For each input, the vjps along each v of vs (*lead, ...), one at a time."""
     singles = [vjp(f, inputs, vs[k])[1] for k in np.ndindex(lead)]
-    return [
-        np.stack([single[i].data for single in singles]).reshape(lead + x.shape) for i, x in enumerate(inputs)
-    ]
+    return [np.stack([single[i].data for single in singles]).reshape(lead + x.shape) for i, x in enumerate(inputs)]
 
 
 @pytest.mark.parametrize("lead", [(5,), (2, 3)], ids=str)
@@ -234,17 +232,22 @@ def test_backward_sets_grad_of_every_leaf_and_replaces_it() -> None:
 # --- only what is asked for, and once ---
 
 
+def counted(counts: dict[str, int], name: str) -> Callable[..., np.ndarray]:
+    kernel = getattr(kernels, name)
+
+    def call(*args: Any) -> np.ndarray:
+        counts[name] += 1
+        return kernel(*args)
+
+    return call
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often each conv kernel has run."""
     counts = dict.fromkeys(["conv2d", "conv2d_transpose", "conv2d_weight_grad"], 0)
     for name in counts:
-
-        def counted(*args: Any, name: str = name, kernel: Callable[..., Any] = getattr(kernels, name)) -> Any:
-            counts[name] += 1
-            return kernel(*args)
-
-        monkeypatch.setattr(kernels, name, counted)
+        monkeypatch.setattr(kernels, name, counted(counts, name))
     return counts
 
 
@@ -347,8 +350,7 @@ def test_no_grad_is_for_one_thread_and_ends() -> None:
         assert (x * 2).requires_grad  # while the other thread is in its no_grad
         go_on.set()
         assert not other.result()
-    with pytest.raises(ZeroDivisionError), mdb.no_grad():
-        assert not (x * 2).requires_grad
+    with suppress(ZeroDivisionError), mdb.no_grad():
         raise ZeroDivisionError
     assert (x * 2).requires_grad
 

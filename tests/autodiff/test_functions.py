@@ -1,4 +1,4 @@
-"""Values and edges of mean, max, logsumexp and softmax.  Their derivatives: conftest.py's table, test_gradcheck.py."""
+"""Values and edges of mean, max, logsumexp and softmax.  Derivatives: test_gradcheck.py."""
 
 from typing import Any
 

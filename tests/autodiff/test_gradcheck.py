@@ -47,7 +47,9 @@ def test_third_order(f: Callable[..., Tensor], inputs: list[np.ndarray]) -> None
         assert mdb.gradgradcheck(lambda *a, i=i: vjp(f, a[:-1], a[-1], create_graph=True)[1][i], [*inputs, v])
 
 
-def one_rule(name: str, forward: Callable[[np.ndarray], np.ndarray], rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def one_rule(
+    name: str, forward: Callable[[np.ndarray], np.ndarray], rule: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
     """An operation of one operand x with the given rule(g, x)."""
     return lambda x: record(name, forward(x.data), (x,), (lambda g, out: rule(g, x),))
 
@@ -157,7 +159,7 @@ def test_a_rule_that_treats_leading_axes_differently_is_caught() -> None:
 
 
 def test_a_rule_that_changes_the_dtype_is_named() -> None:
-    with pytest.raises(ValueError, match="the rule of narrow .* float64 .* float32"):
+    with pytest.raises(ValueError, match=r"the rule of narrow .* float64 .* float32"):
         mdb.gradcheck(one_rule("narrow", np.negative, lambda g, x: (-g).astype("float32")), X)
 
 
@@ -181,7 +183,7 @@ def test_the_error_is_an_assertion() -> None:
 
 @pytest.mark.parametrize("check", [mdb.gradcheck, mdb.gradgradcheck])
 def test_float32_is_refused(check: Callable[..., bool]) -> None:
-    with pytest.raises(TypeError, match="needs float64.*input 1 is float32"):
+    with pytest.raises(TypeError, match=r"needs float64.*input 1 is float32"):
         check(lambda x, y: x * y, [X, Y.astype(np.float32)])
 
 

@@ -1,4 +1,4 @@
-"""Values, identities and errors of matmul and the conv family.  Derivatives: conftest.py's table, test_gradcheck.py."""
+"""Values, identities and errors of matmul and the conv family.  Derivatives: test_gradcheck.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,8 @@ def test_matmul_is_numpys(shapes: hnp.BroadcastableShapes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "shape"), [((0, 3), (3, 2), (0, 2)), ((2, 0), (0, 3), (2, 3)), ((2, 0, 3), (3, 4), (2, 0, 4)), ((0,), (0,), ())]
+    ("a", "b", "shape"),
+    [((0, 3), (3, 2), (0, 2)), ((2, 0), (0, 3), (2, 3)), ((2, 0, 3), (3, 4), (2, 0, 4)), ((0,), (0,), ())],
 )
 def test_matmul_of_nothing(a: tuple[int, ...], b: tuple[int, ...], shape: tuple[int, ...]) -> None:
     x, y = Tensor(np.ones(a), requires_grad=True), Tensor(np.ones(b), requires_grad=True)

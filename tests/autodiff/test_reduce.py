@@ -1,4 +1,4 @@
-"""Values, edges and errors of sum and broadcasting.  Their derivatives: the table in conftest.py, test_gradcheck.py."""
+"""Values, edges and errors of sum and broadcasting.  Derivatives: test_gradcheck.py."""
 
 from typing import Any
 
@@ -60,4 +60,4 @@ def test_the_adjoint_of_broadcasting_sums(shapes: hnp.BroadcastableShapes, lead:
         # by hand: bring the shape to full length with ones, then sum over all axes where it is 1
         full = (1,) * (len(shapes.result_shape) - len(shape)) + shape
         axes = tuple(len(lead) + k for k, n in enumerate(full) if n == 1)
-        np.testing.assert_array_equal(got.data, g.sum(axes).reshape(*lead, *shape))
+        np.testing.assert_array_equal(got.data, g.sum(axes).reshape((*lead, *shape)))

@@ -1,4 +1,4 @@
-"""Values, edges and errors of the shape operations.  Their derivatives: the table in conftest.py, test_gradcheck.py."""
+"""Values, edges and errors of the shape operations.  Derivatives: test_gradcheck.py."""
 
 from typing import Any
 
@@ -88,7 +88,7 @@ def test_an_element_picked_twice_receives_both_cotangents() -> None:
         ([0.5], "getitem: an index must be"),
         ("a", "getitem: an index must be"),
         (Tensor([0.0]), "getitem: an index must be"),
-        ((Ellipsis, Ellipsis), "ellipsis"),
+        ((Ellipsis, Ellipsis), "one Ellipsis"),
     ],
 )
 def test_wrong_indices(index: Any, message: str) -> None:

@@ -123,7 +123,7 @@ def test_new_data_must_fit(array: Any, message: str) -> None:
 
 def test_a_result_cannot_be_given_new_data() -> None:
     y = Tensor(np.ones(2), requires_grad=True) * 2
-    with pytest.raises(ValueError, match="only a leaf can be given new data; .* was made by multiply"):
+    with pytest.raises(ValueError, match=r"only a leaf can be given new data; .* was made by multiply"):
         y.data = np.ones(2)
 
 

@@ -33,7 +33,10 @@ def problems(draw: st.DrawFn, dtypes: tuple[type, ...] = (np.float32, np.float64
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     padding = draw(
         st.one_of(
-            st.sampled_from(["valid", "same"]), side, st.tuples(side, side), st.tuples(st.tuples(side, side), st.tuples(side, side))
+            st.sampled_from(["valid", "same"]),
+            side,
+            st.tuples(side, side),
+            st.tuples(st.tuples(side, side), st.tuples(side, side)),
         )
     )
     extra = draw(st.tuples(st.integers(0, 4), st.integers(0, 4)))

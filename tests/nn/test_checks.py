@@ -34,9 +34,7 @@ def test_images_within_the_range_pass(value: float, dtype: type) -> None:
 def test_a_pixel_out_of_range_is_shown_with_its_place(value: float, shown: str, dtype: type) -> None:
     with pytest.raises(ValueError) as caught:
         validate_images(with_pixel(value, dtype))
-    assert (
-        str(caught.value) == f"images must be finite and lie within [0, 1]; got {shown} at index (1, 2, 0, 0)"
-    )
+    assert str(caught.value) == f"images must be finite and lie within [0, 1]; got {shown} at index (1, 2, 0, 0)"
 
 
 @pytest.mark.parametrize("value", [np.nextafter(1.0, 2.0), -5e-324])

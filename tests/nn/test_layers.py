@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+import minidbp as mdb
+from minidbp.kernels import ConvGeometry, Padding, reference
+from minidbp.nn import Conv2d, Flatten, Linear, ReLU, Sequential, he_normal
+
+RNG = np.random.default_rng
+
+
+def test_linear_is_xw_plus_b() -> None:
+    layer, x = Linear(3, 2, RNG(0), dtype="float64"), RNG(1).standard_normal((4, 3))
+    layer.b.data = np.array([1.0, -2.0])
+    w, b = layer.parameters()
+    np.testing.assert_allclose(layer(mdb.Tensor(x)).data, x @ w.data + b.data, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, "valid"), (2, "same"), (2, 1)])
+def test_conv2d_is_the_reference(stride: int, padding: Padding) -> None:
+    layer = Conv2d(2, 3, 3, RNG(0), stride, padding, dtype="float64")
+    x = RNG(1).standard_normal((2, 6, 7, 2))
+    layer.b.data = np.array([1.0, -2.0, 3.0])
+    expected = reference.conv2d(x, layer.w.data, ConvGeometry.of((6, 7), (3, 3), stride, padding)) + layer.b.data
+    np.testing.assert_allclose(layer(mdb.Tensor(x)).data, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_parameters_before_training(dtype: str) -> None:
+    for layer in Linear(3, 2, RNG(0), dtype, he_normal), Conv2d(1, 2, 5, RNG(0), dtype=dtype, initialiser=he_normal):
+        w, b = layer.parameters()
+        assert (w.dtype, b.dtype) == (np.dtype(dtype), np.dtype(dtype))
+        assert w.requires_grad
+        assert b.requires_grad
+        np.testing.assert_array_equal(b.data, [0, 0])
+        np.testing.assert_array_equal(w.data, he_normal(w.shape, RNG(0)).astype(dtype))
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_flatten_and_relu(n: int) -> None:
+    x = mdb.Tensor(RNG(0).standard_normal((n, 2, 3, 4)))
+    assert Flatten()(x).shape == (n, 24)
+    np.testing.assert_array_equal(ReLU()(x).data, np.maximum(x.data, 0))
+    assert Flatten().parameters() == ReLU().parameters() == []
+
+
+def test_sequential_numbers_its_parameters() -> None:
+    inner = Sequential([Linear(4, 3, RNG(1)), ReLU()])
+    net = Sequential([Conv2d(1, 1, 2, RNG(0)), ReLU(), Flatten(), inner, Linear(3, 2, RNG(2))])
+    assert [p.name for p in net.parameters()] == ["W1", "b1", "W2", "b2", "W3", "b3"]
+    assert net(np.ones((5, 3, 3, 1), np.float32)).shape == (5, 2)
+
+
+def test_what_a_layer_cannot_take() -> None:
+    with pytest.raises(ValueError, match=r"matmul: shapes \(2, 4\) and \(3, 2\) do not fit"):
+        Linear(3, 2, RNG(0))(mdb.Tensor(np.ones((2, 4), np.float32)))
+    with pytest.raises(TypeError, match="matmul: operands must have one dtype; got float64 and float32"):
+        Linear(3, 2, RNG(0))(mdb.Tensor(np.ones((2, 3))))
+    with pytest.raises(ValueError, match=r"conv2d: x .* has 2 channels, but w .* takes 1"):
+        Conv2d(1, 2, 3, RNG(0))(mdb.Tensor(np.ones((1, 4, 4, 2), np.float32)))
+
+
+def test_repr_shows_the_architecture() -> None:
+    net = Sequential([Conv2d(1, 4, 3, RNG(0), 2, "same"), ReLU(), Flatten(), Linear(16, 2, RNG(0))])
+    assert repr(net) == (
+        "Sequential(\n  Conv2d(1, 4, kernel=3, stride=2, padding='same'),\n  ReLU(),\n  Flatten(),\n  Linear(16, 2)\n)"
+    )

@@ -1,0 +1,109 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidbp as mdb
+from minidbp.data import Mnist
+from minidbp.nn import Conv2d, Linear, build_model
+
+# the weights' shapes as Table 1 gives them; biases are as wide as the last axis
+WEIGHTS = {
+    "A": [(8, 8, 1, 64), (6, 6, 64, 128), (5, 5, 128, 128), (128, 10)],
+    "B": [(3, 3, 1, 128), (3, 3, 128, 64), (10816, 128), (128, 10)],
+    "C": [(784, 512), (512, 256), (256, 128), (128, 10)],
+}
+
+
+@pytest.mark.parametrize(("name", "count"), [("A", 710_218), ("B", 1_460_938), ("C", 567_434)])
+def test_parameters_are_the_papers(name: str, count: int) -> None:
+    parameters = build_model(name).parameters()
+    assert sum(p.size for p in parameters) == count
+    assert [p.shape for p in parameters[::2]] == WEIGHTS[name]
+    assert [p.shape for p in parameters[1::2]] == [shape[-1:] for shape in WEIGHTS[name]]
+    assert [p.name for p in parameters] == ["W1", "b1", "W2", "b2", "W3", "b3", "W4", "b4"]
+    assert {p.dtype for p in parameters} == {np.dtype(np.float32)}
+    assert all(p.requires_grad for p in parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "padding"), [(n, p) for n in "ABC" for p in ("same_first", "same", "valid") if (n, p) != ("A", "valid")]
+)
+def test_images_in_logits_out(name: str, padding: str, mnist: Mnist) -> None:
+    model = build_model(name, padding=padding)
+    with mdb.no_grad():
+        logits = model(mnist.x_test[:2])
+        assert model(mnist.x_test[:0]).shape == (0, 10)
+    assert (logits.shape, logits.dtype) == ((2, 10), np.float32)
+    assert np.isfinite(logits.data).all()
+    assert (logits.data < 0).any()  # there is no ReLU behind the last layer
+
+
+@pytest.mark.parametrize("name", "ABC")
+def test_samples_do_not_depend_on_each_other(name: str, mnist: Mnist) -> None:
+    model = build_model(name, dtype="float64")
+    x = mnist.x_test[:3].astype(np.float64)
+    alone = [model(x[n : n + 1]).data[0] for n in range(3)]
+    np.testing.assert_allclose(model(x).data, alone, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", "ABC")
+def test_the_seed_decides(name: str) -> None:
+    first, again, other = (build_model(name, seed=s).parameters() for s in (3, np.random.default_rng(3), 4))
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a.data, b.data)
+        assert (a.data != c.data).any() == (a.ndim > 1)
+
+
+def test_both_dtypes_start_from_the_same_weights() -> None:
+    for a, b in zip(build_model("C").parameters(), build_model("C", dtype="float64").parameters(), strict=True):
+        np.testing.assert_array_equal(a.data, b.data.astype(np.float32))
+
+
+def test_initialisers() -> None:
+    # Glorot's bound for W1 (784, 512) is sqrt(6 / 1296); he_normal is not bounded
+    bound = np.sqrt(6 / 1296)
+    glorot, he = (build_model("C", initialiser=i).parameters()[0].data for i in ("glorot_uniform", "he_normal"))
+    assert 0.999 * bound < np.abs(glorot).max() <= bound * (1 + 1e-7)  # float32 may round up
+    assert np.abs(he).max() > 1.5 * bound
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"name": "D"}, ValueError, "unknown model 'D': choose one of A, B, C"),
+        ({"name": "a"}, ValueError, "unknown model 'a': choose one of A, B, C"),
+        (
+            {"name": "C", "initialiser": "zeros"},
+            ValueError,
+            "unknown initialiser 'zeros': choose one of glorot_uniform, he_normal",
+        ),
+        ({"name": "C", "padding": "full"}, ValueError, "unknown padding 'full': choose one of same_first, same, valid"),
+        (  # 28 -> 11 -> 3, and the last kernel is 5x5
+            {"name": "A", "padding": "valid"},
+            ValueError,
+            "model A cannot have padding 'valid': conv: a kernel of 5x5 does not fit into an image of 3x3 "
+            "with padding ((0, 0), (0, 0))",
+        ),
+        ({"name": "C", "dtype": "int32"}, TypeError, "a model's dtype is float32 or float64; got int32"),
+        ({"name": "C", "dtype": np.float16}, TypeError, "a model's dtype is float32 or float64; got float16"),
+    ],
+)
+def test_unknown_names(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        build_model(**options)
+    assert str(caught.value) == message
+
+
+def test_strides_and_padding_are_table_1s() -> None:
+    convs = [layer for layer in build_model("A").layers if isinstance(layer, Conv2d)]
+    assert [(c.stride, c.padding) for c in convs] == [(2, "same"), (2, "valid"), (1, "valid")]
+    convs = [layer for layer in build_model("B").layers if isinstance(layer, Conv2d)]
+    assert [(c.stride, c.padding) for c in convs] == [(1, "same"), (2, "valid")]
+    assert isinstance(build_model("B").layers[-1], Linear)
+
+
+@pytest.mark.parametrize("name", "ABC")
+def test_the_wrong_images_are_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"(conv2d|matmul): .*\("):
+        build_model(name)(np.ones((2, 28, 28, 3), np.float32))

@@ -1,0 +1,179 @@
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidbp.nn import Sequential, WeightsError, build_model, load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def model() -> Sequential:
+    return build_model("C", seed=5)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, model: Sequential) -> Path:
+    save_model(tmp_path / "w.npz", model, "C")
+    return tmp_path / "w.npz"
+
+
+def same_bits(a: Sequential, b: Sequential) -> bool:
+    return all(
+        p.data.tobytes() == q.data.tobytes() and (p.name, p.dtype, p.shape) == (q.name, q.dtype, q.shape)
+        for p, q in zip(a.parameters(), b.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "padding"), [("A", "same_first"), ("A", "same"), ("B", "valid"), ("C", "same_first")])
+def test_there_and_back_to_the_bit(name: str, padding: str, dtype: str, tmp_path: Path) -> None:
+    model = build_model(name, seed=1, dtype=dtype, padding=padding)
+    save_model(tmp_path / "w.npz", model, name, padding)
+    loaded, its_name = load_model(str(tmp_path / "w.npz"))
+    assert its_name == name
+    assert same_bits(loaded, model)
+    x = np.random.default_rng(0).random((2, 28, 28, 1)).astype(dtype)
+    np.testing.assert_array_equal(loaded(x).data, model(x).data)
+
+
+def test_saving_replaces_and_leaves_nothing_beside(saved: Path, model: Sequential) -> None:
+    other = build_model("C", seed=6)
+    save_model(saved, other, "C")
+    assert same_bits(load_model(saved)[0], other)
+    assert os.listdir(saved.parent) == ["w.npz"]
+
+
+def test_the_name_of_the_file_is_taken_as_it_is(tmp_path: Path, model: Sequential) -> None:
+    save_model(tmp_path / "weights", model, "C")
+    assert os.listdir(tmp_path) == ["weights"]
+    assert same_bits(load_model(tmp_path / "weights")[0], model)
+
+
+def assert_one_sentence(message: str) -> None:
+    assert "\n" not in message
+    assert ". " not in message
+    assert "allow_pickle=True" not in message
+
+
+def savez(**arrays: Any) -> Callable[[Path], None]:
+    """What writes C's weights with some arrays replaced, or left out where None is given."""
+
+    def write(path: Path) -> None:
+        whole = {str(p.name): p.data for p in build_model("C").parameters()}
+        whole |= {"model": np.array("C"), "padding": np.array("same_first"), **arrays}
+        with path.open("wb") as file:
+            np.savez(file, **{key: value for key, value in whole.items() if value is not None})
+
+    return write
+
+
+def write_npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+
+
+def write_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("readme.txt", "hello")
+
+
+FOREIGN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (lambda path: None, "there is no weights file"),
+    "a folder": (lambda path: path.mkdir(), "not a weights file of minidbp, or is damaged"),
+    "empty": (lambda path: path.write_bytes(b""), "not a weights file of minidbp, or is damaged"),
+    "text": (lambda path: path.write_text("hello"), "not a weights file of minidbp, or is damaged"),
+    "a pickle": (lambda path: path.write_bytes(pickle.dumps({"W1": 1})), "contains pickled"),
+    "a .npy": (write_npy, "it holds a single array"),
+    "another zip": (write_zip, "not a weights file of minidbp"),
+    "another .npz": (lambda path: savez(model=None, padding=None)(path), "does not name model A, B or C"),
+    "objects": (savez(W1=np.array([{}], object)), "Object arrays cannot be loaded"),
+    "an unknown model": (savez(model=np.array("D")), "does not name model A, B or C"),
+    "many names": (savez(model=np.array(["C", "C"])), "does not name model A, B or C"),
+    "another model": (savez(model=np.array("A")), r"W1 of model A should be float32 of shape \(8, 8, 1, 64\)"),
+    "a padding without room": (savez(model=np.array("A"), padding=np.array("valid")), "cannot have padding 'valid'"),
+    "an array less": (savez(b4=None), "should hold W1, .*, b4 for model C; it holds W1, .*, W4$"),
+    "an array more": (savez(W5=np.ones(2)), "should hold .* it holds .* W5"),
+    "another shape": (savez(b4=np.ones(11, np.float32)), r"b4 .* should be float32 of shape \(10,\); it is .*\(11,\)"),
+    "another dtype": (savez(b4=np.ones(10)), "b4 of model C should be float32 .* it is float64"),
+    "integers": (savez(W1=np.ones((784, 512), int)), "W1 of model C should be float32 .* it is int64"),
+    "words": (savez(W1=np.array(["a"])), "W1 of model C should be float32 .* it is <U1"),
+    "complex numbers": (savez(b1=np.ones(512, complex)), "b1 of model C should be float32 .* it is complex128"),
+    "other endian": (savez(b4=np.ones(10, ">f4")), "b4 of model C should be float32 .* it is >f4"),
+    "NaN": (savez(b4=np.full(10, np.nan, np.float32)), "b4 holds NaN or infinite weights"),
+    "inf": (savez(b4=np.full(10, np.inf, np.float32)), "b4 holds NaN or infinite weights"),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_a_file_that_does_not_fit(write: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    write(path)
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_model(path)
+    assert_one_sentence(str(caught.value).replace(str(path), ""))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.9, 0.9999])
+def test_a_truncated_file(share: float, saved: Path) -> None:
+    raw = saved.read_bytes()
+    saved.write_bytes(raw[: int(share * len(raw))])
+    with pytest.raises(WeightsError, match="is damaged") as caught:
+        load_model(saved)
+    assert_one_sentence(str(caught.value).replace(str(saved), ""))
+
+
+def test_a_flipped_bit_is_found_or_does_no_harm(saved: Path, model: Sequential) -> None:
+    """Some bytes of a zip mean nothing to us (dates, say).  No flip may give other weights, or another error."""
+    raw = saved.read_bytes()
+    with zipfile.ZipFile(saved) as file:
+        directory, members = file.start_dir, file.infolist()
+    in_headers = [
+        *range(directory, len(raw)),
+        *range(200),
+        *range(members[1].header_offset, members[1].header_offset + 200),
+    ]
+    rng = np.random.default_rng(0)
+    found = 0
+    for position in [*in_headers[::4], *rng.integers(200, directory, 20)]:
+        damaged = bytearray(raw)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        saved.write_bytes(damaged)
+        try:
+            loaded, _ = load_model(saved)
+        except WeightsError as error:
+            assert_one_sentence(str(error).replace(str(saved), ""))
+            found += 1
+        else:
+            assert same_bits(loaded, model), f"byte {position}"
+    assert found > 100
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, model: Sequential) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for path in tmp_path / "file" / "w.npz", tmp_path / "missing" / "w.npz", tmp_path / "folder":
+        with pytest.raises(WeightsError, match="cannot write the weights to ") as caught:
+            save_model(path, model, "C")
+        assert_one_sentence(str(caught.value).replace(str(tmp_path), ""))
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_save_leaves_what_was_there(
+    error: BaseException, saved: Path, model: Sequential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(WeightsError if isinstance(error, OSError) else KeyboardInterrupt):
+        save_model(saved, build_model("C", seed=9), "C")
+    monkeypatch.undo()
+    assert os.listdir(saved.parent) == ["w.npz"]
+    assert same_bits(load_model(saved)[0], model)
