@@ -37,7 +37,7 @@ def grad(
     Raises ValueError if an output or an input does not require a gradient, if the outputs depend on none of the
     inputs, if a cotangent's shape does not fit, or if a leaf was given new data after the graph was made.
     """
-    ys, xs = _several(outputs), _several(inputs)
+    ys, xs = several(outputs), several(inputs)
     for what, tensors in ("output", ys), ("input", xs):
         for i, t in enumerate(tensors):
             if not isinstance(t, Tensor):
@@ -109,7 +109,7 @@ def jacobian(f: Function, x: TensorLike, create_graph: bool = False) -> Tensor:
     One backward pass with a (c, N, c) cotangent finds all c rows, which share everything saved on the way forward.
     Raises ValueError if f does not return one row for each sample, or does not depend on x.
     """
-    (variable,), y = _evaluate(f, x)
+    (variable,), y = _evaluate(f, (x,))
     return jacobian_of(y, variable, create_graph)
 
 
@@ -175,11 +175,14 @@ def _inputs_first(ys: Sequence[Tensor]) -> list[Tensor]:
 
 def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | None] | None) -> list[Tensor]:
     """One cotangent for each output, checked; 1 for an output of one element where none was given."""
-    several = _several(given) if given is not None else [None] * len(ys)
-    if len(several) != len(ys):
-        raise ValueError(f"grad: {len(ys)} outputs need as many grad_outputs; got {len(several)}")
+    if given is None:
+        gs = [None] * len(ys)
+    else:
+        gs = list(given) if len(ys) > 1 and isinstance(given, (list, tuple)) else several(given)
+    if len(gs) != len(ys):
+        raise ValueError(f"grad: {len(ys)} outputs need as many grad_outputs; got {len(gs)}")
     cotangents = []
-    for i, (y, g) in enumerate(zip(ys, several, strict=True)):
+    for i, (y, g) in enumerate(zip(ys, gs, strict=True)):
         if g is None:
             if y.size != 1:
                 raise ValueError(f"grad: output {i} has shape {y.shape}, not one element: give grad_outputs")
@@ -197,14 +200,22 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
     return cotangents
 
 
-def _several(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+def is_several(value: Any) -> bool:
+    """Whether a value means several: a tuple, or a list that holds Tensors, arrays or None ([1.0, 2.0] is one)."""
+    return isinstance(value, tuple) or (
+        isinstance(value, list) and any(v is None or isinstance(v, (Tensor, np.ndarray)) for v in value)
+    )
+
+
+def several(value: Any) -> list[Any]:
+    """A list of what a value means: its items if it is several, itself if it is one."""
+    return list(value) if is_several(value) else [value]
 
 
 def _evaluate(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
     """The inputs as Tensors that require a gradient (themselves if they do: outer graphs stay connected), and f."""
     xs = []
-    for value in _several(inputs):
+    for value in several(inputs):
         x = as_tensor(value)
         if not x.requires_grad:
             x = x.detach()
@@ -218,7 +229,7 @@ def _evaluate(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
 
 
 def _directions(name: str, v: TensorsLike, xs: Sequence[Tensor]) -> list[Tensor]:
-    vs = _several(v)
+    vs = several(v)
     if len(vs) != len(xs):
         raise ValueError(f"{name}: {len(xs)} inputs need as many directions v; got {len(vs)}")
     vs = [as_tensor(t, x.dtype) for t, x in zip(vs, xs, strict=True)]
@@ -237,7 +248,7 @@ def _grad_or_zeros(y: Tensor, xs: Sequence[Tensor], v: Tensor, create_graph: boo
 
 
 def _result(y: Tensor, found: tuple[Tensor, ...], like: TensorsLike, create_graph: bool) -> tuple[Tensor, Tensors]:
-    return y if create_graph else y.detach(), found if isinstance(like, (list, tuple)) else found[0]
+    return y if create_graph else y.detach(), found if is_several(like) else found[0]
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minidbp.autodiff.differentiate import Function, _several, vjp
+from minidbp.autodiff.differentiate import Function, several, vjp
 from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, no_grad
 
 MACHINE_EPS = float(np.finfo(np.float64).eps)
@@ -28,7 +28,7 @@ def gradcheck(
     input's Jacobian, plus what rounding does to a difference of f's values.  Raises GradcheckError with the input, the
     index, both values; TypeError if an input is not float64.  Keep away from kinks: there the two rightly differ.
     """
-    xs = [_leaf(value, i) for i, value in enumerate(_several(inputs))]
+    xs = [_leaf(value, i) for i, value in enumerate(several(inputs))]
     y = f(*xs)
     rng = np.random.default_rng(seed)
     v = rng.standard_normal(y.shape)
@@ -53,7 +53,7 @@ def gradgradcheck(
 
     v is random and seeded.  Arguments and errors are gradcheck's.
     """
-    xs = [_leaf(value, i) for i, value in enumerate(_several(inputs))]
+    xs = [_leaf(value, i) for i, value in enumerate(several(inputs))]
     v = np.random.default_rng(seed).standard_normal(f(*xs).shape)
     for i in range(len(xs)):
 

@@ -192,7 +192,7 @@ def test_what_cannot_be_answered(call: Callable[..., Any], error: type[Exception
 def test_a_cotangent_array_takes_the_outputs_dtype() -> None:
     x = Tensor(np.ones(2, np.float32), requires_grad=True)
     assert mdb.grad(x * 2, x, np.ones(2))[0].dtype == np.float32
-    assert mdb.grad(x * 2, x, [[1, 2]])[0].data.tolist() == [2, 4]
+    assert mdb.grad(x * 2, x, [1, 2])[0].data.tolist() == [2, 4]
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
@@ -574,3 +574,13 @@ def test_float32_stays_float32() -> None:
     assert mdb.jacobian(f, x).dtype == np.float32
     assert mdb.jvp(f, x, x.astype(np.float64))[1].dtype == np.float32
     assert mdb.hvp(lambda x: mdb.logsumexp(f(x), None), x, x.astype(np.float64))[1].dtype == np.float32
+
+
+def test_a_list_of_numbers_is_one_value_and_a_list_of_tensors_is_several() -> None:
+    x = mdb.Tensor([1.0, 2.0], requires_grad=True)
+    (g,) = mdb.grad(x**2, x, [1.0, 10.0])  # one cotangent, not two
+    assert g.numpy().tolist() == [2.0, 40.0]
+    assert mdb.vjp(lambda t: t**2, [1.0, 2.0], [1.0, 10.0])[1].numpy().tolist() == [2.0, 40.0]
+    assert len(mdb.grad(x.sum(), [x, x])) == 2
+    images = [np.ones(3), np.zeros(3)]  # a batch of two, not two inputs
+    assert mdb.jacobian(lambda t: t * 2, images).shape == (2, 3, 3)
