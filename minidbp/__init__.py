@@ -10,7 +10,7 @@ An educational implementation of "L1-norm double backpropagation adversarial def
     gradients = mdb.grad(loss, model.parameters())             # through the backward pass: double backpropagation
 """
 
-from minidbp import autodiff, data, nn, robust
+from minidbp import autodiff, data, nn, robust, training
 from minidbp.autodiff import (
     GradcheckError,
     Tensor,
