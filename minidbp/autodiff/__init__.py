@@ -6,10 +6,11 @@ operations, each with its rules), `differentiate` (grad and what is built on it)
 """
 
 from minidbp.autodiff import operators as _operators  # noqa: F401  (gives Tensor its operators)
+from minidbp.autodiff.differences import NotDifferentiableError, complex_step_hvp
 from minidbp.autodiff.differentiate import grad, hvp, jacobian, jacobian_of, jvp, vjp
 from minidbp.autodiff.elementwise import abs, astype, exp, log, masked, maximum, relu, sign
 from minidbp.autodiff.functions import log_softmax, logsumexp, max, mean, softmax
-from minidbp.autodiff.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from minidbp.autodiff.gradcheck import GradcheckError, check_derivatives, gradcheck, gradgradcheck
 from minidbp.autodiff.linear import conv2d, conv2d_transpose, conv2d_weight_grad, matmul
 from minidbp.autodiff.reduce import broadcast_to, sum
 from minidbp.autodiff.shape import move_axis, reshape, transpose
@@ -17,12 +18,15 @@ from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, locally_const
 
 __all__ = [
     "GradcheckError",
+    "NotDifferentiableError",
     "Tensor",
     "TensorLike",
     "abs",
     "as_tensor",
     "astype",
     "broadcast_to",
+    "check_derivatives",
+    "complex_step_hvp",
     "conv2d",
     "conv2d_transpose",
     "conv2d_weight_grad",

@@ -71,7 +71,7 @@ def vjp(f: Function, inputs: TensorsLike, v: TensorLike, create_graph: bool = Fa
     v has the output's shape, with extra leading axes if wanted.  The second item is a tuple if `inputs` is one.
     """
     xs, y = _evaluate(f, inputs)
-    return _result(y, _grad_or_zeros(y, xs, as_tensor(v, y.dtype), create_graph), inputs, create_graph)
+    return _result(y, tuple(grad_or_zeros([y], xs, [as_tensor(v, y.dtype)], create_graph)), inputs, create_graph)
 
 
 def jvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = False) -> tuple[Tensor, Tensor]:
@@ -239,12 +239,20 @@ def _directions(name: str, v: TensorsLike, xs: Sequence[Tensor]) -> list[Tensor]
     return vs
 
 
-def _grad_or_zeros(y: Tensor, xs: Sequence[Tensor], v: Tensor, create_graph: bool) -> tuple[Tensor, ...]:
-    cotangents = _cotangents([y], v)
+def grad_or_zeros(
+    ys: Sequence[Tensor], xs: Sequence[Tensor], cotangents: Sequence[Tensor], create_graph: bool
+) -> list[Tensor]:
+    """`grad` of outputs that need not depend on any input: zeros then."""
+    checked = _cotangents(ys, list(cotangents))
     with recording(create_graph):
-        found = _backward_pass([y], cotangents, xs)
-    lead = v.shape[: v.ndim - y.ndim]
-    return tuple(_zeros(lead + x.shape, x.dtype) if g is None else g for g, x in zip(found, xs, strict=True))
+        found = _backward_pass(ys, checked, xs)
+    lead = checked[0].shape[: checked[0].ndim - ys[0].ndim]
+    return [_zeros(lead + x.shape, x.dtype) if g is None else g for g, x in zip(found, xs, strict=True)]
+
+
+def operations(ys: Sequence[Tensor]) -> list[str]:
+    """The names of the operations in the graph of ys, in the order of the computation, each once."""
+    return list(dict.fromkeys(t._operation.name for t in _inputs_first(ys) if t._operation))
 
 
 def _result(y: Tensor, found: tuple[Tensor, ...], like: TensorsLike, create_graph: bool) -> tuple[Tensor, Tensors]:

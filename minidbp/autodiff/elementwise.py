@@ -22,19 +22,24 @@ def _binary(
     rule_a: Callable[[Tensor, Tensor], Tensor],
     rule_b: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    try:
-        data = function(a.data, b.data)
-    except ValueError:
-        raise ValueError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast together") from None
+    check_broadcast(name, a, b)
     return record(
         name,
-        data,
+        function(a.data, b.data),
         (a, b),
         (
             lambda g, out: unbroadcast(rule_a(g, out), a.shape, g.ndim - out.ndim),
             lambda g, out: unbroadcast(rule_b(g, out), b.shape, g.ndim - out.ndim),
         ),
     )
+
+
+def check_broadcast(name: str, a: Tensor, b: Tensor) -> None:
+    """Raise ValueError, with the operation's name and both shapes, unless a and b broadcast together."""
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise ValueError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast together") from None
 
 
 def add(a: TensorLike, b: TensorLike) -> Tensor:
@@ -100,21 +105,22 @@ def log(x: TensorLike) -> Tensor:
 def relu(x: TensorLike) -> Tensor:
     """max(x, 0); the derivative is 1 where x > 0 and 0 elsewhere, at 0 too."""
     x = as_tensor(x)
-    mask = locally_constant(x.data > 0)
+    mask = locally_constant(x.data.real > 0, "relu")
     return record("relu", np.maximum(x.data, 0), (x,), (lambda g, out: masked(g, mask),))
 
 
 def masked(g: TensorLike, mask: np.ndarray) -> Tensor:
     """g where the constant `mask` is true, 0 elsewhere; g may have extra leading axes, which share the mask."""
     g = as_tensor(g)
-    mask = locally_constant(mask.copy() if mask.flags.writeable else mask)
+    mask = locally_constant(mask.copy() if mask.flags.writeable else mask, "masked")
     return record("masked", kernels.masked(g.data, mask), (g,), (lambda h, out: masked(h, mask),))
 
 
 def abs(x: TensorLike) -> Tensor:
     """|x|; the derivative is sign(x), which is 0 at 0."""
     x = as_tensor(x)
-    return record("abs", np.abs(x.data), (x,), (lambda g, out: g * locally_constant(np.sign(x.data)),))
+    signs = locally_constant(np.sign(x.data.real), "abs")
+    return record("abs", x.data * signs, (x,), (lambda g, out: g * signs,))
 
 
 def sign(x: TensorLike) -> Tensor:
@@ -127,19 +133,17 @@ def sign(x: TensorLike) -> Tensor:
             "take the sign of x.detach() to treat it as a constant on purpose"
         )
 
-    return record("sign", np.sign(x.data), (x,), (back,))
+    return record("sign", locally_constant(np.sign(x.data.real).astype(x.dtype), "sign"), (x,), (back,))
 
 
 def maximum(a: TensorLike, b: TensorLike) -> Tensor:
     """The larger of a and b; where they are equal, each has derivative 1/2."""
     a, b = operands("maximum", a, b)
-
-    def share(g: Tensor, mine: np.ndarray, other: np.ndarray) -> Tensor:
-        return g * locally_constant(((mine > other) + 0.5 * (mine == other)).astype(g.dtype))
-
-    return _binary(
-        "maximum", np.maximum, a, b, lambda g, out: share(g, a.data, b.data), lambda g, out: share(g, b.data, a.data)
-    )
+    check_broadcast("maximum", a, b)
+    x, y = a.data.real, b.data.real
+    share_a = locally_constant((x > y) + 0.5 * (x == y), "maximum")
+    share_b = locally_constant((y > x) + 0.5 * (x == y), "maximum")
+    return _binary("maximum", np.maximum, a, b, lambda g, out: g * share_a, lambda g, out: g * share_b)
 
 
 def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:

@@ -27,8 +27,8 @@ def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     if 0 in (x.shape[a] for a in axes):
         raise ValueError(f"max: a tensor of shape {x.shape} has no largest value over axis {axis}")
     top = np.max(x.data, axis=axes, keepdims=True)
-    where = (x.data == top).astype(x.dtype)
-    share = locally_constant(where / np.maximum(where.sum(axis=axes, keepdims=True), 1))
+    where = (x.data.real == top.real).astype(top.real.dtype)
+    share = locally_constant(where / np.maximum(where.sum(axis=axes, keepdims=True), 1), "max")
     data = top if keepdims else top.reshape([n for i, n in enumerate(x.shape) if i not in axes])
 
     def back(g: Tensor, out: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ def logsumexp(x: TensorLike, axis: Axis = -1, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over one axis or several, without overflow; d = softmax(x) dx."""
     x = as_tensor(x)
     axes = normal_axes("logsumexp", x, axis)
-    top = np.max(x.data, axis=axes, keepdims=True, initial=-np.inf)
-    top = np.where(np.isinf(top), x.dtype.type(0), top)  # inf - inf would be NaN
+    top = np.max(x.data.real, axis=axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isinf(top), top.dtype.type(0), top)  # inf - inf would be NaN
     with np.errstate(divide="ignore", over="ignore"):  # log(0) and, beside an inf, exp(1e4) are meant
         data = np.log(np.sum(np.exp(x.data - top), axis=axes, keepdims=True)) + top
 

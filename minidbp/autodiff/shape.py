@@ -117,4 +117,4 @@ def _index_array(part: Any) -> Any:
     array = np.array(part, np.intp) if isinstance(part, list) and not part else np.array(part)
     if isinstance(part, Tensor) or array.dtype.kind not in "biu":
         raise IndexError(f"getitem: an index must be numbers, slices or arrays of integers or booleans; got {part!r}")
-    return locally_constant(array)
+    return locally_constant(array, "getitem")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+COMPLEX = np.dtype(np.complex128)  # only for `complex_step_hvp`: kinks then go by the real part
 
 # rule(g, out) -> the cotangent of one input.  g is the cotangent of the output `out` and may have extra leading axes;
 # the inputs are captured by the closure.  `out` is passed in: capturing it would make a reference cycle.
@@ -200,14 +201,17 @@ def record(name: str, data: np.ndarray, inputs: Sequence[Tensor], rules: Sequenc
     return out
 
 
-def locally_constant(array: np.ndarray) -> np.ndarray:
+def locally_constant(array: np.ndarray, operation: str) -> np.ndarray:
     """Declare that `array` does not change in a neighbourhood of the input, almost everywhere; read-only from now on.
 
     The only way for a rule to save an array that is not a Tensor: a ReLU's mask, the sign of J, the place of a
-    maximum.  Anything else saved raw would drop a term from the second derivative without a word.
+    maximum.  Anything else saved raw would drop a term from the second derivative without a word.  Called on the way
+    forward, so that `recorded_pattern` sees on which side of its kinks the `operation` is.
     """
     array = np.asarray(array)  # NumPy turns what it computes from arrays of shape () into scalars
     array.flags.writeable = False
+    if _mode.pattern is not None:
+        _mode.pattern.append((operation, array))
     return array
 
 
@@ -218,7 +222,7 @@ def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
     array = np.asarray(value)
     if dtype is None or array.dtype.kind not in "biuf":  # Tensor refuses what is not a real number
         return Tensor(array)
-    return wrap(array.astype(dtype))
+    return wrap(_frozen(array.astype(dtype, copy=False)))
 
 
 def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:
@@ -228,6 +232,8 @@ def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:
     Raises TypeError if two Tensors differ.
     """
     dtypes = {v.dtype for v in values if isinstance(v, Tensor)}
+    if dtypes == {np.dtype(np.float64), COMPLEX}:  # a constant in a function that takes a complex step
+        dtypes = {COMPLEX}
     if len(dtypes) > 1:
         given = " and ".join(str(v.dtype) for v in values if isinstance(v, Tensor))
         raise TypeError(f"{name}: operands must have one dtype; got {given} (convert one with .astype)")
@@ -235,8 +241,12 @@ def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:
     return tuple(as_tensor(v, dtype) for v in values)
 
 
+Pattern = list[tuple[str, np.ndarray]]
+
+
 class _Mode(threading.local):
     recording = True
+    pattern: Pattern | None = None
 
 
 _mode = _Mode()
@@ -250,6 +260,19 @@ def recording(on: bool) -> Iterator[None]:
         yield
     finally:
         _mode.recording = before
+
+
+@contextmanager
+def recorded_pattern() -> Iterator[Pattern]:
+    """A list that collects every mask, sign and place of a maximum in this block, in this thread, with its operation.
+
+    Two points with the same pattern lie on one smooth piece of a function: nothing between them was crossed.
+    """
+    before, _mode.pattern = _mode.pattern, []
+    try:
+        yield _mode.pattern
+    finally:
+        _mode.pattern = before
 
 
 def is_recording() -> bool:

@@ -111,7 +111,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     x = contiguous(x)
     channels, filters = w.shape[2:]
     matrix = w.reshape(_taps(geometry) * channels, filters)
-    y = np.empty((x.shape[0], *geometry.output, filters), x.dtype)
+    y = np.empty((x.shape[0], *geometry.output, filters), np.result_type(x, w))
     patches, step = _patches(len(x), PATCH_BYTES, channels, geometry, x.dtype)
     for start in range(0, len(x), step):
         part = x[start : start + step]
@@ -126,8 +126,8 @@ def conv2d_transpose(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np
     g = contiguous(g)
     channels, filters = w.shape[2:]
     matrix = w.reshape(_taps(geometry) * channels, filters).T
-    x = np.empty((g.shape[0], *geometry.image, channels), g.dtype)
-    patches, step = _patches(len(g), PATCH_BYTES, channels, geometry, g.dtype)
+    x = np.empty((g.shape[0], *geometry.image, channels), np.result_type(g, w))
+    patches, step = _patches(len(g), PATCH_BYTES, channels, geometry, x.dtype)
     for start in range(0, len(g), step):
         part = g[start : start + step]
         col = patches[: len(part)]
@@ -141,7 +141,7 @@ def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry) -> 
     """The adjoint of conv2d in w: images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O)."""
     x, g = contiguous(x), contiguous(g)
     channels, filters = x.shape[3], g.shape[3]
-    w = np.zeros((_taps(geometry) * channels, filters), x.dtype)
+    w = np.zeros((_taps(geometry) * channels, filters), np.result_type(x, g))
     patches, step = _patches(len(x), PATCH_BYTES, channels, geometry, x.dtype)
     for start in range(0, len(x), step):
         part = x[start : start + step]
