@@ -188,7 +188,7 @@ def _compare_with_float64(sample: Sample, order: int, seed: int) -> None:
         allowed = FLOAT32_RTOL * float(np.abs(a.data).max(initial=0.0)) + 1e-6
         if not error <= allowed:
             raise GradcheckError(
-                f"the derivative in input {i} differs by {error:.1g} between float32 and float64, allowed {allowed:.1g}",
+                f"the derivative in input {i} differs by {error:.1g} in float32, allowed: {allowed:.1g}",
                 order, [], i, "",
             )  # fmt: skip
 

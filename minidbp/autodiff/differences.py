@@ -43,16 +43,20 @@ def directional_difference(f: Functions, xs: Arrays, direction: Arrays) -> Diffe
     size = max((float(np.abs(y).max(initial=0.0)) for y in here), default=0.0)
     why = ""
     for h in STEPS:
-        points = [evaluate(f, [x + t * h * d for x, d in zip(xs, direction, strict=True)]) for t in (-1, -0.5, 0.5, 1)]
-        changed = [text for _, other in points if (text := first_change(pattern, other))]
-        if changed:
-            why = changed[0]
+        points = []
+        for t in (-1.0, -0.5, 0.5, 1.0):
+            values, other = evaluate(f, [x + t * h * d for x, d in zip(xs, direction, strict=True)])
+            if crossed := first_change(pattern, other):
+                why = crossed
+                break
+            points.append(values)
+        if len(points) < 4:
             continue
-        far_back, near_back, near, far = (values for values, _ in points)
+        far_back, near_back, near, far = points
         wide = [(a - b) / (2 * h) for a, b in zip(far, far_back, strict=True)]
         narrow = [(a - b) / h for a, b in zip(near, near_back, strict=True)]
         values = [(4 * n - w) / 3 for n, w in zip(narrow, wide, strict=True)]
-        rounding = 100 * MACHINE_EPS * size / h
+        rounding = 20 * MACHINE_EPS * size / h
         scale = _largest(values)
         unsettled = _largest([v - n for v, n in zip(values, narrow, strict=True)])
         if unsettled <= 1e-4 * scale + rounding and not _kinked(here, points, h, scale, rounding):
@@ -62,10 +66,10 @@ def directional_difference(f: Functions, xs: Arrays, direction: Arrays) -> Diffe
 
 
 def _kinked(
-    here: list[np.ndarray], points: list[tuple[list[np.ndarray], Pattern]], h: float, scale: float, rounding: float
+    here: list[np.ndarray], points: list[list[np.ndarray]], h: float, scale: float, rounding: float
 ) -> bool:
     """Whether slopes ahead and behind differ, and by as much at half the step: a kink that no operation declared."""
-    far_back, near_back, near, far = (values for values, _ in points)
+    far_back, near_back, near, far = points
     wide = _largest([(a - 2 * m + b) / h for a, m, b in zip(far, here, far_back, strict=True)])
     narrow = _largest([2 * (a - 2 * m + b) / h for a, m, b in zip(near, here, near_back, strict=True)])
     return narrow > 0.75 * wide and wide > 1e-3 * scale + 10 * rounding
