@@ -87,7 +87,8 @@ def table2(
         typer.echo(json.dumps(sweep.rows_as_json(rows), indent=1))
     elif rows:
         sweep.show(rows, title, screen)
-    messages.print(f"written to {folder}: table.md, table.csv, accuracy.png, images.png, runs/", highlight=False)
+    pictures = ", accuracy.png, images.png" if rows else ""  # without a finished run there are none
+    messages.print(f"written to {folder}: table.md, table.csv{pictures}, runs/", highlight=False)
     if done.stopped:
         fail(f"stopped: {done.finished} of {len(runs)} runs are finished; the same command goes on from there", 130)
     if done.failures:
