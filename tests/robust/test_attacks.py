@@ -206,7 +206,7 @@ def test_pgd_returns_the_worst_point_it_has_visited(clip: Any) -> None:
         return NET(t)
 
     found = pgd(recorded, x, y, 0.02, 0.01, 5, restarts=3, clip=clip)
-    assert len(visited) == 3 * (5 + 1)
+    assert len(visited) == 1 + 3 * (5 + 1)  # the images themselves, then three paths
     assert right(NET, found, y).all()
     seen = np.array([losses(NET, point, y) for point in visited])
     np.testing.assert_array_equal(losses(NET, found, y), seen.max(axis=0))
@@ -255,17 +255,21 @@ def test_more_restarts_never_help_the_defender(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_pgd_is_at_least_as_strong_as_where_it_starts(seed: int) -> None:
-    start: list[np.ndarray] = []
+    visited: list[np.ndarray] = []
 
     def recorded(t: mdb.Tensor) -> mdb.Tensor:
-        start.append(t.data.copy())
+        visited.append(t.data.copy())
         return NET(t)
 
     found = pgd(recorded, X, Y, 0.05, 0.02, 4, seed=seed)
-    still_right = right(NET, found, Y)
-    assert right(NET, start[0], Y)[still_right].all()
-    assert (losses(NET, found, Y) >= losses(NET, start[0], Y))[still_right].all()
-    assert (start[0] != X).all()  # a random point of the ball, not the image
+    images, start = visited[:2]
+    attacked, still_right = right(NET, X, Y), right(NET, found, Y)
+    assert (images == X).all()
+    assert (start != X[attacked]).all()  # a random point of the ball, not the image
+    assert (found[~attacked] == X[~attacked]).all()  # what was wrong already is left alone
+    found, y, still_right = found[attacked], Y[attacked], still_right[attacked]
+    assert right(NET, start, y)[still_right].all()
+    assert (losses(NET, found, y) >= losses(NET, start, y))[still_right].all()
 
 
 def test_more_steps_than_one_are_worth_it() -> None:
@@ -289,10 +293,10 @@ def test_step_must_be_a_number_of_at_least_0(step: float) -> None:
         pgd(NET, X, Y, 0.1, step, 3)
 
 
-@pytest.mark.parametrize("counts", [{"steps": 0}, {"steps": -1}, {"steps": 2, "restarts": 0}])
-def test_steps_and_restarts_must_be_at_least_1(counts: dict[str, int]) -> None:
+@pytest.mark.parametrize("counts", [{"steps": 0}, {"steps": -1}, {"steps": 2.5}, {"steps": 2, "restarts": 0}])
+def test_steps_and_restarts_must_be_at_least_1(counts: dict[str, Any]) -> None:
     name, value = list(counts.items())[-1]
-    with pytest.raises(ValueError, match=rf"{name} must be at least 1; got {value}"):
+    with pytest.raises(ValueError, match=rf"{name} must be a whole number of at least 1; got {value}"):
         pgd(NET, X, Y, 0.1, 0.1, **counts)
 
 
