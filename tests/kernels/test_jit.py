@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
+import numba.typed  # it calls njit as it is imported: before a test replaces that
 import numpy as np
 import pytest
 
