@@ -76,18 +76,21 @@ def table2(
     Writes table.csv, table.md, accuracy.png, images.png and runs/*.json (with weights) to --out, by default
     out/table2-PRESET.  Finished runs are kept: the same command goes on where it was stopped.
     """
+    from minidbp.data import load_mnist
     from minidbp.experiments import sweep, table2
 
     runs = table2.plan_runs(preset, seed, penalised=penalised, reduction=reduction, attack_label=attack_label)
+    mnist = load_mnist(data)
     folder = sweep.prepare(out or Path("out") / f"table2-{preset}")
     title = f"Table 2, preset {preset}"
-    done = sweep.run_all(runs, folder, title, data, threads, messages)
-    rows = sweep.write_report(runs, folder, title, data)
+    done = sweep.run_all(runs, folder, title, mnist, threads, messages)
+    rows = sweep.write_report(runs, folder, title, mnist)
     if as_json:
         typer.echo(json.dumps(sweep.rows_as_json(rows), indent=1))
     elif rows:
         sweep.show(rows, title, screen)
-    messages.print(f"written to {folder}: table.md, table.csv, accuracy.png, images.png, runs/", highlight=False)
+    if rows:
+        messages.print(f"written to {folder}: table.md, table.csv, accuracy.png, images.png, runs/", highlight=False)
     if done.stopped:
         fail(f"stopped: {done.finished} of {len(runs)} runs are finished; the same command goes on from there", 130)
     if done.failures:
@@ -119,6 +122,7 @@ def train(
     Writes NAME.json (protocol, every epoch, accuracies) and NAME.npz (weights, for `minidbp attack`) to --out, by
     default out/train.
     """
+    from minidbp.data import load_mnist
     from minidbp.experiments import sweep
     from minidbp.experiments.runs import Run
     from minidbp.training import Protocol
@@ -128,8 +132,9 @@ def train(
         n_train=images, penalty=penalty, penalised=penalised, reduction=reduction, n_pgd=1000, **changes
     )
     run = Run(model, lam, seed, protocol)
+    mnist = load_mnist(data)
     folder = sweep.prepare(out or Path("out") / "train", runs_folder=".")
-    done = sweep.run_all([run], folder, f"training {run.name}", data, threads, messages, runs_folder=".")
+    done = sweep.run_all([run], folder, f"training {run.name}", mnist, threads, messages, runs_folder=".")
     if done.stopped:
         fail("stopped before the end; nothing was kept", 130)
     if done.failures:
@@ -160,6 +165,7 @@ def attack(
 
     Writes attack.json and images.png to --out, by default out/attack-NAME.
     """
+    from minidbp.data import load_mnist
     from minidbp.experiments import sweep
     from minidbp.nn import load_model
     from minidbp.training import Protocol
@@ -168,14 +174,15 @@ def attack(
         eps=eps, attack_label=attack_label, n_test=images, n_pgd=min(images, pgd_images), pgd_steps=steps,
         pgd_step=step, pgd_restarts=restarts,
     )  # fmt: skip
-    model, name = load_model(weights)
+    load_model(weights)  # before anything is made, so that a bad file leaves no folder
+    mnist = load_mnist(data)
     folder = sweep.prepare(out or Path("out") / f"attack-{weights.stem}", runs_folder=".")
-    result = sweep.attack(model, name, protocol, seed, folder, data, threads, messages)
+    result = sweep.attack(weights, protocol, seed, folder, mnist, threads, messages)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
         screen.print(
-            f"model {name}, eps {eps:g}: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%, "
+            f"model {result['model']}, eps {eps:g}: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%, "
             f"PGD {result['pgd']:.2f}%",
             highlight=False,
         )

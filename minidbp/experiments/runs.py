@@ -15,6 +15,7 @@ from minidbp.autodiff import Tensor, no_grad
 from minidbp.data import Mnist, split_train_validation
 from minidbp.experiments.environment import environment
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Sequential, build_model, save_model
+from minidbp.nn.models import check_model_name
 from minidbp.robust.objective import check_lambda
 from minidbp.training import Epoch, Protocol, Workers, accuracy, fgsm_accuracy, pgd_accuracy, train
 
@@ -38,7 +39,7 @@ class Run:
         check_lambda(self.lam)
         if self.seed < 0:
             raise ValueError(f"the seed must be at least 0; got {self.seed}")
-        self.build()
+        check_model_name(self.model)
 
     @property
     def name(self) -> str:

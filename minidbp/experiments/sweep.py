@@ -12,12 +12,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from minidbp import kernels
 from minidbp.atomic import write_text
-from minidbp.data import load_mnist
+from minidbp.data import Mnist
 from minidbp.experiments import figures, report
 from minidbp.experiments.environment import environment
 from minidbp.experiments.runs import Cost, Run, RunError, execute, find, keep
 from minidbp.experiments.table2 import Row, table
-from minidbp.nn import Sequential, load_model
+from minidbp.nn import load_model
 from minidbp.training import (
     DivergenceError,
     Protocol,
@@ -53,7 +53,7 @@ def run_all(
     runs: Sequence[Run],
     folder: Path,
     title: str,
-    data: Path | None,
+    mnist: Mnist,
     threads: int | None,
     console: Console,
     runs_folder: str = "runs",
@@ -68,7 +68,7 @@ def run_all(
         console.print(f"{len(runs) - len(missing)} of {len(runs)} runs are in {home} already", highlight=False)
     if not missing:
         return Sweep(len(runs), [], False)
-    mnist, failures = load_mnist(data), []
+    failures: list[str] = []
     with workers(threads) as team, _progress(console) as bar:
         compiling = bar.add_task("compiling kernels, once", total=None, what="")
         kernels.warm_up()
@@ -84,7 +84,7 @@ def run_all(
                     )
                 except DivergenceError as error:
                     failures.append(f"{run.name}: {error}")
-                    bar.console.print(failures[-1], style="red", markup=False)
+                    bar.console.print(f"{run.name} diverged", style="red", markup=False)
                 else:
                     keep(result, model, run, home)
                     bar.console.print(_line(result), highlight=False)
@@ -105,6 +105,7 @@ def _progress(console: Console) -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[what]}", style="dim"),
         console=console,
+        disable=not console.is_terminal,  # a file gets the lines of finished runs, not a bar
     )
 
 
@@ -116,24 +117,24 @@ def _line(result: dict[str, Any]) -> str:
     )
 
 
-def write_report(runs: Sequence[Run], folder: Path, title: str, data: Path | None) -> list[Row]:
-    """Table (CSV and Markdown) and pictures of whatever is finished; the rows of the table."""
+def write_report(runs: Sequence[Run], folder: Path, title: str, mnist: Mnist) -> list[Row]:
+    """Table (CSV and Markdown) and pictures of whatever is finished; the rows of the table.  Nothing for nothing."""
     home = folder / "runs"
     results = [result for run in runs if (result := find(run, home))]
+    if not results:
+        return []
     rows = table(results)
     protocols = {run.model: run.protocol for run in runs}
     write_text(folder / "table.csv", report.as_csv(rows))
     write_text(folder / "table.md", report.as_markdown(rows, title, protocols, environment()))
-    if rows:
-        figures.save(figures.accuracy_against_lambda(rows), folder / "accuracy.png")
-        mnist = load_mnist(data)
-        models = {
-            f"model {run.model}, λ = {run.lam:g}": load_model(home / f"{run.name}.npz")[0]
-            for run in _extremes(runs)
-            if find(run, home)
-        }
-        eps = runs[0].protocol.eps
-        figures.save(figures.adversarial_twins(models, mnist.x_test, mnist.y_test, eps), folder / "images.png")
+    figures.save(figures.accuracy_against_lambda(rows), folder / "accuracy.png")
+    models = {
+        f"model {run.model}, λ = {run.lam:g}": load_model(home / f"{run.name}.npz")[0]
+        for run in _extremes(runs)
+        if find(run, home)
+    }
+    eps = runs[0].protocol.eps
+    figures.save(figures.adversarial_twins(models, mnist.x_test, mnist.y_test, eps), folder / "images.png")
     return rows
 
 
@@ -175,17 +176,16 @@ def show(rows: Sequence[Row], title: str, console: Console) -> None:
 
 
 def attack(
-    model: Sequential,
-    name: str,
+    weights: Path,
     protocol: Protocol,
     seed: int,
     folder: Path,
-    data: Path | None,
+    mnist: Mnist,
     threads: int | None,
     console: Console,
 ) -> dict[str, Any]:
-    """Judge a model under the protocol's attacks; writes attack.json and images.png to `folder`."""
-    mnist = load_mnist(data)
+    """Judge the model in a weights file under the protocol's attacks; writes attack.json and images.png to `folder`."""
+    model, name = load_model(weights)
     x, y = mnist.x_test[: protocol.n_test], mnist.y_test[: protocol.n_test]
     with workers(threads) as team, _progress(console) as bar:
         clean = bar.add_task("clean test images", total=len(x), what="")
@@ -193,6 +193,7 @@ def attack(
         pgd = bar.add_task("PGD", total=protocol.n_pgd, what="")
         result = {
             "model": name,
+            "weights": str(weights),
             "seed": seed,
             "clean": accuracy(model, x, y, team, lambda n: bar.advance(clean, n)),
             "fgsm": fgsm_accuracy(model, x, y, protocol, team, lambda n: bar.advance(fgsm, n)),

@@ -26,6 +26,12 @@ N_PARAMETERS = {"A": 710_218, "B": 1_460_938, "C": 567_434}  # the last line of 
 PADDINGS = ("same_first", "same")  # VALID throughout leaves the third kernel of model A no room
 
 
+def check_model_name(name: str) -> None:
+    """Raise ValueError unless `name` is one of the paper's models."""
+    if name not in N_PARAMETERS:
+        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(N_PARAMETERS)}")
+
+
 def build_model(
     name: str,
     seed: int | np.random.Generator = 0,
@@ -38,8 +44,8 @@ def build_model(
     ReLU after every layer but the last.  Raises ValueError for an unknown name, initialiser or padding, and
     TypeError for a dtype other than float32 and float64.
     """
+    check_model_name(name)
     for what, value, choices in (
-        ("model", name, CONVOLUTIONS),
         ("initialiser", initialiser, INITIALISERS),
         ("padding", padding, PADDINGS),
     ):

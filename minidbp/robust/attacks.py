@@ -61,23 +61,24 @@ def pgd(
     """Projected gradient descent (Madry et al. 2018) in the ball |x' - x| <= eps: `steps` sign steps of size `step`.
 
     Each of `restarts` runs begins at a random point of the ball, drawn from `seed`.  Every image gets the worst point
-    seen on any of its paths: the first that the model gets wrong, or else the one with the largest loss.
+    seen, itself included: the first that the model gets wrong, or else the one with the largest loss.
     Other arguments and errors are fgsm's; steps and restarts must be at least 1.
     """
     pixels, targets = _checked(model, x, y, clip, label, eps=eps, step=step)
     for name, count in ("steps", steps), ("restarts", restarts):
-        if count < 1:
-            raise ValueError(f"pgd: {name} must be at least 1; got {count}")
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"pgd: {name} must be a whole number of at least 1; got {count!r}")
     rng = np.random.default_rng(seed)
     number = pixels.dtype.type
     low, high = pixels - number(eps), pixels + number(eps)
     worst, worst_loss = pixels.copy(), np.full(len(pixels), -np.inf)
     fooled = np.zeros(len(pixels), bool)
-    for _ in range(restarts):
-        start = pixels + rng.uniform(-eps, eps, pixels.shape).astype(pixels.dtype)
+    for attempt in range(restarts + 1):
+        # the image itself is judged first, without a step: what the model gets wrong already needs no attack
+        noise = rng.uniform(-eps, eps, pixels.shape) if attempt else np.zeros(pixels.shape)
         left = np.flatnonzero(~fooled)  # an image that was fooled needs no more steps
-        point = _clipped(np.clip(start, low, high), clip)[left]
-        for _ in range(steps + 1):  # each pass judges where the last step led; the first judges the start
+        point = _clipped(np.clip(pixels + noise.astype(pixels.dtype), low, high), clip)[left]
+        for _ in range(steps + 1 if attempt else 1):  # each pass judges where the last step led
             if not left.size:
                 break
             g, loss, predicted = _loss_gradient(model, point, targets[left], label_smoothing)

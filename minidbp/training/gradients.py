@@ -29,28 +29,34 @@ def batch_gradient(
     The batch is cut into LANES parts, each part into shards.  A lane adds up its shards one after the other, and the
     lanes are added in order: the same bits with one thread or several.
     """
-    parameters = model.parameters()
     rows = N_CLASSES if lam > 0 and protocol.penalty == "jacobian_l1" else 1
     size = shard_size(model, x[0], rows)
-    n = len(x)
 
     def lane(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
         values = np.zeros(3)
         total: list[np.ndarray] = []
         for shard in shards(part.start, part.stop, size):
-            objective = penalised_loss(
-                model, x[shard], y[shard], lam, protocol.penalty, protocol.penalised, protocol.reduction,
-                protocol.label_smoothing,
-            )  # fmt: skip
-            share = (shard.stop - shard.start) / n
-            penalty = 0.0 if objective.penalty is None else objective.penalty.item()
-            values += share * np.array([objective.loss.item(), objective.cross_entropy.item(), penalty])
-            found = grad(objective.loss * share, parameters)
-            total = [t + g.data for t, g in zip(total, found, strict=True)] if total else [g.data for g in found]
+            with np.errstate(over="ignore", invalid="ignore"):  # the training loop tells of a NaN, in one sentence
+                shard_values, found = _shard_gradient(model, x[shard], y[shard], lam, protocol, len(x))
+            values += shard_values
+            total = [t + g for t, g in zip(total, found, strict=True)] if total else found
         return values, total
 
-    parts = workers.map(lane, shards(0, n, -(-n // LANES)))
+    parts = workers.map(lane, shards(0, len(x), -(-len(x) // LANES)))
     values = np.sum([v for v, _ in parts], axis=0)
     gradients = [np.add.reduce(gs) for gs in zip(*(gradient for _, gradient in parts), strict=True)]
     loss, cross_entropy, penalty = map(float, values)
     return BatchGradient(loss, cross_entropy, penalty, gradients)
+
+
+def _shard_gradient(
+    model: Sequential, x: np.ndarray, y: np.ndarray, lam: float, protocol: Protocol, n: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The shard's part of the three values and of the gradients of a batch of n."""
+    objective = penalised_loss(
+        model, x, y, lam, protocol.penalty, protocol.penalised, protocol.reduction, protocol.label_smoothing
+    )
+    share = len(x) / n
+    penalty = 0.0 if objective.penalty is None else objective.penalty.item()
+    values = share * np.array([objective.loss.item(), objective.cross_entropy.item(), penalty])
+    return values, [g.data for g in grad(objective.loss * share, model.parameters())]

@@ -69,6 +69,13 @@ class Protocol:
                 raise ValueError(f"{field.name} must be a whole number of at least 1; got {value!r}")
             if field.type is float and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{field.name} must be a number of at least 0; got {value!r}")
+        if not isinstance(self.clip, bool):
+            raise ValueError(f"clip must be True or False; got {self.clip!r}")
+        if self.label_smoothing > 1:
+            raise ValueError(f"label_smoothing must be at most 1; got {self.label_smoothing}")
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be less than 1; got {getattr(self, name)}")
         for name, most in ("n_train", 60_000 - self.n_validation), ("n_test", 10_000), ("n_pgd", self.n_test):
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most}; got {getattr(self, name)}")

@@ -55,9 +55,7 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_missing_is_downloaded_once(
-    cache: Path, serve: Callable[..., list[str]], mnist: Mnist
-) -> None:
+def test_what_is_missing_is_downloaded_once(cache: Path, serve: Callable[..., list[str]], mnist: Mnist) -> None:
     asked = serve()
     loaded = load_mnist()
     np.testing.assert_array_equal(loaded.y_train, mnist.y_train)
@@ -88,9 +86,7 @@ def test_where_both_mirrors_fail_the_cache_stays_empty(cache: Path, serve: Calla
     with pytest.raises(DataError) as caught:
         load_mnist()
     message = str(caught.value)
-    assert message.startswith(
-        f"train-images-idx3-ubyte.gz could not be downloaded into {cache}, neither from "
-    )
+    assert message.startswith(f"train-images-idx3-ubyte.gz could not be downloaded into {cache}, neither from ")
     assert f"{MIRRORS[0]} (ConnectionError) nor from {MIRRORS[1]} (" in message
     assert "is a truncated gzip file" in message
     assert "\n" not in message
@@ -112,9 +108,7 @@ def test_an_interruption_leaves_the_cache_empty(cache: Path, monkeypatch: pytest
 def test_a_cache_that_cannot_be_made(cache: Path, serve: Callable[..., list[str]]) -> None:
     serve()
     cache.parent.touch()  # a file where a folder is needed
-    with pytest.raises(
-        DataError, match=r"cache folder .* cannot be made \(Not a directory\); make it writable"
-    ):
+    with pytest.raises(DataError, match=r"cache folder .* cannot be made \(Not a directory\); make it writable"):
         load_mnist()
 
 

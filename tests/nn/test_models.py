@@ -26,9 +26,7 @@ def test_parameters_are_the_papers(name: str, count: int) -> None:
     assert all(p.requires_grad for p in parameters)
 
 
-@pytest.mark.parametrize(
-    ("name", "padding"), [(n, p) for n in "ABC" for p in ("same_first", "same")]
-)
+@pytest.mark.parametrize(("name", "padding"), [(n, p) for n in "ABC" for p in ("same_first", "same")])
 def test_images_in_logits_out(name: str, padding: str, mnist: Mnist) -> None:
     model = build_model(name, padding=padding)
     with mdb.no_grad():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import minidbp as mdb
 from minidbp import kernels, nn
 from minidbp.robust import jacobian_l1, loss_gradient_penalty, penalised_loss, summed_jacobian_l1
+from minidbp.training import workers
 
 Padding = str | int | tuple
 
@@ -208,7 +209,9 @@ def build(spec: Spec) -> tuple[Spec, Net]:
         size = units
     model = nn.Sequential(layers[:-1])
     for parameter in model.parameters():  # biases too, so that no unit stands at its kink
-        parameter.data = rng.normal(0, 0.7, parameter.shape)
+        # Logits of about 1: where softmax is sure to 1e-12, 1 - p has four digits left, in any autodiff.
+        fan_in = np.prod(parameter.shape[:-1])
+        parameter.data = rng.normal(0, 1.2 / np.sqrt(fan_in), parameter.shape)
     x, y = rng.uniform(0, 1, (spec.n, *spec.image)), rng.integers(0, spec.classes, spec.n)
     return spec._replace(convs=convs), Net(model, x, y)
 
@@ -224,7 +227,7 @@ def assert_equal_gradients(ours: tuple[mdb.Tensor, ...], theirs: list[np.ndarray
 
 
 @each_case
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(spec=SPECS, lam=st.floats(0.01, 50))
 @pytest.mark.filterwarnings("ignore:Output seems independent of input")  # HIPS, on biases behind the last mask
 def test_value_and_gradient_agree_with_hips(case: Case, spec: Spec, lam: float) -> None:
@@ -238,9 +241,9 @@ def test_value_and_gradient_agree_with_hips(case: Case, spec: Spec, lam: float) 
     assert penalty.item() == pytest.approx(value, rel=1e-10)
     assert_equal_gradients(mdb.grad(penalty, parameters), gradient)
 
-    plain, plain_gradient = autograd.value_and_grad(
-        lambda v: anp.mean(hips_losses(spec, v, x, y, case.smoothing))
-    )(values)
+    plain, plain_gradient = autograd.value_and_grad(lambda v: anp.mean(hips_losses(spec, v, x, y, case.smoothing)))(
+        values
+    )
     found = penalised_loss(model, x, y, lam, label_smoothing=case.smoothing, **case.words)
     assert found.cross_entropy.item() == pytest.approx(plain, rel=1e-10)
     assert found.loss.item() == pytest.approx(plain + lam * value, rel=1e-10)
@@ -301,7 +304,7 @@ def test_gradient_agrees_with_finite_differences(case: Case) -> None:
 
 def test_jacobian_l1_is_the_formula_of_the_design() -> None:
     """The reverse pass V, J = V_1 W_1, S = sign(J), the tangent pass T of S; dW_l = sum of V_l and T_(l-1)."""
-    model, x, y = build(Spec(4, (3, 4, 1), [], [7, 5], 3, seed=2))[1]
+    model, x, _ = build(Spec(4, (3, 4, 1), [], [7, 5], 3, seed=2))[1]
     weights, biases = ([p.data for p in model.parameters()[k::2]] for k in (0, 1))
     n, c = 4, 3
     h, masks = x.reshape(n, -1), []
@@ -334,14 +337,14 @@ def test_the_surrogate_of_softmax_is_zero(reduction: str) -> None:
     model, x, _ = NET
     penalty = summed_jacobian_l1(model, x, "softmax", reduction)
     scale = jacobian_l1(model, x, "softmax", reduction).item()
-    assert scale > 0.01
+    assert scale > 1e-3
     assert penalty.item() < 1e-14 * scale * x[0].size
     assert max(np.abs(g.data).max() for g in mdb.grad(penalty, model.parameters())) < 1e-13
 
 
 def test_the_surrogate_of_logits_vanishes_without_changing_a_prediction() -> None:
     """Subtracting the class mean from the last layer leaves softmax as it is, and makes the surrogate 0."""
-    model, x, _ = build(Spec(3, (4, 4, 1), [Conv(2, 3, 1, "same")], [6], 3, seed=5))[1]
+    model, x, _ = build(Spec(3, (4, 4, 1), [Conv(2, 3, 1, "same")], [6], 3, seed=6))[1]
     before, said = summed_jacobian_l1(model, x).item(), mdb.softmax(model(x)).data
     w, b = model.parameters()[-2:]
     w.data, b.data = w.data - w.data.mean(1, keepdims=True), b.data - b.data.mean()
@@ -473,7 +476,8 @@ def test_the_jacobian_of_model_a_is_one_backward_pass(monkeypatch: pytest.Monkey
         monkeypatch.setattr(kernels, name, counted(name))
     x = np.random.default_rng(0).uniform(0, 1, (128, 28, 28, 1)).astype(np.float32)
     model = nn.build_model("A")
-    J = mdb.jacobian(model, x)
+    with workers(1):  # BLAS on one thread: on a busy machine two take many times as long
+        J = mdb.jacobian(model, x)
     assert J.shape == (128, 10, 28, 28, 1)
     assert calls == {"conv2d": [128] * 3, "conv2d_transpose": [1280] * 3}
 

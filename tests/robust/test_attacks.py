@@ -1,0 +1,368 @@
+"""FGSM and PGD against closed forms, their own promises, and bad input."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidbp as mdb
+from minidbp import nn
+from minidbp.robust import fgsm, pgd
+
+Attack = Callable[..., Any]
+
+
+def linear(w: np.ndarray, b: np.ndarray | None = None) -> nn.Sequential:
+    layer = nn.Linear(*w.shape, np.random.default_rng(0), w.dtype)
+    layer.w.data = w
+    layer.b.data = np.zeros(w.shape[1], w.dtype) if b is None else b
+    return nn.Sequential([layer])
+
+
+def small_net(dtype: str = "float64", seed: int = 0) -> nn.Sequential:
+    """Model C in miniature, with weights large enough that some points are sure and others are not."""
+    rng = np.random.default_rng(seed)
+    model = nn.Sequential([nn.Linear(8, 12, rng, dtype), nn.ReLU(), nn.Linear(12, 4, rng, dtype)])
+    for p in model.parameters():
+        p.data = rng.normal(0, 1, p.shape).astype(dtype)
+    return model
+
+
+RNG = np.random.default_rng(7)
+X = RNG.uniform(0, 1, (40, 8))
+NET = small_net()
+Y = np.argmax(NET(X).data, axis=1)  # right on every image, so that an attack has something to do
+Y[::10] = (Y[::10] + 1) % 4  # but some
+
+run_pgd: Attack = lambda model, x, y, eps, **rest: pgd(model, x, y, eps, step=eps / 4, steps=6, **rest)  # noqa: E731
+BOTH = pytest.mark.parametrize("attack", [fgsm, run_pgd], ids=["fgsm", "pgd"])
+
+
+def losses(model: nn.Sequential, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return nn.sample_cross_entropy(model(x), y).data
+
+
+def right(model: nn.Sequential, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.argmax(model(x).data, axis=1) == y
+
+
+# -- FGSM -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("clip", [(0.0, 1.0), (-0.5, 2.0), None])
+@pytest.mark.parametrize("label", ["true", "predicted"])
+def test_fgsm_is_its_formula(smoothing: float, clip: Any, label: str) -> None:
+    """For softmax regression dL/dx = W (p - y): no autodiff of ours, nor any other."""
+    w, b = RNG.normal(size=(8, 4)), RNG.normal(size=4)
+    p = np.exp(X @ w + b)
+    p /= p.sum(1, keepdims=True)
+    attacked = Y if label == "true" else np.argmax(p, axis=1)
+    targets = (1 - smoothing) * np.eye(4)[attacked] + smoothing / 4
+    expected = X + 0.3 * np.sign((p - targets) @ w.T)
+    if clip is not None:
+        expected = np.clip(expected, *clip)
+    found = fgsm(linear(w, b), X, Y, 0.3, clip, label, smoothing)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_smoothed_labels_turn_fgsm_round_where_the_model_is_sure() -> None:
+    """The smoothed loss falls as p_y grows only until p_y = 1 - s + s/c; beyond, its gradient points the other way.
+
+    DESIGN section 6: so a network trained with smoothed labels looks robust to this attack without being so.
+    """
+    w = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    model = linear(w)
+    x, y = np.array([[0.9, 0.1], [5.0, -5.0]]), np.array([0, 0])  # p_y = 0.83 and 1: below and above 0.95
+    plain, smoothed = (fgsm(model, x, y, 0.1, None, label_smoothing=s) - x for s in (0.0, 0.1))
+    np.testing.assert_allclose(plain, [[-0.1, 0.1]] * 2, rtol=1e-12)
+    np.testing.assert_allclose(smoothed, [[-0.1, 0.1], [0.1, -0.1]], rtol=1e-12)
+
+
+def test_the_predicted_label_needs_no_labels() -> None:
+    said = np.argmax(NET(X).data, axis=1)
+    assert (said != Y).any()
+    predicted = fgsm(NET, X, None, 0.1, label="predicted")
+    np.testing.assert_array_equal(predicted, fgsm(NET, X, said, 0.1))
+    np.testing.assert_array_equal(predicted, fgsm(NET, X, Y, 0.1, label="predicted"))  # given, but not used
+    assert not np.array_equal(predicted, fgsm(NET, X, Y, 0.1))
+
+
+def test_a_pixel_without_gradient_stays() -> None:
+    w = np.zeros((8, 4))
+    w[3] = [1, 2, 3, 4]
+    moved = fgsm(linear(w), X, Y, 0.1, None) != X
+    assert moved[:, 3].all()
+    assert moved.sum() == len(X)
+
+
+# -- both -----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_what_comes_back_is_of_the_kind_that_went_in(attack: Attack, dtype: str, as_tensor: bool) -> None:
+    pixels = X.astype(dtype)
+    x = mdb.Tensor(pixels, requires_grad=True) if as_tensor else pixels
+    found = attack(small_net(dtype), x, Y, 0.2)
+    assert type(found) is type(x)
+    assert (found.shape, found.dtype) == (x.shape, np.dtype(dtype))
+    np.testing.assert_array_equal(np.asarray(x), X.astype(dtype))
+    if as_tensor:
+        np.testing.assert_array_equal(found.data, attack(small_net(dtype), pixels, Y, 0.2))
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("clip", [(0.0, 1.0), (-0.25, 1.25), None])
+@pytest.mark.parametrize("eps", [0.01, 0.3, 1.0])
+def test_the_ball_and_the_range_are_kept(attack: Attack, dtype: str, clip: Any, eps: float) -> None:
+    x = X.astype(dtype)
+    x[0, :4], x[1, :4] = 0, 1  # at the edges, as MNIST's black border
+    found = attack(small_net(dtype), x, Y, eps, clip=clip)
+    rounding = 4 * np.finfo(dtype).eps
+    assert np.abs(found - x).max() <= eps * (1 + rounding) + rounding
+    low, high = clip or (-np.inf, np.inf)
+    assert (found >= low).all()
+    assert (found <= high).all()
+    if clip is None:
+        assert found.min() < 0  # there was something to clip
+
+
+@BOTH
+@pytest.mark.parametrize("clip", [(0.0, 1.0), None])
+def test_eps_zero_changes_nothing(attack: Attack, clip: Any) -> None:
+    np.testing.assert_array_equal(attack(NET, X, Y, 0, clip=clip), X)
+
+
+@BOTH
+def test_any_shape_of_image_and_any_function(attack: Attack) -> None:
+    w = mdb.Tensor(RNG.normal(size=(6, 3)))
+    x = RNG.uniform(0, 1, (5, 2, 3))
+    found = attack(lambda t: t.reshape(len(t), 6) @ w, x, np.zeros(5, int), 0.1)
+    assert found.shape == x.shape
+
+
+@BOTH
+def test_under_no_grad_too(attack: Attack) -> None:
+    with mdb.no_grad():
+        found = attack(NET, X, Y, 0.2)
+    np.testing.assert_array_equal(found, attack(NET, X, Y, 0.2))
+
+
+@BOTH
+def test_the_model_is_left_as_it_was(attack: Attack) -> None:
+    before = [p.data for p in NET.parameters()]
+    attack(NET, X, Y, 0.2)
+    assert all(p.data is b and p.grad is None for p, b in zip(NET.parameters(), before, strict=True))
+
+
+@BOTH
+def test_the_attacks_attack(attack: Attack) -> None:
+    assert right(NET, X, Y).mean() == 0.9
+    assert right(NET, attack(NET, X, Y, 0.3), Y).mean() < 0.6
+
+
+# -- PGD ------------------------------------------------------------------------------------------------------------
+
+
+def test_pgd_is_decided_by_its_seed() -> None:
+    def found(seed: Any) -> np.ndarray:
+        return pgd(NET, X, Y, 0.1, 0.02, 3, restarts=2, seed=seed)
+
+    np.testing.assert_array_equal(found(5), found(5))
+    np.testing.assert_array_equal(found(5), found(np.random.default_rng(5)))
+    assert not np.array_equal(found(5), found(6))
+
+
+def test_on_a_linear_model_of_two_classes_pgd_finds_the_best_point() -> None:
+    """The loss rises along -sign(w_y - w_other) from everywhere: the worst point is that corner, clipped."""
+    w = RNG.normal(size=(8, 2))
+    x = RNG.uniform(0, 1, (30, 8))
+    y = np.argmax(x @ w, axis=1)
+    margin = np.take_along_axis(w, np.array([[0, 1]] * 8), 1) @ np.array([1.0, -1.0])
+    corner = np.clip(x - 0.02 * np.sign(np.where(y[:, None] == 0, margin, -margin)), 0, 1)
+    sure = np.argmax(corner @ w, axis=1) == y  # on the others PGD stops at the first point that does
+    assert sure.sum() >= 10
+    found = pgd(linear(w), x, y, 0.02, 0.011, 6)
+    np.testing.assert_allclose(found[sure], corner[sure], rtol=0, atol=1e-15)
+    assert not right(linear(w), found[~sure], y[~sure]).any()
+
+
+@pytest.mark.parametrize("clip", [(0.0, 1.0), None])
+def test_pgd_returns_the_worst_point_it_has_visited(clip: Any) -> None:
+    """Every point shown to the model is recorded; nobody is fooled at this eps, so all rows are the batch's."""
+    sure = np.flatnonzero(right(NET, X, Y))
+    margins = np.sort(NET(X[sure]).data, axis=1)
+    sure = sure[np.argsort(margins[:, -1] - margins[:, -2])[-12:]]
+    x, y, visited = X[sure], Y[sure], []
+
+    def recorded(t: mdb.Tensor) -> mdb.Tensor:
+        visited.append(t.data.copy())
+        return NET(t)
+
+    found = pgd(recorded, x, y, 0.02, 0.01, 5, restarts=3, clip=clip)
+    assert len(visited) == 1 + 3 * (5 + 1)  # the images themselves, then three paths
+    assert right(NET, found, y).all()
+    seen = np.array([losses(NET, point, y) for point in visited])
+    np.testing.assert_array_equal(losses(NET, found, y), seen.max(axis=0))
+    assert len(set(seen.argmax(axis=0))) > 1  # not the same pass for all
+    for point in visited:
+        assert np.abs(point - x).max() <= 0.02 + 1e-15
+
+
+def test_an_image_once_fooled_stays_fooled() -> None:
+    visited_wrong = np.zeros(len(X), bool)
+
+    def recorded(t: mdb.Tensor) -> mdb.Tensor:
+        z = NET(t)
+        for point, said in zip(t.data, z.data.argmax(1), strict=True):
+            owner = np.abs(X - point).max(axis=1).argmin()
+            visited_wrong[owner] |= said != Y[owner]
+        return z
+
+    found = pgd(recorded, X, Y, 0.1, 0.02, 10, restarts=2)
+    assert 0 < visited_wrong.sum() < len(X)
+    np.testing.assert_array_equal(right(NET, found, Y), ~visited_wrong)
+
+
+def test_the_first_point_that_is_wrong_is_returned_though_others_have_a_larger_loss() -> None:
+    """With three classes a right answer can cost log 3 = 1.10, a wrong one log 2: what counts is to be wrong."""
+    z = [[0.1, 0, 0], [0, 0.01, -20], [0.001, 0, 0]]  # right, loss 1.03; wrong, 0.70; right, 1.10
+    visited: list[np.ndarray] = []
+
+    def model(t: mdb.Tensor) -> mdb.Tensor:
+        visited.append(t.data.copy())
+        return t @ np.full((8, 3), 1e-9) * np.arange(3) + np.array(z[min(len(visited) - 1, 2)])
+
+    found = pgd(model, X[:1], [0], 0.1, 0.02, 4, restarts=3)
+    assert len(visited) == 2  # nothing is left to attack
+    assert not np.array_equal(visited[0], visited[1])
+    np.testing.assert_array_equal(found, visited[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_more_restarts_never_help_the_defender(seed: int) -> None:
+    held = [right(NET, pgd(NET, X, Y, 0.1, 0.03, 2, restarts=r, seed=seed), Y) for r in (1, 2, 4, 8)]
+    for fewer, more in pairwise(held):
+        assert not (more & ~fewer).any()  # image by image
+    assert held[-1].sum() < held[0].sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pgd_is_at_least_as_strong_as_where_it_starts(seed: int) -> None:
+    visited: list[np.ndarray] = []
+
+    def recorded(t: mdb.Tensor) -> mdb.Tensor:
+        visited.append(t.data.copy())
+        return NET(t)
+
+    found = pgd(recorded, X, Y, 0.05, 0.02, 4, seed=seed)
+    images, start = visited[:2]
+    attacked, still_right = right(NET, X, Y), right(NET, found, Y)
+    assert (images == X).all()
+    assert (start != X[attacked]).all()  # a random point of the ball, not the image
+    assert (found[~attacked] == X[~attacked]).all()  # what was wrong already is left alone
+    found, y, still_right = found[attacked], Y[attacked], still_right[attacked]
+    assert right(NET, start, y)[still_right].all()
+    assert (losses(NET, found, y) >= losses(NET, start, y))[still_right].all()
+
+
+def test_more_steps_than_one_are_worth_it() -> None:
+    one = right(NET, fgsm(NET, X, Y, 0.12), Y).sum()
+    assert right(NET, pgd(NET, X, Y, 0.12, 0.03, 20, restarts=3), Y).sum() <= one
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("eps", [-0.1, -1e-12, math.nan, math.inf, -math.inf])
+def test_eps_must_be_a_number_of_at_least_0(attack: Attack, eps: float) -> None:
+    with pytest.raises(ValueError, match=rf"^eps must .* got {eps}$"):
+        attack(NET, X, Y, eps)
+
+
+@pytest.mark.parametrize("step", [-0.1, math.nan, math.inf])
+def test_step_must_be_a_number_of_at_least_0(step: float) -> None:
+    with pytest.raises(ValueError, match=rf"^step must .* got {step}$"):
+        pgd(NET, X, Y, 0.1, step, 3)
+
+
+@pytest.mark.parametrize("counts", [{"steps": 0}, {"steps": -1}, {"steps": 2.5}, {"steps": 2, "restarts": 0}])
+def test_steps_and_restarts_must_be_at_least_1(counts: dict[str, Any]) -> None:
+    name, value = list(counts.items())[-1]
+    with pytest.raises(ValueError, match=rf"{name} must be a whole number of at least 1; got {value}"):
+        pgd(NET, X, Y, 0.1, 0.1, **counts)
+
+
+def pixel(value: float) -> np.ndarray:
+    x = X.copy()
+    x[3, 2] = value
+    return x
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("x", "error", "named"),
+    [
+        (pixel(1.5), ValueError, "1.5"),
+        (pixel(-0.25), ValueError, "-0.25"),
+        (pixel(math.nan), ValueError, "nan"),
+        (pixel(math.inf), ValueError, "inf"),
+        ((X * 255).astype(np.uint8), TypeError, "uint8"),
+        (X.astype(int), TypeError, "int64"),
+        (X[:, :5], ValueError, "(40, 5)"),
+        (np.array(0.5), ValueError, "single number"),
+    ],
+    ids=["above", "below", "nan", "inf", "uint8", "int", "shape", "number"],
+)
+def test_images_are_checked(attack: Attack, x: Any, error: type[Exception], named: str) -> None:
+    with pytest.raises(error) as caught:
+        attack(NET, x, Y, 0.1)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@BOTH
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_without_clip_images_must_still_be_finite(attack: Attack, bad: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        attack(NET, pixel(bad), Y, 0.1, clip=None)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("y", "error", "named"),
+    [
+        ([*Y[:-1], 4], ValueError, "4"),
+        ([*Y[:-1], -1], ValueError, "-1"),
+        (Y.astype(float), TypeError, "float64"),
+        (Y[:-1], ValueError, "39"),
+        (np.eye(4, dtype=int)[Y], ValueError, "(40, 4)"),
+        (None, ValueError, "None"),
+    ],
+    ids=["above", "below", "float", "length", "one-hot", "none"],
+)
+def test_labels_are_checked(attack: Attack, y: Any, error: type[Exception], named: str) -> None:
+    with pytest.raises(error) as caught:
+        attack(NET, X, y, 0.1)
+    assert "label" in str(caught.value)
+    assert named in str(caught.value)
+
+
+@BOTH
+@pytest.mark.parametrize("smoothing", [-0.1, 1.1, math.nan])
+def test_label_smoothing_is_checked(attack: Attack, smoothing: float) -> None:
+    with pytest.raises(ValueError, match=rf"label_smoothing .* {smoothing}"):
+        attack(NET, X, Y, 0.1, label_smoothing=smoothing)
+
+
+@BOTH
+def test_an_unknown_label_is_answered_with_the_choices(attack: Attack) -> None:
+    with pytest.raises(ValueError, match=r"true, predicted.*'smoothed'"):
+        attack(NET, X, Y, 0.1, label="smoothed")

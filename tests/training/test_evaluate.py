@@ -1,0 +1,114 @@
+"""Accuracies, against counting the right answers by hand."""
+
+import numpy as np
+import pytest
+
+from minidbp import nn
+from minidbp.data import Mnist
+from minidbp.robust import fgsm, pgd
+from minidbp.training import Protocol, accuracy, fgsm_accuracy, pgd_accuracy, predict, workers
+
+N = 600  # more than two shards
+
+
+@pytest.fixture(scope="module")
+def model(mnist: Mnist) -> nn.Sequential:
+    """Model C with one layer fitted by least squares, so that it is right on some images and wrong on others."""
+    model = nn.build_model("C", seed=3)
+    *body, last = model.layers
+    h = nn.Sequential(body)(mnist.x_train[:3000]).data
+    fitted = np.linalg.lstsq(h, 5 * np.eye(10, dtype=np.float32)[mnist.y_train[:3000]], rcond=None)[0]
+    last.parameters()[0].data = fitted.astype(np.float32)
+    return model
+
+
+@pytest.fixture(scope="module")
+def images(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
+    return mnist.x_test[:N], mnist.y_test[:N]
+
+
+def share_right(model: nn.Sequential, x: np.ndarray, y: np.ndarray) -> float:
+    return 100 * float(np.mean(np.argmax(model(x).data, axis=1) == y))
+
+
+def test_predict_is_the_largest_logit(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
+    said = predict(model, images[0])
+    np.testing.assert_array_equal(said, np.argmax(model(images[0]).data, axis=1))
+    assert len(set(said)) == 10
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_accuracy(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray], threads: int) -> None:
+    with workers(threads) as team:
+        found = accuracy(model, *images, team)
+        one = [accuracy(model, images[0][:1], label, team) for label in (images[1][:1], images[1][:1] + 1)]
+    assert found == pytest.approx(share_right(model, *images), abs=1e-12)
+    assert 60 < found < 100
+    assert sorted(one) in ([0.0, 100.0], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("reading", "arguments"),
+    [
+        ({}, {"eps": 0.3}),
+        ({"eps": 0.05}, {"eps": 0.05}),
+        ({"eps": 0.1, "clip": False}, {"eps": 0.1, "clip": None}),
+        ({"eps": 0.1, "attack_label": "predicted"}, {"eps": 0.1, "label": "predicted"}),
+        ({"eps": 0.1, "attack_label": "smoothed"}, {"eps": 0.1, "label_smoothing": 0.1}),
+        (
+            {"eps": 0.1, "attack_label": "smoothed", "label_smoothing": 0.4},
+            {"eps": 0.1, "label_smoothing": 0.4},
+        ),
+    ],
+)
+def test_fgsm_accuracy_reads_the_protocol(
+    model: nn.Sequential, images: tuple[np.ndarray, np.ndarray], reading: dict, arguments: dict
+) -> None:
+    x, y = images
+    with workers(2) as team:
+        found = fgsm_accuracy(model, x, y, Protocol(**reading), team)
+        expected = share_right(model, fgsm(model, x, y, **arguments), y)
+    assert found == pytest.approx(expected, abs=100 / N * 1.01)  # one image may stand on the border by rounding
+
+
+def test_pgd_accuracy_reads_the_protocol_and_its_first_images(
+    model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]
+) -> None:
+    x, y = images
+    protocol = Protocol(eps=0.05, n_pgd=100, pgd_steps=4, pgd_step=0.02, pgd_restarts=2)
+    rng = np.random.default_rng([7, 0])
+    with workers(2) as team:
+        found = pgd_accuracy(model, x, y, protocol, team, seed=7)
+        expected = share_right(model, pgd(model, x[:100], y[:100], 0.05, 0.02, 4, 2, rng), y[:100])
+        assert found == pytest.approx(expected, abs=1e-12)
+        assert found <= fgsm_accuracy(model, x[:100], y[:100], protocol, team) + 5
+        assert found < accuracy(model, x[:100], y[:100], team)
+
+
+def test_the_number_of_threads_changes_nothing(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
+    protocol, found = Protocol(eps=0.1, pgd_steps=2), []
+    for threads in (1, 2, 3):
+        with workers(threads) as team:
+            found.append(
+                (
+                    accuracy(model, *images, team),
+                    fgsm_accuracy(model, *images, protocol, team),
+                    pgd_accuracy(model, *images, protocol, team, 1),
+                )
+            )
+    assert found[0] == found[1] == found[2]
+
+
+def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
+    protocol, counted = Protocol(eps=0.1, n_pgd=300, pgd_steps=1), []
+    with workers(1) as team:
+        for judge in (
+            lambda done: accuracy(model, *images, team, done),
+            lambda done: fgsm_accuracy(model, *images, protocol, team, done),
+            lambda done: pgd_accuracy(model, *images, protocol, team, 0, done),
+        ):
+            calls: list[int] = []
+            judge(calls.append)
+            counted.append(sum(calls))
+            assert len(calls) > 1
+    assert counted == [N, N, 300]

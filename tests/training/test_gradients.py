@@ -1,0 +1,91 @@
+"""The gradient of a batch, cut into shards and lanes, is the gradient of the batch."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import minidbp as mdb
+from minidbp import nn
+from minidbp.data import Mnist
+from minidbp.robust import PENALTIES, penalised_loss
+from minidbp.training import Protocol, batch_gradient, workers
+from minidbp.training.workers import SHARD_BYTES, shard_size
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Sequential:
+    rng = np.random.default_rng(0)
+    layers = [
+        nn.Conv2d(1, 3, 3, rng, 2, "same", "float64"), nn.ReLU(), nn.Flatten(),
+        nn.Linear(48, 8, rng, "float64"), nn.ReLU(), nn.Linear(8, 10, rng, "float64"),
+    ]  # fmt: skip
+    return nn.Sequential(layers)
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images a shard without a penalty, one with ten rows: every lane has several, and an uneven last one."""
+    module = sys.modules["minidbp.training.workers"]  # the package's attribute of that name is the function
+    monkeypatch.setattr(module, "SHARD_BYTES", 3 * data(1)[0].nbytes)
+
+
+def data(n: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return rng.uniform(0, 1, (n, 7, 7, 1)), rng.integers(0, 10, n)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("penalised", ["logits", "softmax"])
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+@pytest.mark.parametrize("n", [1, 3, 29])
+@pytest.mark.usefixtures("small_shards")
+def test_it_is_the_gradient_of_the_whole_batch(
+    model: nn.Sequential, penalty: str, penalised: str, lam: float, n: int
+) -> None:
+    x, y = data(n)
+    protocol = Protocol(penalty=penalty, penalised=penalised, reduction="sum", label_smoothing=0.1)
+    with workers(2) as team:
+        found = batch_gradient(model, x, y, lam, protocol, team)
+    whole = penalised_loss(model, x, y, lam, penalty, penalised, "sum", 0.1)
+    assert found.loss == pytest.approx(whole.loss.item(), rel=1e-12)
+    assert found.cross_entropy == pytest.approx(whole.cross_entropy.item(), rel=1e-12)
+    # sum_i f_i of softmax is constant: its derivative is rounding alone
+    assert found.penalty == pytest.approx(whole.penalty.item() if whole.penalty else 0.0, rel=1e-10, abs=1e-13)
+    expected = mdb.grad(whole.loss, model.parameters())
+    for mine, theirs in zip(found.gradients, expected, strict=True):
+        assert np.linalg.norm(mine - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "lam"), [("C", 128, 0.0), ("C", 128, 5.0), ("C", 101, 5.0), ("A", 24, 5.0), ("B", 9, 5.0)]
+)
+def test_the_same_bits_with_one_thread_two_or_three(mnist: Mnist, name: str, n: int, lam: float) -> None:
+    model, protocol = nn.build_model(name), Protocol()
+    found = []
+    for threads in (1, 2, 3, 2):
+        with workers(threads) as team:
+            found.append(batch_gradient(model, mnist.x_train[:n], mnist.y_train[:n], lam, protocol, team))
+    assert found[0].loss > 0
+    for other in found[1:]:
+        assert (other.loss, other.cross_entropy, other.penalty) == (
+            found[0].loss, found[0].cross_entropy, found[0].penalty,
+        )  # fmt: skip
+        for a, b in zip(found[0].gradients, other.gradients, strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+def test_the_gradient_of_float32_is_float32(mnist: Mnist) -> None:
+    model = nn.build_model("C")
+    with workers(1) as team:
+        found = batch_gradient(model, mnist.x_train[:8], mnist.y_train[:8], 1.0, Protocol(), team)
+    assert [(g.shape, g.dtype) for g in found.gradients] == [(p.shape, p.dtype) for p in model.parameters()]
+
+
+@pytest.mark.parametrize("rows", [1, 10])
+@pytest.mark.parametrize("name", ["A", "B", "C"])
+def test_what_a_shard_makes_is_bounded(name: str, rows: int) -> None:
+    """By SHARD_BYTES: the largest activation, as many times over as J has rows."""
+    largest = {"A": 14 * 14 * 64, "B": 28 * 28 * 128, "C": 784}[name] * 4
+    size = shard_size(nn.build_model(name), np.zeros((28, 28, 1), np.float32), rows)
+    assert size * rows * largest <= SHARD_BYTES < (size + 1) * rows * largest

@@ -1,0 +1,232 @@
+"""Training: when it stops, what it keeps, what it says, and that it learns MNIST."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidbp import nn
+from minidbp.data import Mnist, Split, split_train_validation
+from minidbp.training import DivergenceError, Epoch, Protocol, accuracy, predict, train, workers
+
+
+@pytest.fixture(scope="module")
+def split(mnist: Mnist) -> Split:
+    x, y = mnist.x_train, mnist.y_train
+    return Split(x[:320], y[:320], x[1000:1200], y[1000:1200])
+
+
+def small_model(seed: int = 0) -> nn.Sequential:
+    rng = np.random.default_rng(seed)
+    return nn.Sequential([nn.Flatten(), nn.Linear(784, 16, rng), nn.ReLU(), nn.Linear(16, 10, rng)])
+
+
+def run(model: nn.Sequential, split: Split, lam: float = 0.0, threads: int = 1, **protocol: Any) -> list[Epoch]:
+    settings = {"stop_rule": "none", "max_epochs": 2, "batch_size": 64, **protocol}
+    calls = {name: settings.pop(name, None) for name in ("on_step", "on_epoch")}
+    with workers(threads) as team:
+        return train(model, split, lam, Protocol(**settings), np.random.default_rng(1), team, **calls)
+
+
+# -- when to stop ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def validation(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
+    """Give the epochs these validation accuracies, whatever the model says; the last one for ever."""
+
+    def give(values: list[float]) -> None:
+        left = list(values)
+        monkeypatch.setattr("minidbp.training.loop.accuracy", lambda *_: left.pop(0) if len(left) > 1 else left[0])
+
+    return give
+
+
+RISING = [50.0 + i for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("values", "protocol", "epochs"),
+    [
+        # the paper's: not before min_epochs are over, then at the first change below the tolerance
+        ([90.0], {"stop_rule": "absolute", "min_epochs": 3}, 4),
+        ([90.0], {"stop_rule": "absolute", "min_epochs": 1}, 2),
+        ([90.0], {"stop_rule": "absolute", "min_epochs": 3, "max_epochs": 3}, 3),
+        ([*RISING, RISING[-1]], {"stop_rule": "absolute", "min_epochs": 1}, 13),
+        ([50, 50, 60, 70, 70, 80], {"stop_rule": "absolute", "min_epochs": 3}, 5),  # the early rest does not count
+        # 0.0001 is of the share, 0.01 of a percent: one image of 5,000 is twice that
+        ([90.0, 90.02, 90.04, 90.02, 90.02], {"stop_rule": "absolute", "min_epochs": 1}, 5),
+        ([90.0, 90.009], {"stop_rule": "absolute", "min_epochs": 1}, 2),
+        ([90.0, 89.991], {"stop_rule": "absolute", "min_epochs": 1}, 2),
+        ([90.0, 95.0, 96.0], {"stop_rule": "absolute", "min_epochs": 1, "stop_tolerance": 0.02}, 3),
+        # a fall is a change, but not a rise
+        ([90.0, 80.0, 85.0, 70.0, 70.0], {"stop_rule": "absolute", "min_epochs": 1}, 5),
+        ([90.0, 80.0], {"stop_rule": "signed", "min_epochs": 1}, 2),
+        ([*RISING, 10.0], {"stop_rule": "signed", "min_epochs": 1}, 13),
+        ([90.0, 80.0, 70.0, 60.0, 50.0], {"stop_rule": "signed", "min_epochs": 4}, 5),
+        # no rule
+        ([90.0], {"stop_rule": "none", "min_epochs": 1, "max_epochs": 6}, 6),
+        ([*RISING], {"stop_rule": "none", "min_epochs": 9, "max_epochs": 1}, 1),
+    ],
+)
+def test_stop_rules(
+    split: Split, validation: Callable[[list[float]], None], values: list[float], protocol: dict, epochs: int
+) -> None:
+    validation(values)
+    tiny = Split(split.x_train[:8], split.y_train[:8], split.x_validation[:2], split.y_validation[:2])
+    history = run(small_model(), tiny, **{"max_epochs": 20, **protocol})
+    assert [e.number for e in history] == list(range(1, epochs + 1))
+    padded = values + values[-1:] * epochs
+    assert [e.validation_accuracy for e in history] == padded[:epochs]
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_which_weights_are_kept(split: Split, validation: Callable[[list[float]], None], keep: str) -> None:
+    validation([50.0, 80.0, 80.0, 60.0])
+    model, seen = small_model(), []
+    run(
+        model, split, max_epochs=4, keep=keep,
+        on_epoch=lambda e: seen.append([p.data.copy() for p in model.parameters()]),
+    )  # fmt: skip
+    assert len(seen) == 4
+    wanted = seen[3 if keep == "last" else 1]  # of two equally good epochs, the first
+    for p, values in zip(model.parameters(), wanted, strict=True):
+        np.testing.assert_array_equal(p.data, values)
+    assert not np.array_equal(seen[3][0], seen[1][0])
+
+
+# -- what it says ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("images", "batch", "steps"), [(320, 64, 5), (320, 100, 4), (320, 320, 1), (7, 2, 4)])
+def test_every_step_and_every_epoch_is_told(split: Split, images: int, batch: int, steps: int) -> None:
+    part = Split(split.x_train[:images], split.y_train[:images], split.x_validation, split.y_validation)
+    said: list[Any] = []
+    history = run(
+        small_model(), part, batch_size=batch, max_epochs=3,
+        on_step=lambda *numbers: said.append(numbers), on_epoch=said.append,
+    )  # fmt: skip
+    expected: list[Any] = []
+    for epoch in (1, 2, 3):
+        expected += [(epoch, step, steps) for step in range(1, steps + 1)] + [history[epoch - 1]]
+    assert said == expected
+
+
+@pytest.mark.parametrize("lam", [0.0, 3.0])
+def test_an_epoch_says_what_it_did(split: Split, lam: float) -> None:
+    """With a learning rate of 0 every epoch sees the same model: the means can be computed outside."""
+    model = small_model()
+    history = run(model, split, lam, learning_rate=0.0, batch_size=100)  # the last batch is smaller
+    plain = nn.cross_entropy(model(split.x_train), split.y_train, 0.1).item()
+    for epoch in history:
+        assert epoch.cross_entropy == pytest.approx(plain, rel=1e-5)
+        assert epoch.loss == pytest.approx(epoch.cross_entropy + lam * epoch.penalty, rel=1e-5)
+        assert (epoch.penalty > 0) == (lam > 0)
+        right = predict(model, split.x_validation) == split.y_validation
+        assert epoch.validation_accuracy == pytest.approx(100 * right.mean())
+        assert epoch.seconds > 0
+
+
+def test_training_lowers_the_loss_and_the_penalty_lowers_the_jacobian(split: Split) -> None:
+    from minidbp.robust import jacobian_l1
+
+    slope = {}
+    for lam in (0.0, 100.0):
+        model = small_model()
+        history = run(model, split, lam, max_epochs=8)
+        assert history[-1].loss < 0.9 * history[0].loss
+        slope[lam] = jacobian_l1(model, split.x_validation).item()
+    assert slope[100.0] < 0.5 * slope[0.0]
+
+
+# -- the same bits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [0.0, 10.0])
+def test_the_same_seed_gives_the_same_bits_with_any_number_of_threads(split: Split, lam: float) -> None:
+    found = []
+    for threads in (1, 2, 2):
+        model = nn.build_model("C", seed=4)
+        history = run(model, split, lam, threads)
+        numbers = [(e.loss, e.cross_entropy, e.penalty, e.validation_accuracy) for e in history]
+        found.append((numbers, [p.data.tobytes() for p in model.parameters()]))
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_order_of_the_images_comes_from_the_generator(split: Split) -> None:
+    weights = []
+    for seed in (1, 1, 2):
+        model = small_model()
+        with workers(1) as team:
+            train(model, split, 0.0, Protocol(stop_rule="none", max_epochs=1), np.random.default_rng(seed), team)
+        weights.append(model.parameters()[0].data.tobytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+# -- divergence -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [0.0, 2.5])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the overflow is the point
+def test_a_divergence_says_epoch_step_and_lambda(split: Split, lam: float) -> None:
+    with pytest.raises(DivergenceError) as caught:
+        run(small_model(), split, lam, learning_rate=1e38)
+    message = str(caught.value)
+    assert "epoch 1" in message
+    assert "step 2" in message  # the first step is finite, its weights are not
+    assert f"lambda {lam:g}" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_weight_that_is_no_number_ends_the_run_where_it_appears(split: Split, bad: float) -> None:
+    model = small_model()
+
+    def spoil(epoch: int, step: int, steps: int) -> None:
+        if (epoch, step) == (2, 3):
+            w = model.parameters()[2]
+            w.data = np.where(np.arange(w.size).reshape(w.shape) == 5, bad, w.data).astype(w.dtype)
+
+    with pytest.raises(DivergenceError, match=r"epoch 2.*step 4"):
+        run(model, split, on_step=spoil)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    from minidbp.training import loop
+
+    honest = loop.batch_gradient
+
+    def spoiled(*arguments: Any) -> Any:
+        found = honest(*arguments)
+        gradients = [g.copy() for g in found.gradients]
+        gradients[-1][3] = np.nan
+        return dataclasses.replace(found, gradients=gradients)
+
+    monkeypatch.setattr(loop, "batch_gradient", spoiled)
+    model = small_model()
+    before = [p.data for p in model.parameters()]
+    with pytest.raises(DivergenceError, match=r"epoch 1.*step 1"):
+        run(model, split)
+    assert all(p.data is b for p, b in zip(model.parameters(), before, strict=True))  # no step was made
+
+
+# -- the real thing -------------------------------------------------------------------------------------------------
+
+
+def test_ten_epochs_without_a_penalty_reach_97_5_percent(mnist: Mnist) -> None:
+    """Model C, the full protocol (55,000 images, label smoothing 0.1), all 10,000 test images.  About 45 s."""
+    rng = np.random.default_rng(0)
+    split = split_train_validation(mnist.x_train, mnist.y_train, 5000, "random", rng)
+    model = nn.build_model("C", seed=0)
+    assert len(split.x_train) == 55_000
+    with workers() as team:
+        history = train(model, split, 0.0, Protocol(stop_rule="none", max_epochs=10), rng, team)
+        assert len(history) == 10
+        assert accuracy(model, mnist.x_test, mnist.y_test, team) >= 97.5

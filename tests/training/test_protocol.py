@@ -1,0 +1,144 @@
+"""The protocol: what the paper says, what it does not, and values that mean nothing."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+
+from minidbp.training import Protocol
+from minidbp.training.protocol import CHOICES
+
+SAID = {  # DESIGN section 6
+    "learning_rate": 1e-3,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "adam_eps": 1e-8,
+    "label_smoothing": 0.1,
+    "eps": 0.3,
+    "n_train": 55_000,
+    "n_validation": 5000,
+    "n_test": 10_000,
+    "min_epochs": 10,
+    "max_epochs": 100,
+    "stop_tolerance": 1e-4,
+}
+UNSAID = {
+    "penalised": "logits",
+    "reduction": "mean",
+    "padding": "same_first",
+    "stop_rule": "absolute",
+    "keep": "last",
+    "batch_size": 128,
+    "initialiser": "glorot_uniform",
+    "attack_label": "true",
+    "clip": True,
+    "validation_split": "random",
+}
+OFFERED = {
+    "penalised": {"logits", "softmax"},
+    "reduction": {"mean", "sum"},
+    "stop_rule": {"absolute", "signed"},
+    "keep": {"last", "best"},
+    "attack_label": {"true", "predicted", "smoothed"},
+    "clip": {True, False},
+    "validation_split": {"random", "first", "last"},
+    "penalty": {"jacobian_l1", "summed_jacobian_l1", "loss_gradient_l2", "loss_gradient_l1"},
+}
+
+
+@pytest.mark.parametrize(("name", "default"), [*SAID.items(), *UNSAID.items()])
+def test_every_choice_is_a_field_with_the_default_of_the_design(name: str, default: Any) -> None:
+    assert getattr(Protocol(), name) == default
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, values in OFFERED.items() for v in sorted(values)])
+def test_the_alternatives_are_offered(name: str, value: Any) -> None:
+    assert getattr(Protocol(**{name: value}), name) == value
+
+
+def test_it_is_frozen_and_can_be_compared() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Protocol().eps = 0.1  # type: ignore[misc]
+    assert Protocol() == Protocol()
+    assert Protocol() != Protocol(eps=0.1)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [Protocol(), Protocol(eps=1 / 3, clip=False, stop_rule="none", n_train=77, learning_rate=1e-300, keep="best")],
+)
+def test_json_and_back(protocol: Protocol) -> None:
+    text = json.dumps(protocol.as_dict())
+    assert Protocol(**json.loads(text)) == protocol
+    assert set(json.loads(text)) == {field.name for field in dataclasses.fields(Protocol)}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_unknown_word_is_answered_with_the_choices(name: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Protocol(**{name: "blue"})
+    for word in (name, "blue", *CHOICES[name]):
+        assert word in str(caught.value)
+
+
+WHOLE = [field.name for field in dataclasses.fields(Protocol) if field.type is int]
+REAL = [field.name for field in dataclasses.fields(Protocol) if field.type is float]
+
+
+def test_the_fields_have_the_types_that_the_tables_below_go_by() -> None:
+    assert {"batch_size", "n_train", "max_epochs", "pgd_steps"} < set(WHOLE)
+    assert {"learning_rate", "eps", "stop_tolerance", "pgd_step"} < set(REAL)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("value", [0, -1, 2.5, math.nan, "3"])
+def test_counts_are_whole_and_at_least_1(name: str, value: Any) -> None:
+    with pytest.raises(ValueError) as caught:
+        Protocol(**{name: value})
+    assert name in str(caught.value)
+    assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("value", [-1e-9, -1.0, math.nan, math.inf, -math.inf])
+def test_numbers_are_finite_and_at_least_0(name: str, value: float) -> None:
+    with pytest.raises(ValueError) as caught:
+        Protocol(**{name: value})
+    assert name in str(caught.value)
+    assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("label_smoothing", 1.5),  # no longer probabilities
+        ("beta1", 1.0),  # Adam's correction divides by 1 - beta^t
+        ("beta2", 1.5),
+        ("clip", "no"),  # a word that is true
+    ],
+)
+def test_values_that_mean_nothing(name: str, value: Any) -> None:
+    with pytest.raises(ValueError) as caught:
+        Protocol(**{name: value})
+    assert name in str(caught.value)
+    assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [
+        ({"n_train": 55_001}, 55_000),
+        ({"n_validation": 10_000, "n_train": 50_001}, 50_000),
+        ({"n_test": 10_001}, 10_000),
+        ({"n_test": 50, "n_pgd": 51}, 50),
+    ],
+)
+def test_there_are_only_so_many_images(changes: dict[str, int], most: int) -> None:
+    name, value = list(changes.items())[-1]
+    with pytest.raises(ValueError) as caught:
+        Protocol(**changes)
+    for word in (name, str(value), str(most)):
+        assert word in str(caught.value)
+    assert getattr(Protocol(**{**changes, name: most}), name) == most

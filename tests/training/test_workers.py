@@ -1,0 +1,78 @@
+"""Threads: the order of results, errors, and BLAS held to one thread meanwhile."""
+
+import os
+import threading
+
+import pytest
+import threadpoolctl
+
+from minidbp.training import available_cores, workers
+from minidbp.training.workers import shards
+
+
+def blas_threads() -> list[int]:
+    return [lib["num_threads"] for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_results_come_in_the_order_of_the_items(threads: int) -> None:
+    with workers(threads) as team:
+        assert team.threads == threads
+        assert team.map(lambda i: i * i, range(50)) == [i * i for i in range(50)]
+        assert team.map(str, []) == []
+
+
+def test_the_threads_work_at_the_same_time() -> None:
+    meeting = threading.Barrier(3, timeout=30)  # each waits for the other two
+    with workers(3) as team:
+        team.map(lambda _: meeting.wait(), range(3))
+    assert not meeting.broken
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_in_a_thread_comes_out(threads: int) -> None:
+    def fail(item: int) -> int:
+        raise KeyError(item)
+
+    with workers(threads) as team, pytest.raises(KeyError):
+        team.map(fail, [1, 2, 3])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("before", [1, 2])
+def test_blas_has_one_thread_inside_and_its_own_number_after(threads: int, before: int) -> None:
+    with threadpoolctl.threadpool_limits(before, user_api="blas"):
+        assert set(blas_threads()) == {before}
+        with workers(threads) as team:
+            assert set(blas_threads()) == {1}
+            for seen in team.map(lambda _: blas_threads(), range(4)):
+                assert set(seen) == {1}
+        assert set(blas_threads()) == {before}
+        with pytest.raises(RuntimeError, match="planned"), workers(threads):
+            raise RuntimeError("planned")
+        assert set(blas_threads()) == {before}
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_less_than_one_thread(threads: int) -> None:
+    with pytest.raises(ValueError, match=rf"threads must be at least 1; got {threads}"), workers(threads):
+        raise AssertionError("the context was entered")
+
+
+def test_without_a_number_there_is_a_thread_for_each_core() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+    with workers() as team:
+        assert team.threads == available_cores()
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "size", "expected"),
+    [
+        (0, 7, 3, [(0, 3), (3, 6), (6, 7)]),
+        (2, 6, 2, [(2, 4), (4, 6)]),
+        (0, 3, 9, [(0, 3)]),
+        (4, 4, 2, []),
+    ],
+)
+def test_shards_cover_a_range_once(start: int, stop: int, size: int, expected: list[tuple[int, int]]) -> None:
+    assert [(s.start, s.stop) for s in shards(start, stop, size)] == expected
