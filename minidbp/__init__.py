@@ -13,8 +13,11 @@ An educational implementation of "L1-norm double backpropagation adversarial def
 from minidbp import autodiff, data, nn, robust, training
 from minidbp.autodiff import (
     GradcheckError,
+    NotDifferentiableError,
     Tensor,
     abs,
+    check_derivatives,
+    complex_step_hvp,
     conv2d,
     conv2d_transpose,
     conv2d_weight_grad,
@@ -33,6 +36,7 @@ from minidbp.autodiff import (
     maximum,
     mean,
     no_grad,
+    record,
     relu,
     reshape,
     sign,

@@ -190,6 +190,40 @@ def attack(
 
 
 @command
+def gradcheck(
+    op: Annotated[str | None, typer.Option(help="One operation; all of them if not given.")] = None,
+    seed: Seed = 0,
+    page: Annotated[
+        Path | None, typer.Option(help="Also write the matrix into this Markdown page, between its marks.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every operation's derivatives of order 1, 2 and 3, in float64 and float32; exit code 1 if one is wrong.
+
+    float64 is compared with differences that keep clear of kinks, float32 with float64.
+    """
+    from rich.progress import track
+
+    from minidbp.autodiff import catalogue
+
+    operations = [op] if op else list(catalogue.samples(seed))
+    todo = [(o, order, dtype) for o in operations for dtype in catalogue.DTYPES for order in catalogue.ORDERS]
+    cells = [
+        catalogue.verify(*cell, seed)
+        for cell in track(todo, "checking derivatives", console=messages, disable=not messages.is_terminal)
+    ]
+    if page:
+        catalogue.write_page(page, cells)
+    if as_json:
+        typer.echo(json.dumps([cell._asdict() for cell in cells], indent=1))
+    else:
+        screen.print(catalogue.on_screen(cells))
+    failed = [f"{c.operation}, order {c.order}, {c.dtype}: {c.detail}" for c in cells if c.outcome == "failed"]
+    if failed:
+        fail("; ".join(failed), code=1)
+
+
+@command
 def doctor(data: Data = None, as_json: AsJson = False) -> None:
     """Versions, threads, the BLAS kernel that runs, kernel cache and data; exit code 1 if something is wrong."""
     from minidbp.experiments.doctor import examine

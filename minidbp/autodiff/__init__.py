@@ -2,7 +2,7 @@
 
 Read in this order: `tensor` (what is remembered), `shape`, `reduce`, `elementwise`, `linear`, `functions` (the
 operations, each with its rules), `differentiate` (grad and what is built on it), `operators` (+, *, @ ...),
-`gradcheck` (how to know that a rule is right).
+`differences` and `gradcheck` (how to know that a rule is right), `catalogue` (every operation, checked).
 """
 
 from minidbp.autodiff import operators as _operators  # noqa: F401  (gives Tensor its operators)

@@ -65,9 +65,7 @@ def directional_difference(f: Functions, xs: Arrays, direction: Arrays) -> Diffe
     raise NotDifferentiableError(f"not differentiable here: {why}")
 
 
-def _kinked(
-    here: list[np.ndarray], points: list[list[np.ndarray]], h: float, scale: float, rounding: float
-) -> bool:
+def _kinked(here: list[np.ndarray], points: list[list[np.ndarray]], h: float, scale: float, rounding: float) -> bool:
     """Whether slopes ahead and behind differ, and by as much at half the step: a kink that no operation declared."""
     far_back, near_back, near, far = points
     wide = _largest([(a - 2 * m + b) / h for a, m, b in zip(far, here, far_back, strict=True)])

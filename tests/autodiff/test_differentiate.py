@@ -584,3 +584,24 @@ def test_a_list_of_numbers_is_one_value_and_a_list_of_tensors_is_several() -> No
     assert len(mdb.grad(x.sum(), [x, x])) == 2
     images = [np.ones(3), np.zeros(3)]  # a batch of two, not two inputs
     assert mdb.jacobian(lambda t: t * 2, images).shape == (2, 3, 3)
+
+
+def test_two_threads_at_once_find_the_bits_of_one_after_the_other() -> None:
+    """Different graphs, first and second order, in two threads: no state is shared but a thread's own grad mode."""
+
+    def second_order(seed: int) -> list[bytes]:
+        rng = np.random.default_rng(seed)
+        x, w = (mdb.Tensor(rng.standard_normal(s), requires_grad=True) for s in ((4, 9, 9, 2), (3, 3, 2, 5)))
+        found = []
+        for _ in range(5):
+            y = mdb.relu(mdb.conv2d(x, w, stride=2)).sum((1, 2))
+            with mdb.no_grad():
+                found.append(mdb.softmax(y).data.tobytes())
+            (g,) = mdb.grad((mdb.logsumexp(y) ** 2).sum(), x, create_graph=True)
+            found += [t.data.tobytes() for t in mdb.grad(mdb.abs(g).sum(), [x, w])]
+        return found
+
+    alone = [second_order(seed) for seed in range(4)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(second_order, range(4)))
+    assert together == alone

@@ -1,5 +1,6 @@
 """Every operation passes gradcheck and gradgradcheck, and these catch what they are there to catch."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,43 +9,23 @@ import pytest
 
 import minidbp as mdb
 from minidbp.autodiff import GradcheckError, Tensor, record, sum, transpose, vjp
+from minidbp.autodiff.gradcheck import check_order
 from minidbp.autodiff.tensor import wrap
-
-EXACT = {"eps": 1.0, "rtol": 1e-10}  # a difference of a linear function has no error but rounding's
 
 
 def test_first_order(op: Any) -> None:
-    assert mdb.gradcheck(op.f, op.inputs, **(EXACT if op.linear else {}))
+    assert mdb.gradcheck(op.f, op.inputs, rtol=1e-10 if op.linear else 1e-6)
 
 
 def test_second_order(op: Any) -> None:
-    assert mdb.gradgradcheck(op.f, op.inputs, **(EXACT if op.linear else {}))
+    assert mdb.gradgradcheck(op.f, op.inputs)
+
+
+def test_third_order(op: Any) -> None:
+    assert check_order(op.f, op.inputs, 3)
 
 
 X, Y = np.array([[0.7, -1.2], [1.9, 0.4]]), np.array([[1.1, 0.6], [1.6, 0.8]])
-
-
-@pytest.mark.parametrize(
-    ("f", "inputs"),
-    [
-        (lambda x, y: x * y * y, [X, Y]),
-        (lambda x, y: x / y, [X, Y]),
-        (lambda x, y: y**x, [X, Y]),
-        (lambda x: x**4, [X]),
-        (mdb.exp, [X]),
-        (mdb.log, [Y]),
-        (mdb.softmax, [X]),
-        (mdb.logsumexp, [X]),
-        (lambda x, y: (x @ y) * x[0], [X, Y]),
-        (lambda x, w: mdb.exp(mdb.conv2d(x, w, padding="same")), [X.reshape(1, 2, 2, 1), Y.reshape(2, 2, 1, 1)]),
-        (lambda x: mdb.abs(x) * mdb.relu(x) * mdb.maximum(x, 0.1) * x.max(0), [X]),
-    ],
-    ids=["multiply", "divide", "power", "x^4", "exp", "log", "softmax", "logsumexp", "matmul", "conv2d", "kinks"],
-)
-def test_third_order(f: Callable[..., Tensor], inputs: list[np.ndarray]) -> None:
-    v = np.random.default_rng(0).standard_normal(f(*map(Tensor, inputs)).shape)
-    for i in range(len(inputs)):
-        assert mdb.gradgradcheck(lambda *a, i=i: vjp(f, a[:-1], a[-1], create_graph=True)[1][i], [*inputs, v])
 
 
 def one_rule(
@@ -98,7 +79,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("f", "inputs", "where"), FAULTS.values(), ids=FAULTS)
 def test_a_wrong_derivative_is_caught(f: Callable[..., Tensor], inputs: list[np.ndarray], where: str) -> None:
-    with pytest.raises(GradcheckError, match=where):
+    with pytest.raises(GradcheckError, match=f"in {where}"):
         mdb.gradcheck(f, inputs)
 
 
@@ -122,10 +103,9 @@ def raw_in_cotangent(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("f", "inputs", "where"),
     [
-        (captured_square, [X], "second order, v\\^T J of input 0: input 0"),
-        (captured_product, [X, Y], "second order, v\\^T J of input 0: input 1"),
-        (raw_in_cotangent, [X], "second order, v\\^T J of input 0: input 1"),
-        (lambda x: mdb.softmax(x).detach() * x, [X], "input 0"),
+        (captured_square, [X], "second derivative .* in input 0"),
+        (captured_product, [X, Y], "second derivative .* in input 1"),
+        (raw_in_cotangent, [X], "second derivative .* in input 1"),
     ],
 )
 def test_a_wrong_second_derivative_is_caught(f: Callable[..., Tensor], inputs: list[np.ndarray], where: str) -> None:
@@ -154,7 +134,7 @@ def test_a_rule_that_drops_leading_axes_is_named(rule: Callable[..., Tensor], sh
 
 def test_a_rule_that_treats_leading_axes_differently_is_caught() -> None:
     f = one_rule("uneven", np.negative, lambda g, x: -g if g.ndim > x.ndim else -2 * g)
-    with pytest.raises(GradcheckError, match=r"v\^T J for input 0"):
+    with pytest.raises(GradcheckError, match=r"another answer for one cotangent"):
         mdb.gradcheck(f, X)
 
 
@@ -171,10 +151,11 @@ def test_the_error_says_input_index_and_both_values() -> None:
     with pytest.raises(GradcheckError) as caught:
         mdb.gradcheck(f, [X, Y])
     message = str(caught.value)
-    assert message.startswith("input 1: the derivative of output (1, 1) in element (1, 1) is ")
-    by_differences, by_rule = (float(part.split()[-1].rstrip(",")) for part in message.split(" by ")[:2])
-    assert by_differences == pytest.approx(1.0, rel=1e-6)
-    assert by_rule == 2.0
+    assert "the first derivative of f is wrong: output 0 at (1, 1), in input 1 at (1, 1), is " in message
+    by_differences, by_rule = re.search(r"is (\S+) by differences \(step \S+\) but (\S+) by its rule", message).groups()  # type: ignore[union-attr]
+    assert float(by_differences) == pytest.approx(1.0, rel=1e-9)
+    assert float(by_rule) == 2.0
+    assert (caught.value.order, caught.value.operations, caught.value.input) == (1, ["f"], 1)
 
 
 def test_the_error_is_an_assertion() -> None:
