@@ -18,9 +18,9 @@ CAUGHT = (GradcheckError, ValueError)  # the latter where a rule returns another
 MODULES = (elementwise, functions, linear, reduce, shape)
 
 
-def check_all(entry: str) -> None:
+def check_all(entry: str, order: int = 2) -> None:
     for sample in catalogue.samples()[entry]:
-        check_derivatives(sample.f, sample.inputs, order=2)
+        check_derivatives(sample.f, sample.inputs, order)
 
 
 def first_of_many(g: Tensor, out: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def test_a_mutated_rule_is_caught(name: str, mutation: str, monkeypatch: pytest.
     for module in MODULES:
         monkeypatch.setattr(module, "record", mutated)
     with pytest.raises(CAUGHT):
-        check_all(RECORDED[name])
+        check_all(RECORDED[name], order=3 if name == "put" else 2)  # put appears in getitem's backward pass only
 
 
 def changed(geometry: kernels.ConvGeometry, **parts: Any) -> kernels.ConvGeometry:
@@ -118,7 +118,6 @@ BROKEN: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "softmax with a constant exponential": (
         functions, "exp", lambda x: record("exp", np.exp(x.data), (x,), (lambda g, out: g * out.detach(),)), "softmax"),
     "matmul without the transpose": (linear, "_swap", lambda x: x, "matmul"),
-    "a mean that counts everything": (functions, "normal_axes", lambda *a: (0, 1), "mean"),
 }  # fmt: skip
 
 
