@@ -8,7 +8,7 @@ from minidbp.autodiff import grad
 from minidbp.nn import N_CLASSES, Sequential
 from minidbp.robust import penalised_loss
 from minidbp.training.protocol import Protocol
-from minidbp.training.workers import LANES, Workers, shard_size, shards
+from minidbp.training.workers import LANE_IMAGES, LANES, Workers, shard_size, shards
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def batch_gradient(
 ) -> BatchGradient:
     """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
 
-    The batch is cut into LANES parts, each part into shards.  A lane adds up its shards one after the other, and the
+    The batch is cut into up to LANES parts, each part into shards.  A lane adds up its shards one after the other, and the
     lanes are added in order: the same bits with one thread or several.
     """
     rows = N_CLASSES if lam > 0 and protocol.penalty == "jacobian_l1" else 1
@@ -42,7 +42,7 @@ def batch_gradient(
             total = [t + g for t, g in zip(total, found, strict=True)] if total else found
         return values, total
 
-    parts = workers.map(lane, shards(0, len(x), -(-len(x) // LANES)))
+    parts = workers.map(lane, shards(0, len(x), max(LANE_IMAGES, -(-len(x) // LANES))))
     values = np.sum([v for v, _ in parts], axis=0)
     gradients = [np.add.reduce(gs) for gs in zip(*(gradient for _, gradient in parts), strict=True)]
     loss, cross_entropy, penalty = map(float, values)

@@ -22,6 +22,7 @@ Map = Callable[[Callable[[Item], Result], Sequence[Item]], list[Result]]
 
 SHARD_BYTES = 1 << 25  # of the largest array that one shard makes
 LANES = 4  # how many partial sums a batch's gradient has: as many threads can share a step
+LANE_IMAGES = 16  # but no lane is smaller than this: below, Python takes longer than the arithmetic
 
 
 class Workers:
