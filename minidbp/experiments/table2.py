@@ -52,9 +52,9 @@ PRESETS = {
         "the penalty's effect on fewer images and epochs: under 15 minutes on two cores",
         (0.0, 1.0, 10.0, 50.0),
         {
-            "A": Plan(2, _small(2, 3200, 32, 2000, 500)),
-            "B": Plan(2, _small(2, 1000, 32, 2000, 500)),
-            "C": Plan(3, _small(5, 10_000, 64, 10_000, 1000)),
+            "A": Plan(2, _small(2, 2560, 32, 2000, 500)),
+            "B": Plan(2, _small(2, 800, 32, 2000, 500)),
+            "C": Plan(3, _small(5, 8000, 64, 10_000, 1000)),
         },
     ),
     "paper": Preset(

@@ -26,8 +26,8 @@ def batch_gradient(
 ) -> BatchGradient:
     """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
 
-    The batch is cut into up to LANES parts, each part into shards.  A lane adds up its shards one after the other, and the
-    lanes are added in order: the same bits with one thread or several.
+    The batch is cut into up to LANES parts, each part into shards.  A lane adds up its shards one after the other, and
+    the lanes are added in order: the same bits with one thread or several.
     """
     rows = N_CLASSES if lam > 0 and protocol.penalty == "jacobian_l1" else 1
     size = shard_size(model, x[0], rows)
