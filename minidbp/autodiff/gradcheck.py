@@ -13,6 +13,7 @@ import numpy as np
 from minidbp.autodiff.diagnose import likely_cause
 from minidbp.autodiff.differences import (
     Difference,
+    MACHINE_EPS,
     Functions,
     NotDifferentiableError,
     directional_difference,
@@ -145,6 +146,7 @@ def _compare_all(
         rows = np.eye(y.size).reshape(y.size, *y.shape)
         analytic = _pull_one(y, leaves, rows)
         v = rng.standard_normal(y.shape)
+        size = float(np.abs(v).max(initial=0.0) * np.abs(y.data).max(initial=0.0))
         single = _pull_one(y, leaves, v)
         turned = _pull_one(y, leaves, np.asarray(v.T, order="C").T)  # the same numbers, laid out the other way
         for i, x in enumerate(xs):
@@ -156,7 +158,7 @@ def _compare_all(
             step = max(d.step for d in columns[i])
             report.compare(a, numeric, rounding, step, k, i, y.shape, x.shape)
             for what, g in ("one cotangent", single[i]), ("a non-contiguous cotangent", turned[i]):
-                report.consistent(what, g.reshape(-1), v.reshape(-1) @ a, i, x.shape)
+                report.consistent(what, g.reshape(-1), v.reshape(-1) @ a, size, i, x.shape)
 
 
 def _compare_directions(
@@ -233,8 +235,11 @@ class _Report:
             cause,
         )
 
-    def consistent(self, what: str, found: np.ndarray, expected: np.ndarray, input: int, x: tuple[int, ...]) -> None:
-        allowed = 1e-9 * float(np.abs(expected).max(initial=0.0)) + 1e-300
+    def consistent(
+        self, what: str, found: np.ndarray, expected: np.ndarray, size: float, input: int, x: tuple[int, ...]
+    ) -> None:
+        # rounding on the way is that of values as large as v y, whatever cancels in the end
+        allowed = 1e-9 * float(np.abs(expected).max(initial=0.0)) + 1000 * MACHINE_EPS * size
         difference = np.abs(found - expected)
         if (difference <= allowed).all():
             return

@@ -129,8 +129,8 @@ def test_a_result_cannot_be_given_new_data() -> None:
 
 def test_locally_constant_is_read_only_and_an_array() -> None:
     for value in np.ones(2), np.float64(1) > 0, np.sign(np.float64(3)):
-        assert not locally_constant(value).flags.writeable
-        assert isinstance(locally_constant(value), np.ndarray)
+        assert not locally_constant(value, "test").flags.writeable
+        assert isinstance(locally_constant(value, "test"), np.ndarray)
 
 
 def test_detach_is_a_constant() -> None:
