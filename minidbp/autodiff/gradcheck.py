@@ -12,8 +12,8 @@ import numpy as np
 
 from minidbp.autodiff.diagnose import likely_cause
 from minidbp.autodiff.differences import (
-    Difference,
     MACHINE_EPS,
+    Difference,
     Functions,
     NotDifferentiableError,
     directional_difference,
