@@ -28,6 +28,7 @@ from minidbp.autodiff import (
     hvp,
     jacobian,
     jvp,
+    locally_constant,
     log,
     log_softmax,
     logsumexp,

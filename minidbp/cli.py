@@ -40,6 +40,13 @@ def fail(message: str, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
+def at_least(least: int, **options: int | None) -> None:
+    """Raise ValueError for an option below `least`: before anything is computed or made."""
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}; got {value}")
+
+
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """A command that answers bad input with one sentence and exit code 2, and a failed computation with 1."""
 
@@ -79,6 +86,8 @@ def table2(
     from minidbp.data import load_mnist
     from minidbp.experiments import sweep, table2
 
+    at_least(0, seed=seed)
+    at_least(1, threads=threads)
     runs = table2.plan_runs(preset, seed, penalised=penalised, reduction=reduction, attack_label=attack_label)
     mnist = load_mnist(data)
     folder = sweep.prepare(out or Path("out") / f"table2-{preset}")
@@ -127,6 +136,8 @@ def train(
     from minidbp.experiments.runs import Run
     from minidbp.training import Protocol
 
+    at_least(0, seed=seed)
+    at_least(1, epochs=epochs, images=images, threads=threads)
     changes: dict[str, Any] = {} if epochs is None else {"max_epochs": epochs, "stop_rule": "none"}
     protocol = Protocol(
         n_train=images, penalty=penalty, penalised=penalised, reduction=reduction, n_pgd=1000, **changes
@@ -142,6 +153,8 @@ def train(
     result = json.loads((folder / f"{run.name}.json").read_text(encoding="utf-8"))
     if as_json:
         typer.echo(json.dumps(result, indent=1))
+    else:
+        screen.print(sweep.summary(result), highlight=False, soft_wrap=True)
     messages.print(f"written to {folder}: {run.name}.json, {run.name}.npz", highlight=False)
 
 
@@ -170,6 +183,8 @@ def attack(
     from minidbp.nn import load_model
     from minidbp.training import Protocol
 
+    at_least(0, seed=seed)
+    at_least(1, images=images, pgd_images=pgd_images, steps=steps, restarts=restarts, threads=threads)
     protocol = Protocol(
         eps=eps, attack_label=attack_label, n_test=images, n_pgd=min(images, pgd_images), pgd_steps=steps,
         pgd_step=step, pgd_restarts=restarts,
@@ -205,7 +220,9 @@ def gradcheck(
     from rich.progress import track
 
     from minidbp.autodiff import catalogue
+    from minidbp.experiments import matrix
 
+    at_least(0, seed=seed)
     operations = [op] if op else list(catalogue.samples(seed))
     todo = [(o, order, dtype) for o in operations for dtype in catalogue.DTYPES for order in catalogue.ORDERS]
     cells = [
@@ -213,11 +230,11 @@ def gradcheck(
         for cell in track(todo, "checking derivatives", console=messages, disable=not messages.is_terminal)
     ]
     if page:
-        catalogue.write_page(page, cells)
+        matrix.write_page(page, cells)
     if as_json:
         typer.echo(json.dumps([cell._asdict() for cell in cells], indent=1))
     else:
-        screen.print(catalogue.on_screen(cells))
+        screen.print(matrix.on_screen(cells))
     failed = [f"{c.operation}, order {c.order}, {c.dtype}: {c.detail}" for c in cells if c.outcome == "failed"]
     if failed:
         fail("; ".join(failed), code=1)

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from minidbp.autodiff import catalogue
 from minidbp.cli import app
+from minidbp.experiments import matrix
 
 runner = CliRunner()
 
@@ -22,7 +23,7 @@ def test_one_operation_as_json() -> None:
 
 def test_a_table_and_a_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{catalogue.BEGIN}\nold\n{catalogue.END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{matrix.BEGIN}\nold\n{matrix.END}\nafter\n", encoding="utf-8")
     result = runner.invoke(app, ["gradcheck", "--op", "sign", "--page", str(page)])
     assert result.exit_code == 0
     assert result.stdout.count("raises") == 6

@@ -12,6 +12,8 @@ def likely_cause(
     """
     if not np.isfinite(analytic).all():
         return "the rule divides by zero or overflows"
+    if not (np.isfinite(numeric).all() and np.isfinite(allowed)):
+        return "the function itself is not finite here"
     wrong = np.abs(analytic - numeric) > allowed
     if np.abs(analytic).max() <= allowed:
         return (

@@ -52,6 +52,11 @@ def directional_difference(f: Functions, xs: Arrays, direction: Arrays) -> Diffe
             points.append(values)
         if len(points) < 4:
             continue
+        if any(
+            np.isfinite(y).sum() > np.isfinite(z).sum() for values in points for y, z in zip(here, values, strict=True)
+        ):
+            why = "the function leaves its domain"
+            continue
         far_back, near_back, near, far = points
         wide = [(a - b) / (2 * h) for a, b in zip(far, far_back, strict=True)]
         narrow = [(a - b) / h for a, b in zip(near, near_back, strict=True)]

@@ -43,10 +43,11 @@ def grad(
             if not isinstance(t, Tensor):
                 raise TypeError(f"grad: {what} {i} must be a Tensor; got {type(t).__name__}")
             if not t.requires_grad:
-                raise ValueError(
-                    f"grad: {what} {i} ({t._label()}) does not require a gradient: "
-                    + ("no input of it does" if what == "output" else "make it with requires_grad=True")
-                )
+                reason = {
+                    "output": "no input of it does, or it was made under no_grad",
+                    "input": "make it with requires_grad=True",
+                }[what]
+                raise ValueError(f"grad: {what} {i} ({t._label()}) does not require a gradient: {reason}")
     cotangents = _cotangents(ys, grad_outputs)
     with recording(create_graph):
         found = _backward_pass(ys, cotangents, xs)
@@ -116,7 +117,8 @@ def jacobian(f: Function, x: TensorLike, create_graph: bool = False) -> Tensor:
 def jacobian_of(y: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
     """`jacobian` of outputs y (N, c) that were already computed from x (N, ...)."""
     if y.ndim != 2 or not x.ndim or y.shape[0] != x.shape[0]:
-        raise ValueError(f"jacobian: f must turn x of shape {x.shape} into ({x.shape[:1]}, c); it returned {y.shape}")
+        wanted = f"({x.shape[0]}, c)" if x.ndim else "(N, c)"
+        raise ValueError(f"jacobian: f must turn x of shape {x.shape} into {wanted}; it returned {y.shape}")
     n, c = y.shape
     rows = broadcast_to(wrap(np.eye(c, dtype=y.dtype)[:, None, :]), (c, n, c))
     return move_axis(grad(y, x, rows, create_graph)[0], 0, 1)
@@ -147,6 +149,8 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
             if id(x) not in leads_to_x or not x.requires_grad:
                 continue
             gx = rule(g, t)
+            if not isinstance(gx, Tensor):
+                raise TypeError(f"grad: the rule of {name} returned {type(gx).__name__}; a rule must return a Tensor")
             if gx.shape != g.shape[: g.ndim - t.ndim] + x.shape or gx.dtype != x.dtype:
                 raise ValueError(
                     f"grad: the rule of {name} for an input of shape {x.shape} and {x.dtype} turned a cotangent of "

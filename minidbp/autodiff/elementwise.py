@@ -11,7 +11,17 @@ from numpy.typing import DTypeLike
 
 from minidbp import kernels
 from minidbp.autodiff.reduce import unbroadcast
-from minidbp.autodiff.tensor import DTYPES, Tensor, TensorLike, as_tensor, locally_constant, operands, record
+from minidbp.autodiff.tensor import (
+    COMPLEX,
+    DTYPES,
+    Tensor,
+    TensorLike,
+    as_tensor,
+    locally_constant,
+    operands,
+    record,
+    wrap,
+)
 
 
 def _binary(
@@ -77,7 +87,7 @@ def power(x: TensorLike, p: TensorLike) -> Tensor:
     if isinstance(p, Tensor):
         x, p = operands("power", x, p)
         # a constant p = 0 has no p - 1: 0 * x^-1 would be NaN where x is 0
-        less = p - 1 if p.requires_grad else Tensor(np.where(p.data == 0, p.data, p.data - 1))
+        less = p - 1 if p.requires_grad else wrap(np.where(p.data == 0, p.data, p.data - 1))
         return _binary("power", np.power, x, p, lambda g, out: g * p * x**less, lambda g, out: g * out * log(x))
     x, exponent = as_tensor(x), np.asarray(p)
     if exponent.ndim:
@@ -106,7 +116,9 @@ def relu(x: TensorLike) -> Tensor:
     """max(x, 0); the derivative is 1 where x > 0 and 0 elsewhere, at 0 too."""
     x = as_tensor(x)
     mask = locally_constant(x.data.real > 0, "relu")
-    return record("relu", np.maximum(x.data, 0), (x,), (lambda g, out: masked(g, mask),))
+    # NumPy's maximum hands NaN on, but orders complex numbers by their imaginary part too
+    data = x.data * mask if x.dtype == COMPLEX else np.maximum(x.data, 0)
+    return record("relu", data, (x,), (lambda g, out: masked(g, mask),))
 
 
 def masked(g: TensorLike, mask: np.ndarray) -> Tensor:
@@ -143,7 +155,11 @@ def maximum(a: TensorLike, b: TensorLike) -> Tensor:
     x, y = a.data.real, b.data.real
     share_a = locally_constant((x > y) + 0.5 * (x == y), "maximum")
     share_b = locally_constant((y > x) + 0.5 * (x == y), "maximum")
-    return _binary("maximum", np.maximum, a, b, lambda g, out: g * share_a, lambda g, out: g * share_b)
+
+    def larger(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # as in relu
+        return a * share_a + b * share_b if COMPLEX in (a.dtype, b.dtype) else np.maximum(a, b)
+
+    return _binary("maximum", larger, a, b, lambda g, out: g * share_a, lambda g, out: g * share_b)
 
 
 def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from minidbp.autodiff.elementwise import exp
 from minidbp.autodiff.reduce import Axis, broadcast_to, kept, normal_axes, sum
 from minidbp.autodiff.shape import reshape
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, locally_constant, record
+from minidbp.autodiff.tensor import COMPLEX, Tensor, TensorLike, as_tensor, locally_constant, record
 
 
 def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -26,9 +26,11 @@ def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     axes = normal_axes("max", x, axis)
     if 0 in (x.shape[a] for a in axes):
         raise ValueError(f"max: a tensor of shape {x.shape} has no largest value over axis {axis}")
-    top = np.max(x.data, axis=axes, keepdims=True)
-    where = (x.data.real == top.real).astype(top.real.dtype)
+    top = np.max(x.data.real, axis=axes, keepdims=True)
+    where = (x.data.real == top).astype(top.dtype)
     share = locally_constant(where / np.maximum(where.sum(axis=axes, keepdims=True), 1), "max")
+    if x.dtype == COMPLEX:
+        top = np.sum(x.data * share, axis=axes, keepdims=True)
     data = top if keepdims else top.reshape([n for i, n in enumerate(x.shape) if i not in axes])
 
     def back(g: Tensor, out: Tensor) -> Tensor:

@@ -45,7 +45,10 @@ def gradcheck(f: Function, inputs: TensorLike | Sequence[TensorLike], rtol: floa
 
 
 def gradgradcheck(f: Function, inputs: TensorLike | Sequence[TensorLike], rtol: float = 1e-6, seed: int = 0) -> bool:
-    """True if the derivatives of v^T J(x), in x and in v, agree with differences; see `check_derivatives`."""
+    """True if the derivatives of v^T J(x), in x and in v, agree with differences; see `check_derivatives`.
+
+    Order 2 alone: that v^T J(x) is itself right is gradcheck's to say.
+    """
     return check_order(f, inputs, 2, rtol, seed)
 
 
@@ -57,7 +60,7 @@ def check_derivatives(
     f takes the inputs, float64, as Tensors and returns one Tensor.  Every entry of the Jacobian is compared if it has
     up to 20,000, and a few random directions otherwise.  An entry may be wrong by rtol times the largest entry of that
     input's Jacobian, plus what rounding does to a difference of f's values: a tiny derivative has a tiny allowance.
-    The rules are called with one cotangent and with many, contiguous and not.
+    The rules are called with one cotangent and with many, with inputs and cotangents contiguous, not, and broadcast.
 
     Raises GradcheckError for a wrong derivative; NotDifferentiableError where a kink is too close to tell; TypeError
     if an input, or what f makes of it, is not float64; ValueError for an order below 1.
@@ -110,7 +113,6 @@ def _variable(t: Tensor) -> Tensor:
 def _check_first(f: Functions, xs: list[np.ndarray], order: int, rtol: float, rng: np.random.Generator) -> None:
     """Compare the first derivatives of f, which are the `order`-th of the function under test."""
     leaves = _leaves(xs)
-    before = [x.copy() for x in xs]
     ys = f(leaves)
     for y in ys:
         if y.dtype != np.float64:
@@ -121,8 +123,8 @@ def _check_first(f: Functions, xs: list[np.ndarray], order: int, rtol: float, rn
         _compare_all(f, xs, leaves, ys, report, rng)
     else:
         _compare_directions(f, xs, leaves, ys, report, rng)
-    for i, (x, was) in enumerate(zip(xs, before, strict=True)):
-        if not np.array_equal(x, was, equal_nan=True):
+    for i, (x, leaf) in enumerate(zip(xs, leaves, strict=True)):  # leaves hold copies of their own
+        if not np.array_equal(x, leaf.data, equal_nan=True):
             raise GradcheckError(f"input {i} was changed by the computation", order, report.operations, i, "")
 
 
@@ -140,15 +142,21 @@ def _compare_all(
         columns.append([])
         for j in range(x.size):
             direction = [np.zeros_like(other) for other in xs]
-            direction[i].reshape(-1)[j] = 1.0
+            direction[i].flat[j] = 1.0
             columns[-1].append(directional_difference(f, xs, direction))
+    turned_leaves = _leaves([np.array(x, order="F") for x in xs])  # the same numbers, laid out the other way
+    turned_ys = f(turned_leaves)
     for k, y in enumerate(ys):
         rows = np.eye(y.size).reshape(y.size, *y.shape)
         analytic = _pull_one(y, leaves, rows)
-        v = rng.standard_normal(y.shape)
+        v, same = rng.standard_normal(y.shape), np.broadcast_to(rng.standard_normal(), y.shape)
         size = float(np.abs(v).max(initial=0.0) * np.abs(y.data).max(initial=0.0))
-        single = _pull_one(y, leaves, v)
-        turned = _pull_one(y, leaves, np.asarray(v.T, order="C").T)  # the same numbers, laid out the other way
+        others = [
+            ("one cotangent", v, _pull_one(y, leaves, v)),
+            ("a non-contiguous cotangent", v, _pull_one(y, leaves, np.array(v, order="F"))),
+            ("a broadcast cotangent", same, _pull_one(y, leaves, same)),
+            ("non-contiguous inputs", v, _pull_one(turned_ys[k], turned_leaves, v)),
+        ]
         for i, x in enumerate(xs):
             a = analytic[i].reshape(y.size, x.size)
             if not a.size:
@@ -157,8 +165,8 @@ def _compare_all(
             rounding = max(d.rounding for d in columns[i])
             step = max(d.step for d in columns[i])
             report.compare(a, numeric, rounding, step, k, i, y.shape, x.shape)
-            for what, g in ("one cotangent", single[i]), ("a non-contiguous cotangent", turned[i]):
-                report.consistent(what, g.reshape(-1), v.reshape(-1) @ a, size, i, x.shape)
+            for what, u, pulled in others:
+                report.consistent(what, pulled[i].reshape(-1), u.reshape(-1) @ a, size, i, x.shape)
 
 
 def _compare_directions(
@@ -173,7 +181,7 @@ def _compare_directions(
     us = [rng.standard_normal(y.shape) for y in ys]
 
     def along(ts: list[Tensor]) -> list[Tensor]:
-        return [sum_all(y * u) for y, u in zip(f(ts), us, strict=True)]
+        return [(y * u).sum() for y, u in zip(f(ts), us, strict=True)]
 
     gradients = [g.data for g in grad_or_zeros(ys, leaves, [wrap(u) for u in us], False)]
     for i, x in enumerate(xs):
@@ -245,8 +253,8 @@ class _Report:
             return
         j = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
         self.fail(
-            f"the rules of {self._what()} give another answer for {what} than for many at once: at {_index(j, x)} of "
-            f"input {input}, {found[j]:.10g} and {expected[j]:.10g}",
+            f"the rules of {self._what()} give another answer for {what} than for many cotangents at "
+            f"once: at {_index(j, x)} of input {input}, {found[j]:.10g} and {expected[j]:.10g}",
             input,
             "a rule that does not carry the extra leading axes of a cotangent, or counts on its memory layout",
         )
@@ -279,16 +287,11 @@ def _index(flat: int | np.integer, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _pull_one(y: Tensor, leaves: list[Tensor], v: np.ndarray) -> list[np.ndarray]:
-    cotangent = wrap(v.copy(order="K"))
+    cotangent = wrap(v.view() if 0 in v.strides else v.copy(order="K"))  # a copy would lose a broadcast's strides
     pulled = [g.data for g in grad_or_zeros([y], leaves, [cotangent], False)]
     if not np.array_equal(cotangent.data, v):
         raise GradcheckError("a rule changed the cotangent it was given", 1, operations([y]), 0, "")
     return pulled
-
-
-def sum_all(y: Tensor) -> Tensor:
-    """The sum of all elements."""
-    return y.sum()
 
 
 def _leaves(xs: list[np.ndarray]) -> list[Tensor]:
@@ -299,4 +302,4 @@ def _array(value: TensorLike, i: int) -> np.ndarray:
     x = as_tensor(value)
     if x.dtype != np.float64:
         raise TypeError(f"gradcheck needs float64, where differences are exact enough; input {i} is {x.dtype}")
-    return np.array(x.data)
+    return np.array(x.data, order="C")

@@ -10,7 +10,7 @@ Nothing here computes a derivative: see `differentiate.py`.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -112,6 +112,10 @@ class Tensor:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self._data, dtype=dtype, copy=copy)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
+        # np.stack([a, b]) would work, and lose both derivatives without a word
+        raise TypeError(f"numpy.{function.__name__} does not know Tensors: use minidbp's functions, or t.numpy()")
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("a Tensor of shape () has no length")
@@ -166,9 +170,7 @@ TensorLike: TypeAlias = Tensor | ArrayLike
 
 
 def _frozen(array: ArrayLike) -> np.ndarray:
-    """`array` as a read-only array that nobody else can write to: a copy, unless it is one already."""
-    if isinstance(array, np.ndarray) and array.flags.owndata and not array.flags.writeable:
-        return array
+    """A read-only copy of `array`: nobody else can write to it."""
     data = np.array(array)
     data.flags.writeable = False
     return data
@@ -195,6 +197,11 @@ def record(name: str, data: np.ndarray, inputs: Sequence[Tensor], rules: Sequenc
     Nothing is remembered under `no_grad`, or if no input requires a gradient.
     """
     out = wrap(np.asarray(data))
+    if len(rules) != len(inputs) or out.dtype not in (*DTYPES, COMPLEX):
+        raise ValueError(
+            f"record: {name} needs a rule for each of its {len(inputs)} inputs and a result of float32 or float64; "
+            f"got {len(rules)} rules and {out.dtype}"
+        )
     if _mode.recording and any(t.requires_grad for t in inputs):
         out.requires_grad = True
         out._operation = Operation(name, tuple(inputs), tuple(rules), tuple(t._version for t in inputs))
@@ -219,23 +226,29 @@ def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
     """`value` itself if it is a Tensor, else a constant, in `dtype` if given."""
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
+        raise TypeError("a list of Tensors is not a Tensor: their derivatives would be lost")
     array = np.asarray(value)
     if dtype is None or array.dtype.kind not in "biuf":  # Tensor refuses what is not a real number
         return Tensor(array)
-    return wrap(_frozen(array.astype(dtype, copy=False)))
+    if array.dtype == dtype and not array.flags.writeable:  # what `locally_constant` keeps
+        return wrap(array.view())
+    return wrap(array.astype(dtype))
 
 
 def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:
     """The inputs of an operation as Tensors of one dtype.
 
-    Constants that are not Tensors take the Tensors' dtype: an operation never changes the dtype it was given.
-    Raises TypeError if two Tensors differ.
+    Constants that are not Tensors take the Tensors' dtype: an operation never changes the dtype it was given.  Where
+    there is no Tensor, arrays decide.  Raises TypeError if two that decide differ.
     """
-    dtypes = {v.dtype for v in values if isinstance(v, Tensor)}
+    typed = [v for v in values if isinstance(v, Tensor)]
+    typed = typed or [v for v in values if isinstance(v, np.ndarray) and v.dtype in DTYPES]  # type: ignore[misc]
+    dtypes = {v.dtype for v in typed}
     if dtypes == {np.dtype(np.float64), COMPLEX}:  # a constant in a function that takes a complex step
         dtypes = {COMPLEX}
     if len(dtypes) > 1:
-        given = " and ".join(str(v.dtype) for v in values if isinstance(v, Tensor))
+        given = " and ".join(str(v.dtype) for v in typed)
         raise TypeError(f"{name}: operands must have one dtype; got {given} (convert one with .astype)")
     dtype = dtypes.pop() if dtypes else None
     return tuple(as_tensor(v, dtype) for v in values)

@@ -11,7 +11,8 @@ from minidbp.atomic import atomic_write
 from minidbp.experiments.table2 import Row
 from minidbp.nn import Sequential
 from minidbp.robust import fgsm
-from minidbp.training import predict
+from minidbp.training import Protocol, predict
+from minidbp.training.evaluate import attack_reading
 
 # Okabe and Ito's colours keep apart for every kind of colour vision; markers and dashes do so in black and white.
 STYLES = {
@@ -60,9 +61,9 @@ def _points(axes, name: str, places: Sequence[int], spreads: Sequence[Sequence[f
 
 
 def adversarial_twins(
-    models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, eps: float, columns: int = 10
+    models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol, columns: int = 10
 ) -> Figure:
-    """The first image of each digit, then its FGSM twin for each model in `models` (label -> model).
+    """The first image of each digit, then its FGSM twin, by the protocol, for each model in `models` (label -> model).
 
     Above each image stands what the model says; red and crossed where it is wrong.
     """
@@ -72,9 +73,9 @@ def adversarial_twins(
     panels = figure.subplots(len(models) + 1, columns, squeeze=False)
     _row(panels[0], images, "test image", labels, labels)
     for row, (label, model) in zip(panels[1:], models.items(), strict=True):
-        twins = fgsm(model, images, labels, eps)
+        twins = fgsm(model, images, labels, protocol.eps, **attack_reading(protocol))
         _row(row, twins, label, predict(model, twins), labels)
-    figure.suptitle(f"FGSM with ε = {eps:g}: what each model says of its own adversarial images", fontsize=11)
+    figure.suptitle(f"FGSM with ε = {protocol.eps:g}: what each model says of its own adversarial images", fontsize=11)
     return figure
 
 

@@ -70,9 +70,7 @@ def run_all(
         return Sweep(len(runs), [], False)
     failures: list[str] = []
     with workers(threads) as team, _progress(console) as bar:
-        compiling = bar.add_task("compiling kernels, once", total=None, what="")
-        kernels.warm_up()
-        bar.remove_task(compiling)
+        _compile(bar)
         costs = [Cost(run).total for run in missing]
         task = bar.add_task(title, total=sum(costs), what="")
         try:
@@ -87,12 +85,18 @@ def run_all(
                     bar.console.print(f"{run.name} diverged", style="red", markup=False)
                 else:
                     keep(result, model, run, home)
-                    bar.console.print(_line(result), highlight=False)
+                    bar.console.print(summary(result), highlight=False, soft_wrap=True)
                 bar.update(task, completed=sum(costs[: i + 1]), what="")
         except KeyboardInterrupt:
             finished = sum(find(run, home) is not None for run in runs)
             return Sweep(finished, failures, True)
     return Sweep(len(runs) - len(failures), failures, False)
+
+
+def _compile(bar: Progress) -> None:
+    task = bar.add_task("compiling kernels, once", total=None, what="")
+    kernels.warm_up()
+    bar.remove_task(task)
 
 
 def _progress(console: Console) -> Progress:
@@ -109,7 +113,8 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _line(result: dict[str, Any]) -> str:
+def summary(result: dict[str, Any]) -> str:
+    """A finished run in one line."""
     seconds = sum(result["seconds"].values())
     return (
         f"model {result['model']}, lambda {result['lambda']:g}, seed {result['seed']}: clean {result['clean']:.2f}%, "
@@ -126,15 +131,15 @@ def write_report(runs: Sequence[Run], folder: Path, title: str, mnist: Mnist) ->
     rows = table(results)
     protocols = {run.model: run.protocol for run in runs}
     write_text(folder / "table.csv", report.as_csv(rows))
-    write_text(folder / "table.md", report.as_markdown(rows, title, protocols, environment()))
+    write_text(folder / "table.md", report.as_markdown(rows, title, protocols, results[-1]["environment"]))
     figures.save(figures.accuracy_against_lambda(rows), folder / "accuracy.png")
     models = {
         f"model {run.model}, λ = {run.lam:g}": load_model(home / f"{run.name}.npz")[0]
         for run in _extremes(runs)
         if find(run, home)
     }
-    eps = runs[0].protocol.eps
-    figures.save(figures.adversarial_twins(models, mnist.x_test, mnist.y_test, eps), folder / "images.png")
+    picture = figures.adversarial_twins(models, mnist.x_test, mnist.y_test, runs[0].protocol)
+    figures.save(picture, folder / "images.png")
     return rows
 
 
@@ -188,6 +193,7 @@ def attack(
     model, name = load_model(weights)
     x, y = mnist.x_test[: protocol.n_test], mnist.y_test[: protocol.n_test]
     with workers(threads) as team, _progress(console) as bar:
+        _compile(bar)
         clean = bar.add_task("clean test images", total=len(x), what="")
         fgsm = bar.add_task("FGSM", total=len(x), what="")
         pgd = bar.add_task("PGD", total=protocol.n_pgd, what="")
@@ -205,6 +211,6 @@ def attack(
             "environment": environment(),
         }  # fmt: skip
     write_text(folder / "attack.json", json.dumps(result, indent=1) + "\n")
-    picture = figures.adversarial_twins({f"model {name}": model}, mnist.x_test, mnist.y_test, protocol.eps)
+    picture = figures.adversarial_twins({f"model {name}": model}, mnist.x_test, mnist.y_test, protocol)
     figures.save(picture, folder / "images.png")
     return result

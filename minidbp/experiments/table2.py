@@ -43,9 +43,9 @@ PRESETS = {
         "does everything work: under a minute, too little training to mean anything",
         (0.0, 50.0),
         {
-            "A": Plan(1, _small(1, 640, 32, 500, 100)),
-            "B": Plan(1, _small(1, 320, 32, 250, 50)),
-            "C": Plan(1, _small(1, 3200, 32, 1000, 200)),
+            "A": Plan(1, _small(1, 384, 32, 500, 100)),
+            "B": Plan(1, _small(1, 192, 32, 250, 50)),
+            "C": Plan(1, _small(1, 3200, 64, 1000, 200)),
         },
     ),
     "laptop": Preset(

@@ -1,4 +1,4 @@
-"""Checks of images and labels at the door of losses, attacks and training."""
+"""Checks at the door: of labels in losses, of images in attacks and training."""
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, relu
+from minidbp.autodiff.tensor import COMPLEX
 from minidbp.kernels import Padding
 from minidbp.nn.initialisers import glorot_uniform
 
@@ -100,10 +101,14 @@ class Flatten:
 
 
 class Sequential:
-    """Layers one after the other; itself a layer.  `parameters()` is [W1, b1, W2, b2, ...], by name and order."""
+    """Layers one after the other; itself a layer.  `parameters()` is [W1, b1, W2, b2, ...], by name and order.
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self.layers = list(layers)
+    input_shape: of one sample; where given, anything else is refused with ValueError.  Raises TypeError for samples of
+    another dtype than the parameters.
+    """
+
+    def __init__(self, layers: Sequence[Layer], input_shape: tuple[int, ...] | None = None) -> None:
+        self.layers, self.input_shape = list(layers), input_shape
         owners = [layer for layer in self.layers if layer.parameters()]
         for number, layer in enumerate(owners, start=1):
             for letter, parameter in zip("Wb", layer.parameters(), strict=False):
@@ -111,6 +116,12 @@ class Sequential:
 
     def __call__(self, x: TensorLike) -> Tensor:
         y = as_tensor(x)
+        if self.input_shape and y.shape[1:] != self.input_shape:
+            wanted = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"this model takes images of shape (N, {wanted}); got {y.shape}")
+        dtype = next((p.dtype for p in self.parameters()), y.dtype)
+        if y.dtype not in (dtype, COMPLEX):
+            raise TypeError(f"this model takes {dtype} images; got {y.dtype} (convert them with .astype)")
         for layer in self.layers:
             y = layer(y)
         return y

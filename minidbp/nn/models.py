@@ -67,4 +67,4 @@ def build_model(
     for units in FULLY_CONNECTED[name]:
         layers += [Linear(width, units, rng, dtype, initialise), ReLU()]
         width = units
-    return Sequential(layers[:-1])
+    return Sequential(layers[:-1], IMAGE_SHAPE)

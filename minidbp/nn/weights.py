@@ -16,7 +16,7 @@ from minidbp.nn.models import CONVOLUTIONS, PADDINGS, build_model
 
 # Whatever zipfile, zlib and np.load raise where bytes of an .npz are wrong.  RuntimeError: a bit that says "encrypted".
 DAMAGE = (
-    OSError, ValueError, EOFError, KeyError, RuntimeError,
+    OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError,
     zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error,
 )  # fmt: skip
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from minidbp.autodiff import Tensor, TensorLike
+from minidbp.autodiff import Tensor, TensorLike, as_tensor
 from minidbp.nn import cross_entropy
 from minidbp.robust.penalties import (
     Model,
+    check_reading,
     evaluate,
     jacobian_l1_of,
     loss_gradient_penalty_of,
@@ -45,8 +46,9 @@ def penalised_loss(
     check_lambda(lam)
     if penalty not in PENALTIES:
         raise ValueError(f"the penalty must be one of {', '.join(PENALTIES)}; got {penalty!r}")
+    check_reading(of, reduction)
     if lam == 0:
-        loss = cross_entropy(model(x), y, label_smoothing)  # type: ignore[arg-type]
+        loss = cross_entropy(model(as_tensor(x)), y, label_smoothing)
         return Objective(loss, loss, None)
     x, logits = evaluate(model, x)
     if penalty == "jacobian_l1":

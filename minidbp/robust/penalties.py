@@ -33,7 +33,7 @@ def summed_jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reductio
     """sum_j |sum_i df_i / dx_j|, the surrogate of the paper's Table 3, mean over the N samples of x.
 
     One cotangent of ones in place of c, and so c times cheaper; but sum_i f_i is the direction that softmax ignores,
-    and of="softmax" gives exactly 0.  reduction: "sum" over pixels j, or "mean" (divided by d).
+    and of="softmax" gives 0, to rounding.  reduction: "sum" over pixels j, or "mean" (divided by d).
     """
     x, logits = evaluate(model, x)
     return summed_jacobian_l1_of(logits, x, of, reduction)
@@ -63,6 +63,7 @@ def evaluate(model: Model, x: TensorLike) -> tuple[Tensor, Tensor]:
 
 def jacobian_l1_of(logits: Tensor, x: Tensor, of: str = "logits", reduction: str = "sum") -> Tensor:
     """`jacobian_l1` of logits (N, c) that were already computed from x."""
+    check_reading(of, reduction)
     f = _reading(logits, of)
     J = jacobian_of(f, x, create_graph=is_recording())
     return _over_samples(abs(J), x, reduction)
@@ -70,6 +71,7 @@ def jacobian_l1_of(logits: Tensor, x: Tensor, of: str = "logits", reduction: str
 
 def summed_jacobian_l1_of(logits: Tensor, x: Tensor, of: str = "logits", reduction: str = "sum") -> Tensor:
     """`summed_jacobian_l1` of logits (N, c) that were already computed from x."""
+    check_reading(of, reduction)
     with recording(True):
         total = _reading(logits, of).sum()
     (summed,) = grad(total, x, create_graph=is_recording())
@@ -88,15 +90,19 @@ def loss_gradient_penalty_of(
     return _over_samples(abs(g) if norm == 1 else g * g, x, "sum")
 
 
-def _reading(logits: Tensor, of: str) -> Tensor:
+def check_reading(of: str, reduction: str) -> None:
+    """Raise ValueError for a word that is not in READINGS or REDUCTIONS."""
     if of not in READINGS:
         raise ValueError(f"the penalised function must be one of {', '.join(READINGS)}; got {of!r}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
+
+
+def _reading(logits: Tensor, of: str) -> Tensor:
     with recording(True):
         return logits if of == "logits" else softmax(logits)
 
 
 def _over_samples(values: Tensor, x: Tensor, reduction: str) -> Tensor:
     """The sum (or mean) of each sample's values, mean over the samples: values (N, ...) to ()."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
     return values.sum() / x.shape[0] if reduction == "sum" else values.mean()

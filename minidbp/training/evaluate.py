@@ -30,7 +30,7 @@ def fgsm_accuracy(
     """`accuracy` under the protocol's FGSM."""
 
     def attack(images: np.ndarray, labels: np.ndarray, shard: slice) -> np.ndarray:
-        return fgsm(model, images, labels, protocol.eps, **_reading(protocol))
+        return fgsm(model, images, labels, protocol.eps, **attack_reading(protocol))
 
     return _share(model, x, y, workers, attack, done)
 
@@ -47,17 +47,17 @@ def pgd_accuracy(
     """`accuracy` under the protocol's PGD, on its first n_pgd images."""
 
     def attack(images: np.ndarray, labels: np.ndarray, shard: slice) -> np.ndarray:
-        rng = np.random.default_rng([seed, shard.start])
+        rng = np.random.default_rng([seed, 3, shard.start])  # 0, 1, 2 are the streams of `Run`
         return pgd(
             model, images, labels, protocol.eps, protocol.pgd_step, protocol.pgd_steps, protocol.pgd_restarts, rng,
-            **_reading(protocol),
+            **attack_reading(protocol),
         )  # fmt: skip
 
     return _share(model, x[: protocol.n_pgd], y[: protocol.n_pgd], workers, attack, done)
 
 
-def _reading(protocol: Protocol) -> dict:
-    """The attack's arguments that the paper does not say."""
+def attack_reading(protocol: Protocol) -> dict:
+    """The arguments of `fgsm` and `pgd` that the paper does not say."""
     return {
         "clip": (0.0, 1.0) if protocol.clip else None,
         "label": "predicted" if protocol.attack_label == "predicted" else "true",

@@ -9,6 +9,7 @@ import numpy as np
 
 from minidbp.data import Split, batches
 from minidbp.nn import Sequential
+from minidbp.nn.checks import validate_images
 from minidbp.training.adam import Adam
 from minidbp.training.evaluate import accuracy
 from minidbp.training.gradients import batch_gradient
@@ -45,8 +46,11 @@ def train(
     """Train `model` in place on eq. 3 with this lambda; the order of the images comes from `rng`.
 
     on_step(epoch, step, steps) is called after every step, on_epoch after every epoch, both counting from 1.
-    Returns what every epoch did.  Raises DivergenceError, with epoch, step and lambda, at a NaN or an infinity.
+    Returns what every epoch did.  Raises DivergenceError, with epoch, step and lambda, at a NaN or an infinity, and
+    ValueError or TypeError for images outside [0, 1].
     """
+    validate_images(split.x_train)
+    validate_images(split.x_validation)
     adam = Adam(model.parameters(), protocol.learning_rate, protocol.beta1, protocol.beta2, protocol.adam_eps)
     steps = -(-len(split.x_train) // protocol.batch_size)
     history: list[Epoch] = []
@@ -57,8 +61,8 @@ def train(
             found = batch_gradient(model, split.x_train[batch], split.y_train[batch], lam, protocol, workers)
             if not (math.isfinite(found.loss) and all(np.isfinite(g.sum()) for g in found.gradients)):
                 raise DivergenceError(
-                    f"training diverged in epoch {number}, step {step}, at lambda {lam:g}: the loss is {found.loss:g} "
-                    f"and its gradient is not finite throughout; a smaller learning rate or lambda may help"
+                    f"training diverged in epoch {number}, step {step}, at lambda {lam:g}: the loss is {found.loss:g}, "
+                    "and it or its gradient is not finite; a smaller learning rate or lambda may help"
                 )
             adam.step(found.gradients)
             sums += len(batch) * np.array([found.loss, found.cross_entropy, found.penalty])

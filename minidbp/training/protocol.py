@@ -65,7 +65,7 @@ class Protocol:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type is int and not (isinstance(value, int) and value >= 1):
+            if field.type is int and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
                 raise ValueError(f"{field.name} must be a whole number of at least 1; got {value!r}")
             if field.type is float and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{field.name} must be a number of at least 0; got {value!r}")

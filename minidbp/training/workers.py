@@ -18,7 +18,6 @@ from minidbp.nn import Sequential
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Map = Callable[[Callable[[Item], Result], Sequence[Item]], list[Result]]
 
 SHARD_BYTES = 1 << 25  # of the largest array that one shard makes
 LANES = 4  # how many partial sums a batch's gradient has: as many threads can share a step

@@ -143,6 +143,20 @@ def test_the_complex_step_through_a_network_and_its_penalty(of: str) -> None:
     assert error <= 1e-12 * np.abs(expected.data).max()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("f", "x", "v"),
+    [
+        (lambda t: mdb.relu(t[0]) * t[1], [0.0, 1.0], [1.0, 0.0]),
+        (lambda t: mdb.relu(t[0]) * t[1], [0.0, 1.0], [-1.0, 0.5]),
+        (lambda t: mdb.abs(t[0]) * t[1], [0.0, 1.0], [1.0, 0.0]),
+        (lambda t: mdb.maximum(t[0], t[1]) * t[0], [2.0, 2.0], [1.0, 0.3]),
+        (lambda t: t.max() * t[0], [2.0, 2.0, 1.0], [1.0, 0.3, 2.0]),
+    ],
+)
+def test_the_complex_step_at_a_kink_goes_by_the_real_part(f: Any, x: list[float], v: list[float]) -> None:
+    np.testing.assert_array_equal(complex_step_hvp(f, x, v), mdb.hvp(f, np.array(x), np.array(v))[1].data)  # type: ignore[union-attr]
+
+
 def test_the_complex_step_checks_its_arguments() -> None:
     with pytest.raises(ValueError, match=r"v must have the input's shape \(4,\); got \(3,\)"):
         complex_step_hvp(SCALARS["exp"], np.ones(4), np.ones(3))

@@ -194,3 +194,75 @@ def test_a_list_an_array_and_tensors_are_taken() -> None:
 def test_no_elements_pass() -> None:
     assert mdb.gradgradcheck(lambda x, y: x * y, [np.zeros((0, 2)), np.ones(2)])
     assert mdb.gradgradcheck(lambda x: x.sum(0), np.zeros((0, 2)))
+
+
+def scribble(array: np.ndarray) -> None:
+    """What nobody should do: an in-place change behind the read-only flag."""
+    array.flags.writeable = True
+    array += 1.0
+    array.flags.writeable = False
+
+
+def test_a_rule_that_changes_its_input_is_caught() -> None:
+    def rule(g: Tensor, x: Tensor) -> Tensor:
+        scribble(x.data)
+        return -g
+
+    with pytest.raises(GradcheckError, match="input 0 was changed by the computation"):
+        mdb.gradcheck(one_rule("scribbler", np.negative, rule), X)
+
+
+def test_a_rule_that_changes_its_cotangent_is_caught() -> None:
+    def rule(g: Tensor, x: Tensor) -> Tensor:
+        result = -g
+        scribble(g.data)
+        return result
+
+    with pytest.raises(GradcheckError, match="a rule changed the cotangent it was given"):
+        mdb.gradcheck(one_rule("scribbler", np.negative, rule), X)
+
+
+def test_large_functions_are_checked_along_directions() -> None:
+    rng = np.random.default_rng(0)
+    w, x = rng.standard_normal((300, 200)), rng.standard_normal((1, 300))
+    assert mdb.check_derivatives(lambda w: mdb.exp(mdb.relu(x @ w) * 0.1), w, order=2)
+
+    def bad(w: Tensor) -> Tensor:  # one element of 60,000 is wrong by its own size
+        wrong = np.ones(w.shape)
+        wrong[17, 23] = 2.0
+        return record("bad", w.data**2, (w,), (lambda g, out: 2 * g * w * wrong,))
+
+    with pytest.raises(GradcheckError, match="along a random direction of input 0"):
+        mdb.gradcheck(lambda w: bad(w).sum(), w)
+
+
+def test_the_dtype_must_stay() -> None:
+    with pytest.raises(TypeError, match="float64 went in, float32 came out"):
+        mdb.gradcheck(lambda x: x.astype("float32"), X)
+
+
+@pytest.mark.parametrize("order", [0, -1])
+def test_an_order_below_1_is_refused(order: int) -> None:
+    with pytest.raises(ValueError, match=f"the order must be at least 1; got {order}"):
+        mdb.check_derivatives(mdb.exp, X, order)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [X.T, np.asfortranarray(X), np.broadcast_to(X[0], (3, 2)), X[::-1, ::-1], np.broadcast_to(0.7, (2, 2))],
+)
+def test_inputs_need_not_be_contiguous(x: np.ndarray) -> None:
+    assert mdb.check_derivatives(lambda t: mdb.exp(t) * t, x, order=2)
+
+
+@pytest.mark.parametrize(
+    ("f", "x"), [(mdb.log, [1e-3]), (lambda t: t**0.5, [5e-4, 1.0]), (mdb.log, [1e-4] * 3), (lambda t: 1 / t, [1e-3])]
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_edge_of_a_domain_is_no_error(f: Callable[..., Tensor], x: list[float]) -> None:
+    assert mdb.gradcheck(f, np.array(x))
+
+
+def test_a_rule_must_return_a_tensor() -> None:
+    with pytest.raises(TypeError, match="the rule of raw returned ndarray; a rule must return a Tensor"):
+        mdb.gradcheck(one_rule("raw", np.negative, lambda g, x: -g.data), X)

@@ -247,3 +247,38 @@ def test_nan_in_gives_nan_out(op: Any) -> None:
         inputs = [np.full(x.shape, np.nan) if i == k else x for k, x in enumerate(op.inputs)]
         y = op.f(*map(Tensor, inputs))
         assert np.isnan(y.data).all() == (not op.hides_nan)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda a: np.stack([a, a]), lambda a: np.concatenate([a, a]), np.sum, np.mean, np.exp, lambda a: np.maximum(a, 0)],
+)
+def test_numpy_does_not_drop_a_derivative_without_a_word(call: Any) -> None:
+    a = mdb.Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError):
+        call(a)
+    with pytest.raises(TypeError, match="a list of Tensors is not a Tensor"):
+        a * [a[0], a[1]]
+
+
+def test_numpy_may_look_on_purpose() -> None:
+    a = mdb.Tensor([1.0, 2.0], requires_grad=True)
+    assert np.asarray(a * 2).tolist() == [2.0, 4.0]
+    np.testing.assert_allclose(a * 2, [2.0, 4.0])
+
+
+def test_a_view_of_a_frozen_array_does_not_reach_in() -> None:
+    x = np.ones(3)
+    view = x[:]
+    x.flags.writeable = False
+    t = mdb.Tensor(x)
+    view[0] = 5.0
+    assert t.data.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_record_checks_what_it_is_given() -> None:
+    a = mdb.Tensor([1.0], requires_grad=True)
+    with pytest.raises(ValueError, match=r"two needs a rule for each of its 1 inputs .* got 2 rules"):
+        mdb.record("two", a.data, (a,), (lambda g, out: g, lambda g, out: g))
+    with pytest.raises(ValueError, match="result of float32 or float64; got 1 rules and int64"):
+        mdb.record("whole", np.array([1]), (a,), (lambda g, out: g,))

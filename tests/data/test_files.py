@@ -1,0 +1,226 @@
+"""Real damage to real files: always a DataError, or the right bytes."""
+
+import errno
+import gzip
+import os
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minidbp.data import DataError
+from minidbp.data.files import (
+    FILES,
+    MOST_DECODED,
+    MOST_STORED,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+    MnistFile,
+    find,
+    read_verified,
+)
+
+NAME = "t10k-labels-idx1-ubyte"
+
+
+@pytest.fixture(scope="session")
+def stored(originals: Path) -> bytes:
+    return (originals / f"{NAME}.gz").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def plain(stored: bytes) -> bytes:
+    return gzip.decompress(stored)
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+def flip(data: bytes, position: int) -> bytes:
+    position %= len(data)
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+def error_of(path: Path, file: MnistFile = TEST_LABELS) -> str:
+    """The one sentence about `path`, which must name it and end in the remedy."""
+    with pytest.raises(DataError) as caught:
+        read_verified(path, file, "do this")
+    message = str(caught.value)
+    assert message.startswith(f"{path} ")
+    assert message.endswith("; do this")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_originals_have_the_declared_sizes(originals: Path, file: MnistFile) -> None:
+    assert len(read_verified(originals / f"{file.name}.gz", file, "")) == file.n_bytes
+
+
+def test_an_uncompressed_file_will_do(tmp_path: Path, plain: bytes) -> None:
+    (tmp_path / NAME).write_bytes(plain)
+    path = find(tmp_path, TEST_LABELS)
+    assert path == tmp_path / NAME
+    assert read_verified(path, TEST_LABELS, "") == plain
+
+
+def test_the_gzipped_file_is_preferred(tmp_path: Path) -> None:
+    (tmp_path / NAME).touch()
+    (tmp_path / f"{NAME}.gz").touch()
+    assert find(tmp_path, TEST_LABELS) == tmp_path / f"{NAME}.gz"
+
+
+def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    assert find(tmp_path, TEST_LABELS) is None
+
+
+@pytest.mark.parametrize("kept", [2, 5, 17, 2000, -9, -8, -1])
+def test_truncated_gzip(tmp_path: Path, stored: bytes, kept: int) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.write_bytes(stored[:kept])
+    assert "is a truncated gzip file" in error_of(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f", b"PK\3\4", b"<html>not found</html>", b"\0\0\x08\1"])
+def test_not_gzip_at_all(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.write_bytes(content)
+    assert "is not a gzip file" in error_of(path)
+
+
+def test_a_flipped_bit_in_the_compressed_data(tmp_path: Path, stored: bytes) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.write_bytes(flip(stored, 3000))
+    assert "is a damaged gzip file" in error_of(path)
+
+
+def test_a_flipped_bit_in_the_checksum(tmp_path: Path, stored: bytes) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.write_bytes(flip(stored, -8))
+    assert "is a damaged gzip file" in error_of(path)
+
+
+@pytest.mark.parametrize("position", [8, 5000, -1])
+def test_a_flipped_bit_that_was_compressed_again(tmp_path: Path, plain: bytes, position: int) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.write_bytes(gzip.compress(flip(plain, position)))
+    assert "does not hold MNIST's bytes (SHA-256 " in error_of(path)
+
+
+def test_a_flipped_bit_in_an_uncompressed_file(tmp_path: Path, plain: bytes) -> None:
+    path = tmp_path / NAME
+    path.write_bytes(flip(plain, 5000))
+    assert "does not hold MNIST's bytes" in error_of(path)
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"trailing garbage", gzip.compress(b"more")])
+def test_bytes_after_the_gzip_data(tmp_path: Path, stored: bytes, extra: bytes) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.write_bytes(stored + extra)
+    assert f"has {len(extra)} bytes too many after the end of its gzip data" in error_of(path)
+
+
+@pytest.mark.parametrize(("cut", "extra"), [(0, b"\0"), (1, b"")])
+def test_a_wrong_length_inside(tmp_path: Path, plain: bytes, cut: int, extra: bytes) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.write_bytes(gzip.compress(plain[: len(plain) - cut] + extra))
+    assert "the shape it declares, (10000,), needs 10008" in error_of(path)
+
+
+def test_a_wrong_magic_number(tmp_path: Path, plain: bytes) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x08\3" + plain[4:]))
+    assert "magic number 0x00000803 where 0x00000801" in error_of(path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [
+        (TEST_LABELS, TRAIN_LABELS),
+        (TRAIN_LABELS, TEST_LABELS),
+        (TEST_LABELS, TRAIN_IMAGES),  # far larger than what was asked for, and recognised all the same
+        (TRAIN_IMAGES, TEST_IMAGES),
+    ],
+    ids=lambda file: file.name,
+)
+def test_swapped_files(originals: Path, tmp_path: Path, asked: MnistFile, held: MnistFile) -> None:
+    path = tmp_path / f"{asked.name}.gz"
+    path.symlink_to(originals / f"{held.name}.gz")
+    assert f"holds {held.name}: the files were swapped" in error_of(path, asked)
+
+
+def test_a_bomb_is_not_decoded_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    deflate = zlib.compressobj(level=1, wbits=31)
+    path.write_bytes(b"".join(deflate.compress(bytes(2**20)) for _ in range(400)) + deflate.flush())
+    tracemalloc.start()
+    try:
+        assert f"decodes to more than {MOST_DECODED} bytes" in error_of(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * MOST_STORED
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_too_large_to_be_right(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"{NAME}{suffix}"
+    with path.open("wb") as stream:
+        stream.truncate(10 * 2**30)  # sparse: takes no room
+    assert f"is larger than {MOST_STORED} bytes" in error_of(path)
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.mkdir()
+    assert find(tmp_path, TEST_LABELS) == path
+    assert "is a folder where a file would be right" in error_of(path)
+
+
+def test_a_pipe_in_place_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    os.mkfifo(path)
+    assert "is not a regular file" in error_of(path)
+
+
+def test_a_dangling_link(tmp_path: Path) -> None:
+    path = tmp_path / f"{NAME}.gz"
+    path.symlink_to(tmp_path / "nowhere")
+    assert find(tmp_path, TEST_LABELS) == path
+    assert "cannot be read (No such file or directory)" in error_of(path)
+
+
+def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    path = tmp_path / f"{NAME}.gz"
+    path.touch()
+    monkeypatch.setattr(Path, "open", refuse)  # chmod would not keep a test that runs as root out
+    assert "cannot be read (Permission denied)" in error_of(path)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_any_damage_gives_the_right_bytes_or_a_data_error(
+    scratch: Path, stored: bytes, plain: bytes, data: st.DataObject
+) -> None:
+    path = scratch / f"{NAME}.gz"
+    damaged = bytearray(stored)
+    # At either end, where the structure is, or anywhere.
+    start = data.draw(
+        st.one_of(st.integers(0, 40), st.integers(len(stored) - 12, len(stored)), st.integers(0, len(stored)))
+    )
+    damaged[start : start + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+    path.write_bytes(damaged)
+    try:
+        assert read_verified(path, TEST_LABELS, "") == plain
+    except DataError as error:
+        assert str(error).startswith(str(path))  # noqa: PT017  damage need not be an error

@@ -12,6 +12,7 @@ from minidbp import nn
 from minidbp.data import Mnist
 from minidbp.experiments import figures
 from minidbp.experiments.table2 import Row, table
+from minidbp.training import Protocol
 
 
 def results(models: str, lambdas: tuple[float, ...], seeds: int) -> list[Row]:
@@ -70,7 +71,7 @@ def test_different_numbers_make_different_pictures(tmp_path: Path) -> None:
 def test_adversarial_twins(labels: list[str], mnist: Mnist, tmp_path: Path) -> None:
     models = {label: nn.build_model("C", seed=i) for i, label in enumerate(labels)}
     x, y = mnist.x_test[:100], mnist.y_test[:100]
-    figure = figures.adversarial_twins(models, x, y, 0.3)
+    figure = figures.adversarial_twins(models, x, y, Protocol())
     drawn(figure, tmp_path / "twins.png")
     assert len(figure.axes) == 10 * (1 + len(labels))
     shown = np.array([np.asarray(axes.images[0].get_array()) for axes in figure.axes])

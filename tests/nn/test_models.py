@@ -97,5 +97,8 @@ def test_strides_and_padding_are_table_1s() -> None:
 
 @pytest.mark.parametrize("name", "ABC")
 def test_the_wrong_images_are_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"(conv2d|matmul): .*\("):
-        build_model(name)(np.ones((2, 28, 28, 3), np.float32))
+    for shape in (2, 28, 28, 3), (2, 784), (28, 28, 1), (2, 14, 56, 1):
+        with pytest.raises(ValueError, match=r"takes images of shape \(N, 28, 28, 1\); got \("):
+            build_model(name)(np.ones(shape, np.float32))
+    with pytest.raises(TypeError, match="takes float32 images; got float64"):
+        build_model(name)(np.ones((2, 28, 28, 1)))
