@@ -19,7 +19,7 @@ _compiled: list[Any] = []  # Numba's dispatchers, for cache_folders
 
 
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile `function` with Numba at its first call; it runs without the GIL and writes into its last argument.
+    """Compile `function` with Numba at its first call; it runs without the GIL and writes into arrays that it is given.
 
     Threads are the caller's business: a kernel itself is serial, so its sums have one order and its bits are the
     same on any number of cores.

@@ -1,6 +1,7 @@
 """The kernels once more, as plain NumPy loops: to read, and to test the fast ones against.
 
-Nothing in the package calls these.  Each is the definition of its namesake, written so that one can see it is right.
+Nothing in the package calls these.  Each is the definition of its namesake, written so that one can see it is right
+(here im2col makes a matrix, col2im is told how many images, and adam returns m and v beside p).
 Images are (N, H, W, I), filters (kh, kw, I, O), outputs (N, h, w, O); `geometry` gives stride and padding.
 """
 
