@@ -93,7 +93,11 @@ def table2(
     folder = sweep.prepare(out or Path("out") / f"table2-{preset}")
     title = f"Table 2, preset {preset}"
     done = sweep.run_all(runs, folder, title, mnist, threads, messages)
-    rows = sweep.write_report(runs, folder, title, mnist)
+    as_typed = (
+        f"minidbp table2 --preset {preset} --seed {seed} --penalised {penalised} --reduction {reduction} "
+        f"--attack-label {attack_label}"
+    )
+    rows = sweep.write_report(runs, folder, title, as_typed, mnist)
     if as_json:
         typer.echo(json.dumps(sweep.rows_as_json(rows), indent=1))
     elif rows:

@@ -67,10 +67,13 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def as_markdown(rows: Sequence[Row], title: str, protocols: Mapping[str, Protocol], where: Mapping[str, Any]) -> str:
-    """The table, how to read it, every choice of the protocol by model, and the machine."""
+def as_markdown(
+    rows: Sequence[Row], title: str, made_by: str, protocols: Mapping[str, Protocol], where: Mapping[str, Any]
+) -> str:
+    """The table, what made it, how to read it, every choice of the protocol by model, and the machine."""
     lines = [
         f"# {title}", "",
+        f"Made by {made_by}.", "",
         "Test accuracy in percent, mean ± standard deviation over the runs; each column `paper` stands beside ours.",
         "The paper's are over 10 runs and have no lambda = 0. `PGD` is a stronger attack on the same weights, to tell",
         "robustness from masked gradients.", "",

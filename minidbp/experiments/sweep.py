@@ -122,7 +122,7 @@ def summary(result: dict[str, Any]) -> str:
     )
 
 
-def write_report(runs: Sequence[Run], folder: Path, title: str, mnist: Mnist) -> list[Row]:
+def write_report(runs: Sequence[Run], folder: Path, title: str, command: str, mnist: Mnist) -> list[Row]:
     """Table (CSV and Markdown) and pictures of whatever is finished; the rows of the table.  Nothing for nothing."""
     home = folder / "runs"
     results = [result for run in runs if (result := find(run, home))]
@@ -131,7 +131,10 @@ def write_report(runs: Sequence[Run], folder: Path, title: str, mnist: Mnist) ->
     rows = table(results)
     protocols = {run.model: run.protocol for run in runs}
     write_text(folder / "table.csv", report.as_csv(rows))
-    write_text(folder / "table.md", report.as_markdown(rows, title, protocols, results[-1]["environment"]))
+    minutes = sum(sum(result["seconds"].values()) for result in results) / 60
+    made_by = f"`{command}`; its {len(results)} finished runs took {minutes:.1f} minutes"
+    text = report.as_markdown(rows, title, made_by, protocols, results[-1]["environment"])
+    write_text(folder / "table.md", text)
     figures.save(figures.accuracy_against_lambda(rows), folder / "accuracy.png")
     models = {
         f"model {run.model}, λ = {run.lam:g}": load_model(home / f"{run.name}.npz")[0]

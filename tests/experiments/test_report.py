@@ -70,7 +70,7 @@ def tables_in(text: str) -> list[list[list[str]]]:
 @pytest.fixture(scope="module")
 def markdown() -> str:
     protocols = {"A": Protocol(batch_size=32), "C": Protocol(max_epochs=7)}
-    return as_markdown(ROWS, "Table 2, preset test", protocols, environment())
+    return as_markdown(ROWS, "Table 2, preset test", "`minidbp`", protocols, environment())
 
 
 def test_markdown_has_no_cell_missing(markdown: str) -> None:
@@ -145,4 +145,4 @@ def test_the_screen_shows_every_row(width: int) -> None:
 def test_no_rows_make_an_empty_table() -> None:
     assert len(as_csv([]).splitlines()) == 1
     assert "Table 2" in text_of([])
-    assert len(tables_in(as_markdown([], "t", {"C": Protocol()}, environment()))[0]) == 2
+    assert len(tables_in(as_markdown([], "t", "m", {"C": Protocol()}, environment()))[0]) == 2

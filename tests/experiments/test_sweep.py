@@ -56,7 +56,7 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = sweep.prepare(tmp_path_factory.mktemp("tiny") / "deep" / "out")
         done, _ = run_all(tiny_runs(), folder)
         assert done == sweep.Sweep(finished=4, failures=[], stopped=False)
-        sweep.write_report(tiny_runs(), folder, TITLE, load_mnist())
+        sweep.write_report(tiny_runs(), folder, TITLE, "minidbp table2", load_mnist())
     return folder
 
 
@@ -104,7 +104,7 @@ def test_a_second_call_trains_nothing_and_writes_the_same(copy: Path, monkeypatc
     before = contents(copy)
     done, _ = run_all(tiny_runs(), copy)
     assert done == sweep.Sweep(4, [], False)
-    sweep.write_report(tiny_runs(), copy, TITLE, load_mnist())
+    sweep.write_report(tiny_runs(), copy, TITLE, "minidbp table2", load_mnist())
     assert contents(copy) == before
 
 
@@ -140,7 +140,7 @@ def test_the_twins_are_those_of_the_smallest_and_the_largest_lambda(
 
     monkeypatch.setattr(sweep.figures, "adversarial_twins", remembered)
     shutil.copytree(complete / "runs", tmp_path / "runs")
-    sweep.write_report(tiny_runs(), tmp_path, TITLE, load_mnist())
+    sweep.write_report(tiny_runs(), tmp_path, TITLE, "minidbp table2", load_mnist())
     assert len(shown) == 2
     for (label, weights), lam in zip(shown, ("0", "50"), strict=True):
         assert "C" in label
@@ -180,7 +180,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.Monke
     done, _ = run_all(runs, folder)
     assert (done.finished, done.failures, done.stopped) == (2, [], True)
     assert set(contents(folder)) == {f"runs/{run.name}.{end}" for run in runs[:2] for end in ("json", "npz")}
-    rows = sweep.write_report(runs, folder, TITLE, load_mnist())
+    rows = sweep.write_report(runs, folder, TITLE, "minidbp table2", load_mnist())
     assert [(row.lam, row.runs) for row in rows] == [(0.0, 1), (50.0, 1)]
     assert (folder / "images.png").exists()
 
@@ -190,7 +190,7 @@ def test_ctrl_c_before_the_first_run_is_finished(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sweep, "execute", failing(KeyboardInterrupt, at=0))
     done, _ = run_all(tiny_runs(), folder)
     assert (done.finished, done.stopped) == (0, True)
-    assert sweep.write_report(tiny_runs(), folder, TITLE, load_mnist()) == []
+    assert sweep.write_report(tiny_runs(), folder, TITLE, "minidbp table2", load_mnist()) == []
     assert not list(folder.rglob("*.part"))
 
 
@@ -204,7 +204,7 @@ def test_a_divergence_does_not_end_the_others(tmp_path: Path, at: int, monkeypat
     assert runs[at].name in failure
     assert "training diverged" in failure
     assert f"{runs[at].name} diverged" in told
-    rows = sweep.write_report(runs, folder, TITLE, load_mnist())
+    rows = sweep.write_report(runs, folder, TITLE, "minidbp table2", load_mnist())
     assert [row.lam for row in rows] == [runs[1 - at].lam]  # the picture does without the missing one
     assert (folder / "images.png").exists()
 
