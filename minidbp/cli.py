@@ -4,7 +4,9 @@ Heavy imports wait until a command runs, so that --help answers at once.
 """
 
 import functools
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -54,6 +56,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
             function(*args, **kwargs)
+        except KeyboardInterrupt:
+            fail("stopped", code=130)
         except ArithmeticError as error:  # a training that diverged
             fail(str(error), code=1)
         except (ValueError, TypeError) as error:
@@ -103,7 +107,11 @@ def table2(
     elif rows:
         sweep.show(rows, title, screen)
     if rows:
-        messages.print(f"written to {folder}: table.md, table.csv, accuracy.png, images.png, runs/", highlight=False)
+        messages.print(
+            f"written to {folder}: table.md, table.csv, accuracy.png, images.png, runs/",
+            highlight=False,
+            soft_wrap=True,
+        )
     if done.stopped:
         fail(f"stopped: {done.finished} of {len(runs)} runs are finished; the same command goes on from there", 130)
     if done.failures:
@@ -133,7 +141,7 @@ def train(
     """Train one model by the paper's protocol and judge it: clean, FGSM and PGD.
 
     Writes NAME.json (protocol, every epoch, accuracies) and NAME.npz (weights, for `minidbp attack`) to --out, by
-    default out/train.
+    default out/train.  A folder keeps one protocol: give another --out for other settings.
     """
     from minidbp.data import load_mnist
     from minidbp.experiments import sweep
@@ -149,7 +157,7 @@ def train(
     run = Run(model, lam, seed, protocol)
     mnist = load_mnist(data)
     folder = sweep.prepare(out or Path("out") / "train", runs_folder=".")
-    done = sweep.run_all([run], folder, f"training {run.name}", mnist, threads, messages, runs_folder=".")
+    done = sweep.run_all([run], folder, f"training {model}", mnist, threads, messages, runs_folder=".")
     if done.stopped:
         fail("stopped before the end; nothing was kept", 130)
     if done.failures:
@@ -159,14 +167,14 @@ def train(
         typer.echo(json.dumps(result, indent=1))
     else:
         screen.print(sweep.summary(result), highlight=False, soft_wrap=True)
-    messages.print(f"written to {folder}: {run.name}.json, {run.name}.npz", highlight=False)
+    messages.print(f"written to {folder}: {run.name}.json, {run.name}.npz", highlight=False, soft_wrap=True)
 
 
 @command
 def attack(
     weights: Annotated[Path, typer.Argument(help="A .npz file that train or table2 wrote.", show_default=False)],
     eps: Eps = 0.3,
-    images: Annotated[int, typer.Option(help="How many test images FGSM attacks.")] = 10_000,
+    images: Annotated[int, typer.Option(help="How many test images are judged, clean and under FGSM.")] = 10_000,
     pgd_images: Annotated[int, typer.Option(help="How many of them PGD attacks.")] = 1000,
     steps: Annotated[int, typer.Option(help="PGD's steps.")] = 40,
     step: Annotated[float, typer.Option(help="PGD's step, in pixel units.")] = 0.01,
@@ -205,7 +213,7 @@ def attack(
             f"PGD {result['pgd']:.2f}%",
             highlight=False,
         )
-    messages.print(f"written to {folder}: attack.json, images.png", highlight=False)
+    messages.print(f"written to {folder}: attack.json, images.png", highlight=False, soft_wrap=True)
 
 
 @command
@@ -267,6 +275,9 @@ def doctor(data: Data = None, as_json: AsJson = False) -> None:
 
 def main() -> None:
     """The entry point of the `minidbp` command."""
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without λ shows ?, and loses nothing else
     app()
 
 

@@ -122,8 +122,21 @@ def find(run: Run, folder: Path) -> dict[str, Any] | None:
         raise RunError(f"{path} cannot be read as the result of a run ({error}); move it away") from None
     wanted = run.identity()
     if not isinstance(result, dict) or {k: result.get(k) for k in wanted} != wanted:
-        raise RunError(f"{path} is the result of another protocol: give another --out, or move it away")
+        raise RunError(
+            f"{path} is the result of another protocol{_differences(result, wanted)}: "
+            "give another --out, or move it away"
+        )
     return result
+
+
+def _differences(result: Any, wanted: dict[str, Any]) -> str:
+    """' (n_train is 2000 there, 55000 here)': up to three fields in which two protocols differ."""
+    there = result.get("protocol") if isinstance(result, dict) else None
+    if not isinstance(there, dict):
+        return ""
+    here = wanted["protocol"]
+    found = [f"{k} is {there.get(k)!r} there, {v!r} here" for k, v in here.items() if there.get(k) != v]
+    return f" ({'; '.join(found[:3])})" if found else ""
 
 
 class Cost:

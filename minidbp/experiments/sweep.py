@@ -75,7 +75,8 @@ def run_all(
         task = bar.add_task(title, total=sum(costs), what="")
         try:
             for i, run in enumerate(missing):
-                bar.update(task, description=f"{title}: run {i + 1} of {len(missing)}, {run.name}")
+                which = f", run {i + 1} of {len(missing)}: {run.name}" if len(missing) > 1 else ""
+                bar.update(task, description=title + which)
                 try:
                     result, model = execute(
                         run, mnist, team, lambda work, what: bar.update(task, advance=work, what=what)
@@ -115,10 +116,11 @@ def _progress(console: Console) -> Progress:
 
 def summary(result: dict[str, Any]) -> str:
     """A finished run in one line."""
-    seconds = sum(result["seconds"].values())
+    seconds, epochs = sum(result["seconds"].values()), result["epochs"]
     return (
         f"model {result['model']}, lambda {result['lambda']:g}, seed {result['seed']}: clean {result['clean']:.2f}%, "
-        f"FGSM {result['fgsm']:.2f}%, PGD {result['pgd']:.2f}% ({result['epochs']} epochs, {seconds:.0f} s)"
+        f"FGSM {result['fgsm']:.2f}%, PGD {result['pgd']:.2f}% "
+        f"({epochs} epoch{'s' * (epochs != 1)}, {seconds:.0f} s)"
     )
 
 

@@ -46,7 +46,7 @@ def load_model(path: str | Path) -> tuple[Sequential, str]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except FileNotFoundError:
-        raise WeightsError(f"there is no weights file {path}: give one that minidbp train wrote") from None
+        raise WeightsError(f"there is no weights file {path}: give one that minidbp train or table2 wrote") from None
     except DAMAGE as error:
         why = re.split(r"\n|\. ", str(error))[0]  # NumPy goes on with advice on how to load it all the same
         raise WeightsError(f"{path} is not a weights file of minidbp, or is damaged: {why}") from None

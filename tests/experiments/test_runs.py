@@ -170,3 +170,10 @@ def test_a_divergence_comes_out(mnist: Mnist) -> None:
         pytest.raises(DivergenceError, match=r"epoch 1.*step 2.*lambda 2\.5"),
     ):
         execute(run, mnist, team)
+
+
+def test_a_refusal_says_what_differs(tmp_path: Path) -> None:
+    short = Run("C", 0.0, 0, Protocol(n_train=64, max_epochs=1, stop_rule="none"))
+    (tmp_path / f"{short.name}.json").write_text(json.dumps(short.identity()))
+    with pytest.raises(RunError, match=r"max_epochs is 1 there, 100 here; .*n_train is 64 there, 55000 here"):
+        find(Run("C", 0.0, 0, Protocol()), tmp_path)
