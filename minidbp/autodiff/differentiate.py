@@ -71,7 +71,7 @@ def vjp(f: Function, inputs: TensorsLike, v: TensorLike, create_graph: bool = Fa
 
     v has the output's shape, with extra leading axes if wanted.  The second item is a tuple if `inputs` is one.
     """
-    xs, y = _evaluate(f, inputs)
+    xs, y = with_graph(f, inputs)
     return _result(y, tuple(grad_or_zeros([y], xs, [as_tensor(v, y.dtype)], create_graph)), inputs, create_graph)
 
 
@@ -80,7 +80,7 @@ def jvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = F
 
     u^T J is linear in u, so its own vjp along v is J v: two backward passes make a forward one.
     """
-    xs, y = _evaluate(f, inputs)
+    xs, y = with_graph(f, inputs)
     vs = _directions("jvp", v, xs)
     u = Tensor(np.zeros(y.shape, y.dtype), requires_grad=True)
     with recording(True):
@@ -93,7 +93,7 @@ def jvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = F
 
 def hvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = False) -> tuple[Tensor, Tensors]:
     """(f(inputs), H v) for a scalar f: the gradient of the gradient along v, without ever forming the Hessian H."""
-    xs, y = _evaluate(f, inputs)
+    xs, y = with_graph(f, inputs)
     vs = _directions("hvp", v, xs)
     with recording(True):
         first = _backward_pass([y], _cotangents([y], None), xs)
@@ -110,7 +110,7 @@ def jacobian(f: Function, x: TensorLike, create_graph: bool = False) -> Tensor:
     One backward pass with a (c, N, c) cotangent finds all c rows, which share everything saved on the way forward.
     Raises ValueError if f does not return one row for each sample, or does not depend on x.
     """
-    (variable,), y = _evaluate(f, (x,))
+    (variable,), y = with_graph(f, (x,))
     return jacobian_of(y, variable, create_graph)
 
 
@@ -216,7 +216,7 @@ def several(value: Any) -> list[Any]:
     return list(value) if is_several(value) else [value]
 
 
-def _evaluate(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
+def with_graph(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
     """The inputs as Tensors that require a gradient (themselves if they do: outer graphs stay connected), and f."""
     xs = []
     for value in several(inputs):

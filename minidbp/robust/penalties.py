@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from numpy.typing import ArrayLike
 
-from minidbp.autodiff import Tensor, TensorLike, abs, as_tensor, grad, jacobian_of, softmax
+from minidbp.autodiff import Tensor, TensorLike, abs, grad, jacobian_of, softmax
+from minidbp.autodiff.differentiate import with_graph
 from minidbp.autodiff.tensor import is_recording, recording
 from minidbp.nn import sample_cross_entropy
 
@@ -53,12 +54,8 @@ def loss_gradient_penalty(
 
 def evaluate(model: Model, x: TensorLike) -> tuple[Tensor, Tensor]:
     """x as a Tensor that requires a gradient, and model(x) with its graph: what the functions below start from."""
-    x = as_tensor(x)
-    if not x.requires_grad:
-        x = x.detach()
-        x.requires_grad = True
-    with recording(True):
-        return x, model(x)
+    (variable,), logits = with_graph(model, (x,))
+    return variable, logits
 
 
 def jacobian_l1_of(logits: Tensor, x: Tensor, of: str = "logits", reduction: str = "sum") -> Tensor:
