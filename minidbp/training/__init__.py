@@ -3,8 +3,9 @@
 from minidbp.training.adam import Adam
 from minidbp.training.evaluate import accuracy, fgsm_accuracy, pgd_accuracy, predict
 from minidbp.training.gradients import BatchGradient, batch_gradient
-from minidbp.training.loop import DivergenceError, Epoch, train
+from minidbp.training.loop import Epoch, train
 from minidbp.training.protocol import Protocol
+from minidbp.training.step import DivergenceError, training_step
 from minidbp.training.workers import Workers, available_cores, workers
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "pgd_accuracy",
     "predict",
     "train",
+    "training_step",
     "workers",
 ]

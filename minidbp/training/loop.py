@@ -1,6 +1,5 @@
 """Training: epochs of Adam on eq. 3, until the protocol says stop."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from minidbp.nn import Sequential
 from minidbp.nn.checks import validate_images
 from minidbp.training.adam import Adam
 from minidbp.training.evaluate import accuracy
-from minidbp.training.gradients import batch_gradient
 from minidbp.training.protocol import Protocol
+from minidbp.training.step import DivergenceError, training_step
 from minidbp.training.workers import Workers
 
 
@@ -27,10 +26,6 @@ class Epoch:
     penalty: float
     validation_accuracy: float
     seconds: float
-
-
-class DivergenceError(ArithmeticError):
-    """The loss or a gradient became NaN or infinite."""
 
 
 def train(
@@ -58,13 +53,14 @@ def train(
     while not _finished(history, protocol):
         number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)
         for step, batch in enumerate(batches(len(split.x_train), protocol.batch_size, rng), start=1):
-            found = batch_gradient(model, split.x_train[batch], split.y_train[batch], lam, protocol, workers)
-            if not (math.isfinite(found.loss) and all(np.isfinite(g.sum()) for g in found.gradients)):
+            x, y = split.x_train[batch], split.y_train[batch]
+            try:
+                found = training_step(model, adam, x, y, lam, protocol, workers)
+            except DivergenceError as error:
                 raise DivergenceError(
-                    f"training diverged in epoch {number}, step {step}, at lambda {lam:g}: the loss is {found.loss:g}, "
-                    "and it or its gradient is not finite; a smaller learning rate or lambda may help"
-                )
-            adam.step(found.gradients)
+                    f"training diverged in epoch {number}, step {step}, at lambda {lam:g}: {error}; "
+                    "a smaller learning rate or lambda may help"
+                ) from None
             sums += len(batch) * np.array([found.loss, found.cross_entropy, found.penalty])
             if on_step:
                 on_step(number, step, steps)

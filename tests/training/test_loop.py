@@ -199,9 +199,9 @@ def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
 ) -> None:
     import dataclasses
 
-    from minidbp.training import loop
+    from minidbp.training import step
 
-    honest = loop.batch_gradient
+    honest = step.batch_gradient
 
     def spoiled(*arguments: Any) -> Any:
         found = honest(*arguments)
@@ -209,7 +209,7 @@ def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
         gradients[-1][3] = np.nan
         return dataclasses.replace(found, gradients=gradients)
 
-    monkeypatch.setattr(loop, "batch_gradient", spoiled)
+    monkeypatch.setattr(step, "batch_gradient", spoiled)
     model = small_model()
     before = [p.data for p in model.parameters()]
     with pytest.raises(DivergenceError, match=r"epoch 1.*step 1"):
