@@ -142,12 +142,14 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
         if id(t) not in held or t._operation is None:
             continue
         g = held[id(t)] if id(t) in wanted else held.pop(id(t))
-        name, inputs, rules, versions = t._operation
-        for x, rule, version in zip(inputs, rules, versions, strict=True):
+        name, inputs, rules, inside, versions = t._operation
+        for x, rule, inner, version in zip(inputs, rules, inside, versions, strict=True):
             if x._version != version:
                 raise ValueError(f"grad: {x._label()} was given new data after {name} had used it")
             if id(x) not in leads_to_x or not x.requires_grad:
                 continue
+            if inner and x.support is not None and id(x) not in wanted:
+                rule = inner
             gx = rule(g, t)
             if not isinstance(gx, Tensor):
                 raise TypeError(f"grad: the rule of {name} returned {type(gx).__name__}; a rule must return a Tensor")

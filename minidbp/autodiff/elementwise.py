@@ -124,8 +124,10 @@ def relu(x: TensorLike) -> Tensor:
 def masked(g: TensorLike, mask: np.ndarray) -> Tensor:
     """g where the constant `mask` is true, 0 elsewhere; g may have extra leading axes, which share the mask."""
     g = as_tensor(g)
+    if g.support is mask:
+        return g
     mask = locally_constant(mask.copy() if mask.flags.writeable else mask, "masked")
-    return record("masked", kernels.masked(g.data, mask), (g,), (lambda h, out: masked(h, mask),))
+    return record("masked", kernels.masked(g.data, mask), (g,), (lambda h, out: masked(h, mask),), support=mask)
 
 
 def abs(x: TensorLike) -> Tensor:

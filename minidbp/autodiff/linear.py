@@ -1,15 +1,16 @@
 """Products that are linear in each operand: matmul and the conv family.
 
 The conv family is one trilinear form T(x, w, g) = <conv2d(x, w), g>, so the derivatives of each of its three functions
-are the other two: three kernels serve every order of differentiation.
+are the other two: three kernels serve every order of differentiation.  x @ w is the same form on images of one pixel.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from minidbp import kernels
-from minidbp.autodiff.elementwise import add
+from minidbp.autodiff.elementwise import add, masked
 from minidbp.autodiff.reduce import unbroadcast
 from minidbp.autodiff.shape import move_axis, reshape, transpose
 from minidbp.autodiff.tensor import Tensor, TensorLike, operands, record
@@ -32,9 +33,8 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     if b.ndim == 1:
         product = matmul(a, reshape(b, (b.size, 1)))
         return reshape(product, product.shape[:-1])
-    if a.ndim > 2 and b.ndim == 2:  # one large product instead of many small ones
-        rows = math.prod(a.shape[:-1])
-        return reshape(matmul(reshape(a, (rows, a.shape[-1])), b), a.shape[:-1] + b.shape[1:])
+    if b.ndim == 2:
+        return _conv(a, b, MATRIX)
     try:
         data = np.matmul(a.data, b.data)
     except ValueError:
@@ -71,7 +71,7 @@ def conv2d(
     _check("conv2d", x=(x, "(N, H, W, I)"), w=(w, "(kh, kw, I, O)"))
     if x.shape[3] != w.shape[2]:
         raise ValueError(f"conv2d: x {x.shape} has {x.shape[3]} channels, but w {w.shape} takes {w.shape[2]}")
-    y = _conv(x, w, ConvGeometry.of(x.shape[1:3], w.shape[:2], stride, padding))
+    y = _conv(x, w, _images(ConvGeometry.of(x.shape[1:3], w.shape[:2], stride, padding)))
     for b in biases:
         if b.shape != w.shape[3:]:
             raise ValueError(f"conv2d: bias must have shape {w.shape[3:]} to go with w {w.shape}; got {b.shape}")
@@ -94,7 +94,7 @@ def conv2d_transpose(
             f"conv2d_transpose: g must have shape (N, {geometry.output[0]}, {geometry.output[1]}, {w.shape[3]}) "
             f"to go with w {w.shape} and image {image}; got {g.shape}"
         )
-    return _conv_transpose(g, w, geometry)
+    return _conv_transpose(g, w, _images(geometry))
 
 
 def conv2d_weight_grad(
@@ -112,7 +112,7 @@ def conv2d_weight_grad(
             f"conv2d_weight_grad: g must have shape ({x.shape[0]}, {geometry.output[0]}, {geometry.output[1]}, O) "
             f"to go with x {x.shape} and a kernel of {kernel}; got {g.shape}"
         )
-    return _weight_grad(x, g, geometry)
+    return _weight_grad(x, g, _images(geometry))
 
 
 def _check(name: str, **tensors: tuple[Tensor, str]) -> None:
@@ -121,70 +121,118 @@ def _check(name: str, **tensors: tuple[Tensor, str]) -> None:
             raise ValueError(f"{name}: {letter} must have the axes {axes}; got shape {tensor.shape}")
 
 
-# Below, one of the two operands, a cotangent, may have extra leading axes K.  T is linear in it, so those axes can
-# ride along on an axis that T only copies: the batch where x and g share it, the channels of the filters elsewhere.
+class _Form(NamedTuple):
+    """T(x, w, g) with x (*B, *image, I), w (*kernel, I, O) and g (*B, *output, O), where B is the batch.
+
+    names: of what is linear in x, in g, and of what returns w.  A matrix product has no axes of image, kernel, output.
+    """
+
+    names: tuple[str, str, str]
+    geometry: ConvGeometry
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    output: tuple[int, ...]
+
+    def batch(self, tensor: Tensor) -> tuple[int, ...]:
+        """B, from an x or a g."""
+        return tensor.shape[: tensor.ndim - len(self.image) - 1]
+
+    def pixels(self, array: np.ndarray, size: Pair) -> np.ndarray:
+        """An x, a g or a mask as the kernels take it: (product of B, height, width, channels)."""
+        batch = math.prod(array.shape[: array.ndim - len(self.image) - 1])
+        return array.reshape(batch, *size, array.shape[-1])
+
+    def filters(self, w: np.ndarray) -> np.ndarray:
+        """w as the kernels take it: (kh, kw, I, O)."""
+        return w.reshape(*self.geometry.kernel, *w.shape[-2:])
+
+    def mask(self, mask: np.ndarray | None) -> np.ndarray | None:
+        return None if mask is None else self.pixels(mask, self.geometry.output)
 
 
-def _conv(x: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
-    if x.ndim > 4:
-        return _unfold_batch(_conv(_fold_batch(x), w, geometry), x)
-    if w.ndim > 4:
-        return _unfold_channels(_conv(x, _fold_channels(w, -1), geometry), -1, like=w, of=-1)
+MATRIX = _Form(("matmul",) * 3, ConvGeometry.of((1, 1), (1, 1), 1, "valid"), (), (), ())
+
+
+def _images(geometry: ConvGeometry) -> _Form:
+    names = "conv2d", "conv2d_transpose", "conv2d_weight_grad"
+    return _Form(names, geometry, geometry.image, geometry.kernel, geometry.output)
+
+
+# Below, one of two operands, a cotangent, may have extra leading axes K.  On x and g they are more batch; where they
+# cannot be, as T copies only x's or g's, they ride along on the channels, which T only copies too.  A tensor's support
+# is handed to the kernels, which skip what it says is zero; `mask` asks for the result inside a mask only.
+
+
+def _conv(x: Tensor, w: Tensor, form: _Form, mask: np.ndarray | None = None) -> Tensor:
+    if w.ndim > len(form.kernel) + 2:
+        lead = w.ndim - len(form.kernel) - 2
+        return _unfold_channels(_conv(x, _fold_channels(w, -1, lead), form), -1, w.shape[:lead], w.shape[-1])
+    y = kernels.conv2d(form.pixels(x.data, form.geometry.image), form.filters(w.data), form.geometry, form.mask(mask))
+    y = y.reshape(*form.batch(x), *form.output, w.shape[-1])
+
+    def inside(g: Tensor) -> Tensor:
+        return g if mask is None else masked(g, mask)
+
     return record(
-        "conv2d",
-        kernels.conv2d(x.data, w.data, geometry),
+        form.names[0],
+        y,
         (x, w),
-        (lambda g, out: _conv_transpose(g, w, geometry), lambda g, out: _weight_grad(x, g, geometry)),
+        (
+            lambda g, out: _conv_transpose(inside(g), w, form),
+            lambda g, out: _weight_grad(x, inside(g), form),
+        ),
+        support=mask,
     )
 
 
-def _conv_transpose(g: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
-    if g.ndim > 4:
-        return _unfold_batch(_conv_transpose(_fold_batch(g), w, geometry), g)
-    if w.ndim > 4:
-        return _unfold_channels(_conv_transpose(g, _fold_channels(w, -2), geometry), -1, like=w, of=-2)
+def _conv_transpose(g: Tensor, w: Tensor, form: _Form) -> Tensor:
+    if w.ndim > len(form.kernel) + 2:
+        lead = w.ndim - len(form.kernel) - 2
+        return _unfold_channels(_conv_transpose(g, _fold_channels(w, -2, lead), form), -1, w.shape[:lead], w.shape[-2])
+    x = kernels.conv2d_transpose(
+        form.pixels(g.data, form.geometry.output), form.filters(w.data), form.geometry, form.mask(g.support)
+    )
     return record(
-        "conv2d_transpose",
-        kernels.conv2d_transpose(g.data, w.data, geometry),
+        form.names[1],
+        x.reshape(*form.batch(g), *form.image, w.shape[-2]),
         (g, w),
-        (lambda u, out: _conv(u, w, geometry), lambda u, out: _weight_grad(u, g, geometry)),
+        (lambda u, out: _conv(u, w, form), lambda u, out: _weight_grad(u, g, form)),
+        inside=(lambda u, out: _conv(u, w, form, g.support), None),
     )
 
 
-def _weight_grad(x: Tensor, g: Tensor, geometry: ConvGeometry) -> Tensor:
-    if x.ndim > 4:
-        return _unfold_channels(_weight_grad(_fold_channels(x, -1), g, geometry), -2, like=x, of=-1)
-    if g.ndim > 4:
-        return _unfold_channels(_weight_grad(x, _fold_channels(g, -1), geometry), -1, like=g, of=-1)
+def _weight_grad(x: Tensor, g: Tensor, form: _Form) -> Tensor:
+    lead = x.ndim - g.ndim
+    if lead > 0:
+        return _unfold_channels(_weight_grad(_fold_channels(x, -1, lead), g, form), -2, x.shape[:lead], x.shape[-1])
+    if lead < 0:
+        return _unfold_channels(_weight_grad(x, _fold_channels(g, -1, -lead), form), -1, g.shape[:-lead], g.shape[-1])
+    w = kernels.conv2d_weight_grad(
+        form.pixels(x.data, form.geometry.image),
+        form.pixels(g.data, form.geometry.output),
+        form.geometry,
+        form.mask(g.support),
+    )
     return record(
-        "conv2d_weight_grad",
-        kernels.conv2d_weight_grad(x.data, g.data, geometry),
+        form.names[2],
+        w.reshape(*form.kernel, x.shape[-1], g.shape[-1]),
         (x, g),
-        (lambda v, out: _conv_transpose(g, v, geometry), lambda v, out: _conv(x, v, geometry)),
+        (lambda v, out: _conv_transpose(g, v, form), lambda v, out: _conv(x, v, form)),
+        inside=(None, lambda v, out: _conv(x, v, form, g.support)),
     )
 
 
-def _fold_batch(x: Tensor) -> Tensor:
-    """(*K, N, ...) to (K * N, ...)."""
-    return reshape(x, (math.prod(x.shape[:-3]), *x.shape[-3:]))
-
-
-def _unfold_batch(y: Tensor, x: Tensor) -> Tensor:
-    """(K * N, ...) back to x's (*K, N, ...)."""
-    return reshape(y, x.shape[:-3] + y.shape[1:])
-
-
-def _fold_channels(x: Tensor, axis: int) -> Tensor:
-    """(*K, ..., C, ...) to (..., K * C, ...), C being the given axis, counted from the end."""
-    k = math.prod(x.shape[:-4])
-    x = move_axis(reshape(x, (k, *x.shape[-4:])), 0, axis - 1)
+def _fold_channels(x: Tensor, axis: int, lead: int) -> Tensor:
+    """(*K, ..., C, ...) to (..., K * C, ...), K being `lead` axes and C the given one, counted from the end."""
+    x = reshape(x, (math.prod(x.shape[:lead]), *x.shape[lead:]))
+    x = move_axis(x, 0, axis - 1)
     shape = list(x.shape)
     shape[axis - 1 : x.ndim + axis + 1] = [shape[axis - 1] * shape[axis]]
     return reshape(x, shape)
 
 
-def _unfold_channels(y: Tensor, axis: int, like: Tensor, of: int) -> Tensor:
-    """(..., K * C, ...) on `axis` of y back to (*K, ..., C, ...), where K and C (its axis `of`) are those of `like`."""
-    k, at = math.prod(like.shape[:-4]), y.ndim + axis
-    y = move_axis(reshape(y, (*y.shape[:at], k, like.shape[of], *y.shape[at + 1 :])), at, 0)
-    return reshape(y, like.shape[:-4] + y.shape[1:])
+def _unfold_channels(y: Tensor, axis: int, lead: tuple[int, ...], size: int) -> Tensor:
+    """(..., K * C, ...) on `axis` of y back to (*K, ..., C, ...), for K = `lead` and C = `size`."""
+    at = y.ndim + axis
+    y = move_axis(reshape(y, (*y.shape[:at], math.prod(lead), size, *y.shape[at + 1 :])), at, 0)
+    return reshape(y, lead + y.shape[1:])

@@ -29,6 +29,7 @@ class Operation(NamedTuple):
     name: str
     inputs: "tuple[Tensor, ...]"
     rules: tuple[Rule, ...]
+    inside: "tuple[Rule | None, ...]"
     versions: tuple[int, ...]
 
 
@@ -45,7 +46,7 @@ class Tensor:
     Raises TypeError for any other dtype (complex numbers, strings, objects).
     """
 
-    __slots__ = ("__weakref__", "_data", "_operation", "_version", "grad", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_operation", "_version", "grad", "name", "requires_grad", "support")
     __array_ufunc__ = None  # so that ndarray * Tensor is left to Tensor.__rmul__
 
     def __init__(self, array: ArrayLike, requires_grad: bool = False, name: str | None = None) -> None:
@@ -58,6 +59,7 @@ class Tensor:
         self.requires_grad = requires_grad
         self.name = name
         self.grad: Tensor | None = None
+        self.support: np.ndarray | None = None  # a mask, of the last axes: the values are 0 where it is False
         self._operation: Operation | None = None
         self._version = 0
 
@@ -182,21 +184,33 @@ def wrap(data: np.ndarray) -> Tensor:
     data.flags.writeable = False
     tensor._data = data
     tensor.requires_grad = False
-    tensor.name = tensor.grad = tensor._operation = None
+    tensor.name = tensor.grad = tensor.support = tensor._operation = None
     tensor._version = 0
     return tensor
 
 
-def record(name: str, data: np.ndarray, inputs: Sequence[Tensor], rules: Sequence[Rule]) -> Tensor:
+def record(
+    name: str,
+    data: np.ndarray,
+    inputs: Sequence[Tensor],
+    rules: Sequence[Rule],
+    support: np.ndarray | None = None,
+    inside: "Sequence[Rule | None] | None" = None,
+) -> Tensor:
     """The Tensor of an operation's result: `data`, made from `inputs`, with one rule for each input.
 
     rule(g, out) returns the cotangent of its input, given the cotangent g of the result `out`.  g has out's shape
     with any number of extra leading axes, which the rule must carry over to what it returns.  It is written in
     operations on Tensors (so that it can be differentiated); an array may be used raw only if `locally_constant`.
 
+    support: a locally constant mask outside of which the result is 0 and the rules do not look at their cotangent.
+    inside: for each input None, or a rule that may be cheaper, to take where the input has a support and was not
+    itself asked for: what it returns need be right inside the support only, as nobody looks outside.
+
     Nothing is remembered under `no_grad`, or if no input requires a gradient.
     """
     out = wrap(np.asarray(data))
+    out.support = support
     if len(rules) != len(inputs) or out.dtype not in (*DTYPES, COMPLEX):
         raise ValueError(
             f"record: {name} needs a rule for each of its {len(inputs)} inputs and a result of float32 or float64; "
@@ -204,7 +218,8 @@ def record(name: str, data: np.ndarray, inputs: Sequence[Tensor], rules: Sequenc
         )
     if _mode.recording and any(t.requires_grad for t in inputs):
         out.requires_grad = True
-        out._operation = Operation(name, tuple(inputs), tuple(rules), tuple(t._version for t in inputs))
+        within = tuple(inside) if inside else (None,) * len(rules)
+        out._operation = Operation(name, tuple(inputs), tuple(rules), within, tuple(t._version for t in inputs))
     return out
 
 

@@ -13,8 +13,11 @@ import threading
 
 import numpy as np
 
+from minidbp.kernels import narrow, sparse
+from minidbp.kernels.elementwise import masked
 from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
+from minidbp.kernels.tile import VECTOR_BYTES
 
 # Bytes of patches to hold at a time: measured best of 0.5 to 4 MiB on two cores with 1 MiB of L2 each (a smaller
 # product wastes more than a spill into L3).
@@ -51,22 +54,23 @@ def _im2col(x, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-u
 
 @kernel
 def _col2im(col, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
-    """The adjoint of _im2col: add every patch of col (N, h, w, kh*kw*I) onto the pixels it was taken from."""
+    """The adjoint of _im2col: add every patch of col (N, h, w, kh*kw*I or more) onto the pixels it was taken from."""
     n_images, height, width, channels = out.shape
-    _, rows, cols, _ = col.shape
-    run = kw * channels
+    _, rows, cols, size = col.shape
+    flat_col, flat_out = col.reshape(col.size), out.reshape(out.size)
+    flat_out[:] = 0
     for n in range(n_images):
-        out[n] = 0
         for i in range(rows):
             for j in range(cols):
                 c0 = j * stride_c - left
+                first, last = max(0, -c0) * channels, min(kw, width - c0) * channels
                 for a in range(kh):
                     r = i * stride_r + a - top
                     if 0 <= r < height:
-                        patch = col[n, i, j, a * run : (a + 1) * run]
-                        for b in range(max(0, -c0), min(kw, width - c0)):
-                            for k in range(channels):
-                                out[n, r, c0 + b, k] += patch[b * channels + k]
+                        patch = ((n * rows + i) * cols + j) * size + a * kw * channels
+                        pixel = ((n * height + r) * width + c0) * channels
+                        for k in range(first, last):
+                            flat_out[pixel + k] += flat_col[patch + k]
 
 
 def _patches(n: int, size: int, channels: int, geometry: ConvGeometry, dtype: np.dtype) -> tuple[np.ndarray, int]:
@@ -79,6 +83,14 @@ def _patches(n: int, size: int, channels: int, geometry: ConvGeometry, dtype: np
     if buffer is None or buffer.nbytes < step * image_bytes:
         buffer = _scratch.buffer = np.empty(max(size, step * image_bytes), np.uint8)
     return buffer[: step * h * w * kh * kw * channels * dtype.itemsize].view(dtype).reshape(step, *shape), step
+
+
+ONE_PIXEL = ConvGeometry.of((1, 1), (1, 1), 1, "valid")
+
+
+def _one_pixel(geometry: ConvGeometry) -> bool:
+    """Whether the convolution is a matrix product."""
+    return geometry == ONE_PIXEL
 
 
 def _taps(geometry: ConvGeometry) -> int:
@@ -107,12 +119,24 @@ def col2im(col: np.ndarray, geometry: ConvGeometry, out: np.ndarray | None = Non
     return out
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Cross-correlation, as deep learning calls convolution: images (N, H, W, I) to (N, h, w, O)."""
-    x = contiguous(x)
+def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None = None) -> np.ndarray:
+    """Cross-correlation, as deep learning calls convolution: images (N, H, W, I) to (N, h, w, O).
+
+    mask (M, h, w, O), where M divides N: the result is 0 where it is False, and need not be computed there.
+    """
     channels, filters = w.shape[2:]
-    matrix = w.reshape(_taps(geometry) * channels, filters)
+    if sparse.pays(mask, len(x), channels, x, w):
+        return sparse.conv2d(x, w, geometry, mask)  # type: ignore[arg-type]
+    if mask is not None:
+        y = conv2d(x, w, geometry)
+        return masked(y.reshape(len(y) // max(1, len(mask)), *mask.shape), mask).reshape(y.shape)
+    if narrow.pays(channels, filters, x, w):
+        return narrow.conv2d(x, w, geometry)
+    x, matrix = contiguous(x), w.reshape(-1, filters)
     y = np.empty((x.shape[0], *geometry.output, filters), np.result_type(x, w))
+    if _one_pixel(geometry):
+        np.matmul(x.reshape(len(x), channels), matrix, out=y.reshape(len(x), filters))
+        return y
     patches, step = _patches(len(x), PATCH_BYTES, channels, geometry, x.dtype)
     for start in range(0, len(x), step):
         part = x[start : start + step]
@@ -122,26 +146,61 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     return y
 
 
-def conv2d_transpose(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """The adjoint of conv2d in x: outputs (N, h, w, O) back to images (N, H, W, I)."""
-    g = contiguous(g)
+def conv2d_transpose(
+    g: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """The adjoint of conv2d in x: outputs (N, h, w, O) back to images (N, H, W, I).
+
+    mask (M, h, w, O), where M divides N: g is known to be 0 where it is False.
+    """
     channels, filters = w.shape[2:]
-    matrix = w.reshape(_taps(geometry) * channels, filters).T
+    if sparse.pays(mask, len(g), channels, g, w):
+        return sparse.conv2d_transpose(g, w, geometry, mask)  # type: ignore[arg-type]
+    g, matrix = contiguous(g), w.reshape(-1, filters)
+    if mask is not None and sparse.pays(mask, len(g), VECTOR_BYTES, g, w):  # pixels are short, but patches can be long
+        return _transpose_by_patches(g, matrix, geometry, mask)
     x = np.empty((g.shape[0], *geometry.image, channels), np.result_type(g, w))
+    if _one_pixel(geometry):
+        np.matmul(g.reshape(len(g), filters), matrix.T, out=x.reshape(len(g), channels))
+        return x
     patches, step = _patches(len(g), PATCH_BYTES, channels, geometry, x.dtype)
     for start in range(0, len(g), step):
         part = g[start : start + step]
         col = patches[: len(part)]
         rows = len(part) * geometry.output[0] * geometry.output[1]
-        np.matmul(part.reshape(rows, filters), matrix, out=col.reshape(rows, matrix.shape[1]))
+        np.matmul(part.reshape(rows, filters), matrix.T, out=col.reshape(rows, len(matrix)))
         col2im(col, geometry, out=x[start : start + step])
     return x
 
 
-def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """The adjoint of conv2d in w: images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O)."""
-    x, g = contiguous(x), contiguous(g)
+def _transpose_by_patches(g: np.ndarray, matrix: np.ndarray, geometry: ConvGeometry, mask: np.ndarray) -> np.ndarray:
+    """conv2d_transpose as a masked product with the filters, into patches of whole vectors, and col2im."""
+    taps, filters = matrix.shape
+    lanes = VECTOR_BYTES // g.itemsize
+    wide = np.zeros((1, 1, -(-taps // lanes) * lanes, filters), g.dtype)
+    wide[0, 0, :taps] = matrix
+    col = sparse.conv2d_transpose(
+        g.reshape(g.size // filters, 1, 1, filters), wide, ONE_PIXEL, mask.reshape(mask.size // filters, 1, 1, filters)
+    )
+    x = np.empty((len(g), *geometry.image, taps // _taps(geometry)), g.dtype)
+    return col2im(col.reshape(*g.shape[:3], wide.shape[2]), geometry, out=x)
+
+
+def conv2d_weight_grad(
+    x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """The adjoint of conv2d in w: images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O).
+
+    mask (M, h, w, O), where M divides N: g is known to be 0 where it is False.
+    """
     channels, filters = x.shape[3], g.shape[3]
+    if sparse.pays(mask, len(x), channels, x, g):
+        return sparse.conv2d_weight_grad(x, g, geometry, mask)  # type: ignore[arg-type]
+    if narrow.pays(channels, filters, x, g):
+        return narrow.conv2d_weight_grad(x, g, geometry)
+    x, g = contiguous(x), contiguous(g)
+    if _one_pixel(geometry):
+        return (x.reshape(len(x), channels).T @ g.reshape(len(x), filters)).reshape(1, 1, channels, filters)
     w = np.zeros((_taps(geometry) * channels, filters), np.result_type(x, g))
     patches, step = _patches(len(x), PATCH_BYTES, channels, geometry, x.dtype)
     for start in range(0, len(x), step):

@@ -5,8 +5,11 @@ happens before a kernel is needed.  Machine code is cached on disk where a cache
 """
 
 import functools
+import hashlib
 import threading
+import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,40 +17,73 @@ import numpy as np
 # Every flag of LLVM's fast math but the two that assume there is no NaN and no inf: `isnan` must stay true.
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 
-_compiling = threading.Lock()
+_compiling = threading.RLock()
 _compiled: list[Any] = []  # Numba's dispatchers, for cache_folders
 
 
-def kernel(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile `function` with Numba at its first call; it runs without the GIL and writes into arrays that it is given.
+class Kernel:
+    """A function that Numba compiles when it is first called, or when another kernel that calls it is compiled.
 
-    Threads are the caller's business: a kernel itself is serial, so its sums have one order and its bits are the
-    same on any number of cores.
+    It runs without the GIL and writes into arrays that it is given.  Threads are the caller's business: a kernel
+    itself is serial, so its sums have one order and its bits are the same on any number of cores.
     """
-    compiled: Callable[..., None] | None = None
 
-    @functools.wraps(function)
-    def call(*args: Any) -> None:
-        nonlocal compiled
-        if compiled is None:
-            with _compiling:
-                if compiled is None:
-                    compiled = _compile(function)
-                    _compiled.append(compiled)
-        compiled(*args)
+    def __init__(self, function: Callable[..., Any], translate: Callable[[Callable[..., Any], set[str]], Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._translate, self._result = function, translate, None
+        self.files: set[str] = {function.__code__.co_filename}.union(*(p.files for p in _parts(function).values()))
 
-    return call
+    def __call__(self, *args: Any) -> Any:
+        return (self._result or self.compiled())(*args)
+
+    def compiled(self) -> Any:
+        """What Numba makes of it."""
+        with _compiling:
+            if self._result is None:
+                self._result = self._translate(self._function, self.files)
+        return self._result
 
 
-def _compile(function: Callable[..., None]) -> Callable[..., None]:
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Make a Kernel of a function written in Numba's Python."""
+    return Kernel(function, _compile)
+
+
+def intrinsic(function: Callable[..., Any]) -> Kernel:
+    """Make a Kernel of a function that emits LLVM code (numba.extending.intrinsic), for other kernels to call."""
+
+    def translate(function: Callable[..., Any], files: set[str]) -> Any:
+        from numba.extending import intrinsic
+
+        return intrinsic(function)
+
+    return Kernel(function, translate)
+
+
+def _parts(function: Callable[..., Any]) -> dict[str, Kernel]:
+    """The kernels that a function calls, by the names it calls them."""
+    scope = function.__globals__
+    return {n: scope[n] for n in function.__code__.co_names if isinstance(scope.get(n), Kernel)}
+
+
+def _compile(function: Callable[..., Any], files: set[str]) -> Any:
     import numba
 
+    # Numba knows its own functions only: hand it those in place of the kernels that this one calls
+    parts = _parts(function)
+    scope = {**function.__globals__, **{name: part.compiled() for name, part in parts.items()}}
+    linked = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+    # Numba's cache looks at the date of the function's own file; what it is built from may be another version's too
+    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files))).hexdigest()
+    linked.__qualname__ = f"{function.__qualname__}-{digest[:16]}"
     # NumPy's rules for 1/0 and 0/0; Numba's own, Python's, would raise and keep a loop that divides from SIMD
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        compiled = numba.njit(cache=True, **options)(linked)
     except RuntimeError:  # no folder where the cache could be written: compile anew in every process
-        return numba.njit(**options)(function)
+        compiled = numba.njit(**options)(linked)
+    _compiled.append(compiled)
+    return compiled
 
 
 def cache_folders() -> set[str]:

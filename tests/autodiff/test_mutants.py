@@ -57,10 +57,11 @@ RECORDED = {
 def test_a_mutated_rule_is_caught(name: str, mutation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutate = MUTATIONS[mutation]
 
-    def mutated(operation: str, data: Any, inputs: Any, rules: Any) -> Tensor:
+    def mutated(operation: str, data: Any, inputs: Any, rules: Any, support: Any = None, inside: Any = None) -> Tensor:
         if operation == name:
             rules = [lambda g, out, rule=rule: mutate(rule, g, out) for rule in rules]
-        return record(operation, data, inputs, rules)
+            inside = [rule and (lambda g, out, rule=rule: mutate(rule, g, out)) for rule in inside or rules]
+        return record(operation, data, inputs, rules, support, inside)
 
     for module in MODULES:
         monkeypatch.setattr(module, "record", mutated)
@@ -81,22 +82,23 @@ honest_transpose, honest_weight_grad, honest_masked = (
 # (what is replaced, where, the replacement, the entry of the catalogue that must notice)
 BROKEN: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "a flipped kernel in the adjoint": (
-        kernels, "conv2d_transpose", lambda g, w, geo: honest_transpose(g, w[::-1, ::-1], geo), "conv2d"),
+        kernels, "conv2d_transpose", lambda g, w, geo, mask: honest_transpose(g, w[::-1, ::-1], geo, mask), "conv2d"),
     "swapped channels in the adjoint": (
-        kernels, "conv2d_transpose", lambda g, w, geo: honest_transpose(g, w.swapaxes(2, 3), geo), "conv2d"),
+        kernels, "conv2d_transpose",
+        lambda g, w, geo, mask: honest_transpose(g, w.swapaxes(2, 3), geo, mask), "conv2d"),
     "a wrong stride in the adjoint": (
         kernels, "conv2d_transpose",
-        lambda g, w, geo: honest_transpose(g, w, changed(geo, stride=(1, 1))), "conv2d_transpose"),
+        lambda g, w, geo, mask: honest_transpose(g, w, changed(geo, stride=(1, 1))), "conv2d_transpose"),
     "padding from the other side": (
         kernels, "conv2d_transpose",
-        lambda g, w, geo: honest_transpose(g, w, changed(geo, pad=(geo.pad[0] + 1, geo.pad[1]))), "conv2d"),
+        lambda g, w, geo, mask: honest_transpose(g, w, changed(geo, pad=(geo.pad[0] + 1, geo.pad[1]))), "conv2d"),
     "a kernel transposed in space": (
         kernels, "conv2d_weight_grad",
-        lambda x, g, geo: np.roll(honest_weight_grad(x, g, geo), 1, axis=0), "conv2d"),
+        lambda x, g, geo, mask: np.roll(honest_weight_grad(x, g, geo, mask), 1, axis=0), "conv2d"),
     "only the first sample in the weight gradient": (
-        kernels, "conv2d_weight_grad", lambda x, g, geo: honest_weight_grad(x[:1], g[:1], geo), "conv2d"),
+        kernels, "conv2d_weight_grad", lambda x, g, geo, mask: honest_weight_grad(x[:1], g[:1], geo), "conv2d"),
     "the mean over samples in the weight gradient": (
-        kernels, "conv2d_weight_grad", lambda x, g, geo: honest_weight_grad(x, g, geo) / len(x), "conv2d"),
+        kernels, "conv2d_weight_grad", lambda x, g, geo, mask: honest_weight_grad(x, g, geo, mask) / len(x), "conv2d"),
     "an inverted mask": (kernels, "masked", lambda g, m: honest_masked(g, ~m), "relu"),
     "no mask": (kernels, "masked", lambda g, m: g, "relu"),
     "a broadcast sum that takes one row": (

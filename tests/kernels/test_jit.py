@@ -17,7 +17,7 @@ def double(x, out):  # type: ignore[no-untyped-def]
 
 def test_compiled_at_the_first_call_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Callable[..., None]] = []
-    monkeypatch.setattr(jit, "_compile", lambda function: compiled.append(function) or function)
+    monkeypatch.setattr(jit, "_compile", lambda function, files: compiled.append(function) or function)
     monkeypatch.setattr(jit, "_compiled", [])  # doctor asks every kernel in it where it is cached
     call = kernel(double)
     assert compiled == []
