@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from minidbp import kernels
+
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 COMPLEX = np.dtype(np.complex128)  # only for `complex_step_hvp`: kinks then go by the real part
 
@@ -70,7 +72,7 @@ class Tensor:
 
     @data.setter
     def data(self, array: ArrayLike) -> None:
-        values = _frozen(array)
+        values = np.asarray(array)
         if self._operation is not None:
             raise ValueError(f"only a leaf can be given new data; {self._label()} was made by {self._operation.name}")
         if (values.shape, values.dtype) != (self.shape, self.dtype):
@@ -78,7 +80,10 @@ class Tensor:
                 f"new data for {self._label()} must be {self.dtype} of shape {self.shape}; "
                 f"got {values.dtype} of shape {values.shape}"
             )
-        self._data = values
+        data = kernels.empty_like(self._data)  # in the same order in memory, whichever the new values had
+        data[...] = values
+        data.flags.writeable = False
+        self._data = data
         self._version += 1  # graphs made with the old values will say so
 
     @property
@@ -173,7 +178,9 @@ TensorLike: TypeAlias = Tensor | ArrayLike
 
 def _frozen(array: ArrayLike) -> np.ndarray:
     """A read-only copy of `array`: nobody else can write to it."""
-    data = np.array(array)
+    given = np.asarray(array)
+    data = np.array(given) if given.dtype.hasobject else kernels.empty_like(given)
+    data[...] = given
     data.flags.writeable = False
     return data
 

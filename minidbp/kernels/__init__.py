@@ -5,6 +5,7 @@ import numpy as np
 from minidbp.kernels.conv import col2im, conv2d, conv2d_transpose, conv2d_weight_grad, im2col
 from minidbp.kernels.elementwise import adam, masked
 from minidbp.kernels.geometry import ConvGeometry, Padding
+from minidbp.kernels.memory import empty, empty_like
 
 
 def warm_up() -> None:
@@ -24,6 +25,8 @@ __all__ = [
     "conv2d",
     "conv2d_transpose",
     "conv2d_weight_grad",
+    "empty",
+    "empty_like",
     "im2col",
     "masked",
     "warm_up",

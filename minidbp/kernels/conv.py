@@ -9,7 +9,7 @@ the patches stay in the processor's cache.  Numba moves the pixels, NumPy's BLAS
 same functions as plain loops.  Images (N, H, W, I), filters (kh, kw, I, O), outputs (N, h, w, O); one dtype for all.
 """
 
-import threading
+import math
 
 import numpy as np
 
@@ -17,13 +17,12 @@ from minidbp.kernels import narrow, sparse
 from minidbp.kernels.elementwise import masked
 from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
+from minidbp.kernels.memory import empty
 from minidbp.kernels.tile import VECTOR_BYTES
 
 # Bytes of patches to hold at a time: measured best of 0.5 to 4 MiB on two cores with 1 MiB of L2 each (a smaller
 # product wastes more than a spill into L3).
 PATCH_BYTES = 1 << 21
-
-_scratch = threading.local()
 
 
 @kernel
@@ -73,16 +72,11 @@ def _col2im(col, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no
                             flat_out[pixel + k] += flat_col[patch + k]
 
 
-def _patches(n: int, size: int, channels: int, geometry: ConvGeometry, dtype: np.dtype) -> tuple[np.ndarray, int]:
-    """A buffer (step, h, w, kh*kw*I) of patches for this thread to use again, and step: how many images it holds."""
-    (h, w), (kh, kw) = geometry.output, geometry.kernel
-    shape = h, w, kh * kw * channels
-    image_bytes = max(1, h * w * kh * kw * channels * dtype.itemsize)
-    step = max(1, min(n, size // image_bytes))
-    buffer = getattr(_scratch, "buffer", None)
-    if buffer is None or buffer.nbytes < step * image_bytes:
-        buffer = _scratch.buffer = np.empty(max(size, step * image_bytes), np.uint8)
-    return buffer[: step * h * w * kh * kw * channels * dtype.itemsize].view(dtype).reshape(step, *shape), step
+def _patches(n: int, channels: int, geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
+    """Room for the patches of as many images, up to n, as PATCH_BYTES hold: (images, h, w, kh*kw*I)."""
+    shape = *geometry.output, _taps(geometry) * channels
+    image_bytes = max(1, math.prod(shape) * dtype.itemsize)
+    return empty((max(1, min(n, PATCH_BYTES // image_bytes)), *shape), dtype)
 
 
 ONE_PIXEL = ConvGeometry.of((1, 1), (1, 1), 1, "valid")
@@ -97,16 +91,12 @@ def _taps(geometry: ConvGeometry) -> int:
     return geometry.kernel[0] * geometry.kernel[1]
 
 
-def _layout(geometry: ConvGeometry) -> tuple[int, int, int, int, int, int]:
-    return *geometry.stride, *geometry.pad, *geometry.kernel
-
-
 def im2col(x: np.ndarray, geometry: ConvGeometry, out: np.ndarray | None = None) -> np.ndarray:
     """The patches of x (N, H, W, I) as rows: (N, h, w, kh*kw*I), written into `out` if given."""
     if out is None:
         (kh, kw), channels = geometry.kernel, x.shape[3]
-        out = np.empty((x.shape[0], *geometry.output, kh * kw * channels), x.dtype)
-    _im2col(contiguous(x), *_layout(geometry), out)
+        out = empty((x.shape[0], *geometry.output, kh * kw * channels), x.dtype)
+    _im2col(contiguous(x), *geometry.layout, out)
     return out
 
 
@@ -114,8 +104,8 @@ def col2im(col: np.ndarray, geometry: ConvGeometry, out: np.ndarray | None = Non
     """The adjoint of im2col: patches (N, h, w, kh*kw*I) added up to images (N, H, W, I), into `out` if given."""
     if out is None:
         channels = col.shape[3] // (geometry.kernel[0] * geometry.kernel[1])
-        out = np.empty((col.shape[0], *geometry.image, channels), col.dtype)
-    _col2im(contiguous(col), *_layout(geometry), out)
+        out = empty((col.shape[0], *geometry.image, channels), col.dtype)
+    _col2im(contiguous(col), *geometry.layout, out)
     return out
 
 
@@ -133,11 +123,12 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarra
     if narrow.pays(channels, filters, x, w):
         return narrow.conv2d(x, w, geometry)
     x, matrix = contiguous(x), w.reshape(-1, filters)
-    y = np.empty((x.shape[0], *geometry.output, filters), np.result_type(x, w))
+    y = empty((x.shape[0], *geometry.output, filters), np.result_type(x, w))
     if _one_pixel(geometry):
         np.matmul(x.reshape(len(x), channels), matrix, out=y.reshape(len(x), filters))
         return y
-    patches, step = _patches(len(x), PATCH_BYTES, channels, geometry, x.dtype)
+    patches = _patches(len(x), channels, geometry, x.dtype)
+    step = len(patches)
     for start in range(0, len(x), step):
         part = x[start : start + step]
         col = im2col(part, geometry, out=patches[: len(part)])
@@ -159,11 +150,12 @@ def conv2d_transpose(
     g, matrix = contiguous(g), w.reshape(-1, filters)
     if mask is not None and sparse.pays(mask, len(g), VECTOR_BYTES, g, w):  # pixels are short, but patches can be long
         return _transpose_by_patches(g, matrix, geometry, mask)
-    x = np.empty((g.shape[0], *geometry.image, channels), np.result_type(g, w))
+    x = empty((g.shape[0], *geometry.image, channels), np.result_type(g, w))
     if _one_pixel(geometry):
         np.matmul(g.reshape(len(g), filters), matrix.T, out=x.reshape(len(g), channels))
         return x
-    patches, step = _patches(len(g), PATCH_BYTES, channels, geometry, x.dtype)
+    patches = _patches(len(g), channels, geometry, x.dtype)
+    step = len(patches)
     for start in range(0, len(g), step):
         part = g[start : start + step]
         col = patches[: len(part)]
@@ -182,7 +174,7 @@ def _transpose_by_patches(g: np.ndarray, matrix: np.ndarray, geometry: ConvGeome
     col = sparse.conv2d_transpose(
         g.reshape(g.size // filters, 1, 1, filters), wide, ONE_PIXEL, mask.reshape(mask.size // filters, 1, 1, filters)
     )
-    x = np.empty((len(g), *geometry.image, taps // _taps(geometry)), g.dtype)
+    x = empty((len(g), *geometry.image, taps // _taps(geometry)), g.dtype)
     return col2im(col.reshape(*g.shape[:3], wide.shape[2]), geometry, out=x)
 
 
@@ -191,6 +183,7 @@ def conv2d_weight_grad(
 ) -> np.ndarray:
     """The adjoint of conv2d in w: images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O).
 
+    In memory, the filters lie one after the other, as the layers' do.
     mask (M, h, w, O), where M divides N: g is known to be 0 where it is False.
     """
     channels, filters = x.shape[3], g.shape[3]
@@ -200,12 +193,13 @@ def conv2d_weight_grad(
         return narrow.conv2d_weight_grad(x, g, geometry)
     x, g = contiguous(x), contiguous(g)
     if _one_pixel(geometry):
-        return (x.reshape(len(x), channels).T @ g.reshape(len(x), filters)).reshape(1, 1, channels, filters)
-    w = np.zeros((_taps(geometry) * channels, filters), np.result_type(x, g))
-    patches, step = _patches(len(x), PATCH_BYTES, channels, geometry, x.dtype)
+        return (g.reshape(len(x), filters).T @ x.reshape(len(x), channels)).T.reshape(1, 1, channels, filters)
+    w = np.zeros((filters, _taps(geometry) * channels), np.result_type(x, g))
+    patches = _patches(len(x), channels, geometry, x.dtype)
+    step = len(patches)
     for start in range(0, len(x), step):
         part = x[start : start + step]
         col = im2col(part, geometry, out=patches[: len(part)])
         rows = len(part) * geometry.output[0] * geometry.output[1]
-        w += col.reshape(rows, len(w)).T @ g[start : start + step].reshape(rows, filters)
-    return w.reshape(*geometry.kernel, channels, filters)
+        w += g[start : start + step].reshape(rows, filters).T @ col.reshape(rows, w.shape[1])
+    return w.T.reshape(*geometry.kernel, channels, filters)

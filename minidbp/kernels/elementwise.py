@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidbp.kernels.jit import contiguous, kernel
+from minidbp.kernels.memory import axes_in_memory, empty, empty_like
 
 
 @kernel
@@ -17,7 +18,7 @@ def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if g.shape[g.ndim - mask.ndim :] != mask.shape:
         raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
     rows = g.size // max(1, mask.size)
-    out = np.empty(g.shape, g.dtype)
+    out = empty(g.shape, g.dtype)
     _masked(contiguous(g).reshape(rows, mask.size), contiguous(mask).reshape(mask.size), out.reshape(rows, mask.size))
     return out
 
@@ -43,14 +44,21 @@ def adam(
 ) -> np.ndarray:
     """The new p after step t = 1, 2, ... of Adam (Kingma and Ba 2015, algorithm 1); m and v are updated in place.
 
-    All arrays have one shape and dtype; m and v are C-contiguous and owned by the optimiser.
+    All arrays have one shape and dtype; m and v are owned by the optimiser, dense, and in memory as p is.
     """
-    out = np.empty(p.shape, p.dtype)
+    out = empty_like(p)
+    order = axes_in_memory(out)
     number = p.dtype.type
+
+    def flat(array: np.ndarray) -> np.ndarray:
+        return array.transpose(order).reshape(-1)
+
+    if p.size and not all(np.may_share_memory(flat(array), array) for array in (m, v)):
+        raise ValueError("adam: m and v must lie in memory as p does; make them with numpy.zeros_like(p)")
     _adam(
-        contiguous(p).reshape(-1), contiguous(g).reshape(-1), m.reshape(-1), v.reshape(-1),
+        contiguous(flat(p)), contiguous(flat(g)), flat(m), flat(v),
         number(lr / (1 - beta1**t)), number(beta1), number(1 - beta1), number(beta2), number(1 - beta2),
         number(1 / (1 - beta2**t)), number(eps),
-        out.reshape(-1),
+        flat(out),
     )  # fmt: skip
     return out

@@ -23,6 +23,11 @@ class ConvGeometry:
     pad: Pair
     output: Pair
 
+    @property
+    def layout(self) -> tuple[int, int, int, int, int, int]:
+        """Stride, padding before the image, and kernel, as the compiled loops take them."""
+        return *self.stride, *self.pad, *self.kernel
+
     @classmethod
     def of(cls, image: Sequence[int], kernel: Sequence[int], stride: int | Pair, padding: Padding) -> "ConvGeometry":
         """The geometry of a convolution of an image (H, W) with a kernel (kh, kw).

@@ -8,6 +8,7 @@ import numpy as np
 
 from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
+from minidbp.kernels.memory import empty
 from minidbp.kernels.tile import ROWS, VECTOR_BYTES, add_products
 
 
@@ -75,14 +76,15 @@ def _padded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     (top, left), (height, width) = geometry.pad, geometry.image
     if size == [height, width]:
         return contiguous(x)
-    padded = np.zeros((len(x), *size, x.shape[3]), x.dtype)
+    padded = empty((len(x), *size, x.shape[3]), x.dtype)
+    padded[:] = 0
     padded[:, top : top + height, left : left + width] = x
     return contiguous(padded)
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """Images (N, H, W, I) to (N, h, w, O)."""
-    out = np.empty((len(x), *geometry.output, w.shape[3]), x.dtype)
+    out = empty((len(x), *geometry.output, w.shape[3]), x.dtype)
     _conv2d(_padded(x, geometry), contiguous(w), *geometry.stride, *geometry.kernel, out)
     return out
 
@@ -91,6 +93,6 @@ def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry) -> 
     """Images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O)."""
     (kh, kw), channels, filters = geometry.kernel, x.shape[3], g.shape[3]
     taps = kh * kw * channels
-    out = np.empty((-(-taps // ROWS) * ROWS, filters), x.dtype)
+    out = empty((-(-taps // ROWS) * ROWS, filters), x.dtype)
     _conv2d_weight_grad(_padded(x, geometry), contiguous(g), *geometry.stride, kh, kw, out)
     return out[:taps].reshape(kh, kw, channels, filters)

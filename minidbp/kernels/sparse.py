@@ -15,7 +15,18 @@ import numpy as np
 
 from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
-from minidbp.kernels.tile import ROWS, VECTOR_BYTES, VECTORS, add_products, copy_tile, dots, lanes_of, row_dots
+from minidbp.kernels.memory import empty
+from minidbp.kernels.tile import (
+    ROWS,
+    TILE_BYTES,
+    VECTOR_BYTES,
+    VECTORS,
+    add_products,
+    copy_tile,
+    dots,
+    lanes_of,
+    row_dots,
+)
 
 PATCH = 1536  # elements of a patch in one go: ten rows of it, and the filters' part that meets it, fit L1 and L2
 CHANNELS = 128  # of the filters in one go
@@ -46,14 +57,14 @@ def _gather(g, starts, units, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _masked_conv2d(x, w, mask, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
+def _masked_conv2d(x, w, mask, units, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
     """out[r, n, i, j, o] = <patch (i, j) of x[r, n], w[o]> where mask[n, i, j, o], 0 elsewhere."""
     rows, images, height, width, channels = x.shape
     places_r, places_c, filters = mask.shape[1:]
     places = places_r * places_c
     flat_x, flat_w, flat_out = x.reshape(x.size), w.reshape(w.size), out.reshape(out.size)
     flat_out[:] = 0
-    starts, units = np.empty(images * places + 1, np.intp), np.empty(mask.size + 1, np.intp)
+    starts = np.empty(images * places + 1, np.intp)
     _active(mask.reshape(images * places, filters), starts, units)
     x_at, out_at = np.empty(rows, np.intp), np.empty(rows, np.intp)
     w_at, out_unit = np.empty(VECTORS, np.intp), np.empty(VECTORS, np.intp)
@@ -93,14 +104,14 @@ def _masked_conv2d(x, w, mask, stride_r, stride_c, top, left, kh, kw, out):  # t
 
 
 @kernel
-def _masked_conv2d_transpose(g, w, mask, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
+def _masked_conv2d_transpose(g, w, mask, units, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
     """out[r, n, y, x] = sum over the patches (i, j) that hold pixel (y, x), and the units o active there, of
     g[r, n, i, j, o] * w[o, tap of the pixel in that patch]."""
     rows, images, height, width, channels = out.shape
     places_r, places_c, filters = mask.shape[1:]
     places = places_r * places_c
     flat_g, flat_w, flat_out = g.reshape(g.size), w.reshape(w.size), out.reshape(out.size)
-    starts, units = np.empty(images * places + 1, np.intp), np.empty(mask.size + 1, np.intp)
+    starts = np.empty(images * places + 1, np.intp)
     _active(mask.reshape(images * places, filters), starts, units)
     most = filters * (-(-kh // stride_r)) * (-(-kw // stride_c))
     w_at, g_at = np.empty(most, np.intp), np.empty(most, np.intp)
@@ -131,7 +142,7 @@ def _masked_conv2d_transpose(g, w, mask, stride_r, stride_c, top, left, kh, kw, 
 
 
 @kernel
-def _masked_conv2d_weight_grad(x, g, mask, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
+def _masked_conv2d_weight_grad(x, g, mask, units, values, pieces, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no-untyped-def]
     """out[o, a, b] = sum over r, n and the places (i, j) where o is active of g[r, n, i, j, o] * x[r, n, pixel (a, b)].
 
     out has one filter more than there are: what fills the last block of rows up goes there, and means nothing.
@@ -141,9 +152,8 @@ def _masked_conv2d_weight_grad(x, g, mask, stride_r, stride_c, top, left, kh, kw
     places = places_r * places_c
     flat_x, flat_out = x.reshape(x.size), out.reshape(out.size)
     flat_out[:] = 0
-    starts, units = np.empty(images * places + 1, np.intp), np.empty(mask.size + 1, np.intp)
+    starts = np.empty(images * places + 1, np.intp)
     _active(mask.reshape(images * places, filters), starts, units)
-    values = np.empty(starts[-1] * rows + 1, g.dtype)
     _gather(g.reshape(rows, images * places, filters), starts, units, values)
     # the units again, in whole blocks: place p has those from blocks[p] to blocks[p + 1]
     blocks = np.empty(images * places + 1, np.intp)
@@ -163,8 +173,7 @@ def _masked_conv2d_weight_grad(x, g, mask, stride_r, stride_c, top, left, kh, kw
     # time, so that it does too.  Ten rows that lie a power of two apart would push each other out: the pieces that
     # these places need are copied together first.
     lines, group = images * places_r, -(-PLACES // places_c)
-    pieces, pieces_at = np.empty(group * places_c * rows * tile, x.dtype), np.empty(rows, np.intp)
-    a_at = np.arange(rows)
+    pieces_at, a_at = np.empty(rows, np.intp), np.arange(rows)
     for line0 in range(0, lines, group):
         for first in range(0, size, tile):
             for a in range(first // (kw * channels), min(kh, -(-(first + tile) // (kw * channels)))):
@@ -200,20 +209,13 @@ def _masked_conv2d_weight_grad(x, g, mask, stride_r, stride_c, top, left, kh, kw
 
 
 @kernel
-def _turned(w, out):  # type: ignore[no-untyped-def]
+def _transpose(w, out):  # type: ignore[no-untyped-def]
     """out = w's transpose, in blocks that fit the cache."""
     for i in range(0, w.shape[0], 32):
         for j in range(0, w.shape[1], 32):
             for b in range(j, min(j + 32, w.shape[1])):
                 for a in range(i, min(i + 32, w.shape[0])):
                     out[b, a] = w[a, b]
-
-
-def transposed(w: np.ndarray) -> np.ndarray:
-    """The transpose of a matrix, as an array of its own."""
-    out = np.empty(w.shape[::-1], w.dtype)
-    _turned(contiguous(w), out)
-    return out
 
 
 def pays(mask: np.ndarray | None, images: int, channels: int, *arrays: np.ndarray) -> bool:
@@ -223,38 +225,54 @@ def pays(mask: np.ndarray | None, images: int, channels: int, *arrays: np.ndarra
     return images >= ROWS * len(mask) and channels * arrays[0].itemsize >= VECTOR_BYTES
 
 
-def _layout(geometry: ConvGeometry) -> tuple[int, int, int, int, int, int]:
-    return *geometry.stride, *geometry.pad, *geometry.kernel
-
-
 def _rows(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(R * N, ...) as (R, N, ...), N being the mask's."""
-    return contiguous(array).reshape(len(array) // max(1, len(mask)), len(mask), *array.shape[1:])
+    return array.reshape(len(array) // max(1, len(mask)), len(mask), *array.shape[1:])
+
+
+def _turn(w: np.ndarray) -> np.ndarray:
+    """(..., O) to (O, ...), flat; no work for filters that lie in memory one after the other, as the layers' do."""
+    turned = w.reshape(-1, w.shape[-1]).T
+    if not turned.flags.c_contiguous:
+        turned = empty(turned.shape, w.dtype)
+        _transpose(contiguous(w.reshape(-1, w.shape[-1])), turned)
+    return contiguous(turned)
+
+
+def _units(mask: np.ndarray) -> np.ndarray:
+    """Room for the list of active units."""
+    return empty((mask.size + 1,), np.int32)
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray) -> np.ndarray:
     """mask * conv2d(x, w): images (R * N, H, W, I) to (R * N, h, w, O)."""
-    out = np.empty((len(x), *geometry.output, w.shape[3]), x.dtype)
-    filters = contiguous(transposed(w.reshape(-1, w.shape[3])))
-    _masked_conv2d(_rows(x, mask), filters, contiguous(mask), *_layout(geometry), _rows_out(out, mask))
+    out = empty((len(x), *geometry.output, w.shape[3]), x.dtype)
+    _masked_conv2d(
+        _rows(contiguous(x), mask), _turn(w), contiguous(mask), _units(mask), *geometry.layout, _rows(out, mask)
+    )
     return out
-
-
-def _rows_out(out: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return out.reshape(len(out) // max(1, len(mask)), len(mask), *out.shape[1:])
 
 
 def conv2d_transpose(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray) -> np.ndarray:
     """conv2d_transpose(mask * g, w): outputs (R * N, h, w, O) back to images (R * N, H, W, I)."""
-    out = np.empty((len(g), *geometry.image, w.shape[2]), g.dtype)
-    filters = contiguous(transposed(w.reshape(-1, w.shape[3])))
-    _masked_conv2d_transpose(_rows(g, mask), filters, contiguous(mask), *_layout(geometry), _rows_out(out, mask))
+    out = empty((len(g), *geometry.image, w.shape[2]), g.dtype)
+    _masked_conv2d_transpose(
+        _rows(contiguous(g), mask), _turn(w), contiguous(mask), _units(mask), *geometry.layout, _rows(out, mask)
+    )
     return out
 
 
 def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, mask: np.ndarray) -> np.ndarray:
-    """conv2d_weight_grad(x, mask * g): images (R * N, H, W, I) and outputs (R * N, h, w, O) to (kh, kw, I, O)."""
+    """conv2d_weight_grad(x, mask * g): images (R * N, H, W, I) and outputs (R * N, h, w, O) to (kh, kw, I, O).
+
+    In memory, the result is (O, kh, kw, I).
+    """
     (kh, kw), channels, filters = geometry.kernel, x.shape[3], g.shape[3]
-    out = np.empty((filters + 1, kh, kw, channels), x.dtype)
-    _masked_conv2d_weight_grad(_rows(x, mask), _rows(g, mask), contiguous(mask), *_layout(geometry), out)
-    return transposed(out[:filters].reshape(filters, -1)).reshape(kh, kw, channels, filters)
+    out = empty((filters + 1, kh, kw, channels), x.dtype)
+    rows, places = len(x) // max(1, len(mask)), PLACES + geometry.output[1]
+    values, pieces = empty((g.size + 1,), g.dtype), empty((places * rows * TILE_BYTES,), np.uint8).view(x.dtype)
+    _masked_conv2d_weight_grad(
+        _rows(contiguous(x), mask), _rows(contiguous(g), mask), contiguous(mask), _units(mask), values, pieces,
+        *geometry.layout, out,
+    )  # fmt: skip
+    return out[:filters].transpose(1, 2, 3, 0)

@@ -15,6 +15,7 @@ from minidbp.kernels.jit import Kernel, intrinsic, kernel
 # A block of 5 x 4 vectors of sums, with 4 + 1 of operands, fits AVX-512's 32 registers, and 5 divides ten classes.
 ROWS, VECTORS = 5, 4
 VECTOR_BYTES = 64  # of the widest vectors; half as many are used where the processor has no AVX-512
+TILE_BYTES = VECTORS * VECTOR_BYTES  # the widest tile
 
 
 # -- vectors of numbers, in LLVM's words ----------------------------------------------------------------------------

@@ -14,6 +14,11 @@ from minidbp.nn.initialisers import glorot_uniform
 Initialiser = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 
 
+def _filters_apart(w: np.ndarray) -> np.ndarray:
+    """(..., O) with the O filters one after the other in memory, as the kernels that skip what is off want them."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(w, -1, 0)), 0, -1)
+
+
 class Layer(Protocol):
     """Anything that maps a Tensor (N, ...) to a Tensor and lists its parameters, weights before biases."""
 
@@ -32,7 +37,7 @@ class Linear:
         dtype: DTypeLike = "float32",
         initialiser: Initialiser = glorot_uniform,
     ) -> None:
-        self.w = Tensor(initialiser((n_in, n_out), rng).astype(dtype), requires_grad=True)
+        self.w = Tensor(_filters_apart(initialiser((n_in, n_out), rng).astype(dtype)), requires_grad=True)
         self.b = Tensor(np.zeros(n_out, dtype), requires_grad=True)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -59,7 +64,8 @@ class Conv2d:
         dtype: DTypeLike = "float32",
         initialiser: Initialiser = glorot_uniform,
     ) -> None:
-        self.w = Tensor(initialiser((kernel, kernel, n_in, n_out), rng).astype(dtype), requires_grad=True)
+        w = initialiser((kernel, kernel, n_in, n_out), rng).astype(dtype)
+        self.w = Tensor(_filters_apart(w), requires_grad=True)
         self.b = Tensor(np.zeros(n_out, dtype), requires_grad=True)
         self.stride, self.padding = stride, padding
 

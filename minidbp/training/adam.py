@@ -22,8 +22,8 @@ class Adam:
         self.parameters = list(parameters)
         self.learning_rate, self.beta1, self.beta2, self.eps = learning_rate, beta1, beta2, eps
         self.t = 0
-        self.m = [np.zeros(p.shape, p.dtype) for p in self.parameters]
-        self.v = [np.zeros(p.shape, p.dtype) for p in self.parameters]
+        self.m = [np.zeros_like(p.data) for p in self.parameters]
+        self.v = [np.zeros_like(p.data) for p in self.parameters]
 
     def step(self, gradients: Sequence[np.ndarray]) -> None:
         """Give every parameter its new value.  Raises ValueError if the gradients do not fit the parameters."""

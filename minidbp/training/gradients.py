@@ -1,14 +1,16 @@
 """The gradient of a batch's loss in the parameters, shard by shard."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from minidbp.autodiff import grad
+from minidbp.kernels import empty_like
 from minidbp.nn import N_CLASSES, Sequential
 from minidbp.robust import penalised_loss
 from minidbp.training.protocol import Protocol
-from minidbp.training.workers import LANE_IMAGES, LANES, Workers, shard_size, shards
+from minidbp.training.workers import Workers, lane_size, shard_size, shards
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ def batch_gradient(
 ) -> BatchGradient:
     """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
 
-    The batch is cut into up to LANES parts, each part into shards.  A lane adds up its shards one after the other, and
+    The batch is cut into lanes, each lane into shards.  A lane adds up its shards one after the other, and
     the lanes are added in order: the same bits with one thread or several.
     """
     rows = N_CLASSES if lam > 0 and protocol.penalty == "jacobian_l1" else 1
@@ -39,12 +41,12 @@ def batch_gradient(
             with np.errstate(over="ignore", invalid="ignore"):  # the training loop tells of a NaN, in one sentence
                 shard_values, found = _shard_gradient(model, x[shard], y[shard], lam, protocol, len(x))
             values += shard_values
-            total = [t + g for t, g in zip(total, found, strict=True)] if total else found
+            total = _added(total, found) if total else found
         return values, total
 
-    parts = workers.map(lane, shards(0, len(x), max(LANE_IMAGES, -(-len(x) // LANES))))
+    parts = workers.map(lane, shards(0, len(x), lane_size(model, x[0], len(x), rows)))
     values = np.sum([v for v, _ in parts], axis=0)
-    gradients = [np.add.reduce(gs) for gs in zip(*(gradient for _, gradient in parts), strict=True)]
+    gradients = functools.reduce(_added, (gradient for _, gradient in parts))
     loss, cross_entropy, penalty = map(float, values)
     return BatchGradient(loss, cross_entropy, penalty, gradients)
 
@@ -60,3 +62,7 @@ def _shard_gradient(
     penalty = 0.0 if objective.penalty is None else objective.penalty.item()
     values = share * np.array([objective.loss.item(), objective.cross_entropy.item(), penalty])
     return values, [g.data for g in grad(objective.loss * share, model.parameters())]
+
+
+def _added(total: list[np.ndarray], more: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.add(t, g, out=empty_like(t)) for t, g in zip(total, more, strict=True)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -20,8 +21,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SHARD_BYTES = 1 << 25  # of the largest array that one shard makes
-LANES = 4  # how many partial sums a batch's gradient has: as many threads can share a step
-LANE_IMAGES = 16  # but no lane is smaller than this: below, Python takes longer than the arithmetic
+LANES = 2, 4  # at least and at most, the partial sums of a batch's gradient: as many threads can share a step
+LANE_BYTES = 1 << 22  # of largest arrays in a lane, if there are to be more than the least: Python takes time too
+LANE_IMAGES = 16  # but no lane is smaller than this
+
+_largest: WeakKeyDictionary[Sequential, dict[tuple, int]] = WeakKeyDictionary()
 
 
 class Workers:
@@ -57,18 +61,33 @@ def workers(threads: int | None = None) -> Iterator[Workers]:
             yield Workers(threads, pool)
 
 
+def largest_activation(model: Sequential, image: np.ndarray) -> int:
+    """Bytes of the largest array that one image makes on its way through the model, itself included."""
+    key = image.shape, image.dtype
+    known = _largest.setdefault(model, {})
+    if key not in known:
+        sizes = [image.nbytes]
+        with no_grad():
+            y = Tensor(image[None])
+            for layer in model.layers:
+                y = layer(y)
+                sizes.append(y.data.nbytes)
+        known[key] = max(sizes)
+    return known[key]
+
+
 def shard_size(model: Sequential, image: np.ndarray, rows: int = 1) -> int:
     """How many images go through the model at a time, if each makes `rows` copies of the largest activation.
 
     A function of the model alone, never of the machine: sums over shards then have the same order everywhere.
     """
-    largest = image.nbytes
-    with no_grad():
-        y = Tensor(image[None])
-        for layer in model.layers:
-            y = layer(y)
-            largest = max(largest, y.data.nbytes)
-    return max(1, SHARD_BYTES // (rows * largest))
+    return max(1, SHARD_BYTES // (rows * largest_activation(model, image)))
+
+
+def lane_size(model: Sequential, image: np.ndarray, n: int, rows: int = 1) -> int:
+    """How many of n images one lane sums up: again a function of the model alone."""
+    lanes = min(max(n * rows * largest_activation(model, image) // LANE_BYTES, LANES[0]), LANES[1])
+    return max(LANE_IMAGES, -(-n // lanes))
 
 
 def shards(start: int, stop: int, size: int) -> list[slice]:

@@ -80,8 +80,14 @@ def test_adam_hands_on_what_is_not_finite() -> None:
 def test_adam_takes_arrays_that_are_not_contiguous() -> None:
     rng = np.random.default_rng(0)
     p, g = rng.standard_normal((4, 3)).T, rng.standard_normal((3, 8))[:, ::2]
-    m, v = np.zeros((3, 4)), np.zeros((3, 4))
+    m, v = np.zeros_like(p), np.zeros_like(p)
     expected = reference.adam(p, g, m, v, 0.1, 0.9, 0.99, 1e-8, 1)
     got = kernels.adam(p, g, m, v, 0.1, 0.9, 0.99, 1e-8, 1)
     for a, b in zip((got, m, v), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_adam_refuses_moments_that_it_could_not_update_in_place() -> None:
+    p = np.ones((4, 3)).T
+    with pytest.raises(ValueError, match="m and v must lie in memory as p does"):
+        kernels.adam(p, p, np.zeros((3, 4)), np.zeros_like(p), 0.1, 0.9, 0.99, 1e-8, 1)
