@@ -1,0 +1,69 @@
+"""The figures of peers.py as tables: for the screen, and for a page of the documentation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from minidbp.experiments.page import markdown_table, put_between
+
+BEGIN, END = "<!-- peers: made by benchmarks/peers.py --page -->", "<!-- end of peers -->"
+TITLES = {
+    "exact": "training step with the exact penalty (eq. 3)",
+    "plain": "plain training step",
+    "fgsm": "accuracy of 10,000 images under FGSM",
+    "evaluate": "accuracy of 10,000 images",
+}
+Rows = list[list[str]]
+
+
+def tables(results: dict[str, Any]) -> Iterator[tuple[str, list[str], Rows]]:
+    """Title, header and rows of each table."""
+    models = results["models"]
+    for task, title in TITLES.items():
+        rows = [_row(name, found[task]) for name, found in models.items() if task in found]
+        if rows:
+            peers = list(results["peers"])
+            header = ["model", "minidbp", *(f"{p} {results['peers'][p]}" for p in peers), *(f"{p} ratio" for p in peers)]
+            yield title, header, [_fill(row, peers) for row in rows]
+    pairs = [[name, f["processes"]] for name, f in models.items() if "processes" in f]
+    if pairs:
+        rows = [[name, f"{p['one_ms']:.1f} ms", _spread(p["throughput"])] for name, p in pairs]
+        yield "two single-thread trainings at once", ["model", "a step alone", "throughput of two over one"], rows
+    header = ["model", "training steps before", "active share of each ReLU layer", "GFLOP, plain", "GFLOP, exact"]
+    yield "the models when timed", header, [
+        [
+            name,
+            str(f["warm"]),
+            " / ".join(f"{s:.2f}" for s in f["active_share"]),
+            f"{f['gflop']['plain']:.2f}",
+            f"{f['gflop']['exact']:.1f}",
+        ]
+        for name, f in models.items()
+    ]
+    here = results["environment"]
+    rates = ", ".join(f"{rate:.0f} GFLOP/s on {n}" for n, rate in results["gemm_gflops_per_s"].items())
+    yield "the machine", ["processor", "BLAS", "SGEMM 2048, by threads"], [
+        [f"{here['processor']}, {here['cores']} cores", results["blas"], rates]
+    ]
+
+
+def _row(name: str, task: dict[str, Any]) -> tuple[str, float, dict[str, Any]]:
+    return name, task["minidbp_ms"], task["peers"]
+
+
+def _fill(row: tuple[str, float, dict[str, Any]], peers: list[str]) -> list[str]:
+    name, ms, found = row
+    times = [f"{found[p]['ms']:.4g} ms ({found[p]['variant']})" if p in found else "not run" for p in peers]
+    return [name, f"{ms:.4g} ms", *times, *(_spread(found[p]["ratio"]) if p in found else "" for p in peers)]
+
+
+def _spread(quartiles: list[float]) -> str:
+    low, median, high = quartiles
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def write(page: Path, results: dict[str, Any]) -> None:
+    """Put the tables between the page's marks.  Raises ValueError if it has none."""
+    parts = [f"**{title[0].upper()}{title[1:]}**\n\n{markdown_table(h, rows)}" for title, h, rows in tables(results)]
+    parts.append(f"Made by `{results['made_by']}`: batch {results['batch']}, {results['threads']} threads, float32.\n")
+    put_between(page, BEGIN, END, "\n".join(parts), "the figures of the peers")
