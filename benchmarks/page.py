@@ -23,28 +23,39 @@ def tables(results: dict[str, Any]) -> Iterator[tuple[str, list[str], Rows]]:
         rows = [_row(name, found[task]) for name, found in models.items() if task in found]
         if rows:
             peers = list(results["peers"])
-            header = ["model", "minidbp", *(f"{p} {results['peers'][p]}" for p in peers), *(f"{p} ratio" for p in peers)]
+            header = [
+                "model",
+                "minidbp",
+                *(f"{p} {results['peers'][p]}" for p in peers),
+                *(f"{p} ratio" for p in peers),
+            ]
             yield title, header, [_fill(row, peers) for row in rows]
     pairs = [[name, f["processes"]] for name, f in models.items() if "processes" in f]
     if pairs:
         rows = [[name, f"{p['one_ms']:.1f} ms", _spread(p["throughput"])] for name, p in pairs]
         yield "two single-thread trainings at once", ["model", "a step alone", "throughput of two over one"], rows
     header = ["model", "training steps before", "active share of each ReLU layer", "GFLOP, plain", "GFLOP, exact"]
-    yield "the models when timed", header, [
+    yield (
+        "the models when timed",
+        header,
         [
-            name,
-            str(f["warm"]),
-            " / ".join(f"{s:.2f}" for s in f["active_share"]),
-            f"{f['gflop']['plain']:.2f}",
-            f"{f['gflop']['exact']:.1f}",
-        ]
-        for name, f in models.items()
-    ]
+            [
+                name,
+                str(f["warm"]),
+                " / ".join(f"{s:.2f}" for s in f["active_share"]),
+                f"{f['gflop']['plain']:.2f}",
+                f"{f['gflop']['exact']:.1f}",
+            ]
+            for name, f in models.items()
+        ],
+    )
     here = results["environment"]
     rates = ", ".join(f"{rate:.0f} GFLOP/s on {n}" for n, rate in results["gemm_gflops_per_s"].items())
-    yield "the machine", ["processor", "BLAS", "SGEMM 2048, by threads"], [
-        [f"{here['processor']}, {here['cores']} cores", results["blas"], rates]
-    ]
+    yield (
+        "the machine",
+        ["processor", "BLAS", "SGEMM 2048, by threads"],
+        [[f"{here['processor']}, {here['cores']} cores", results["blas"], rates]],
+    )
 
 
 def _row(name: str, task: dict[str, Any]) -> tuple[str, float, dict[str, Any]]:

@@ -59,6 +59,7 @@ WARM = {"A": 100, "B": 50, "C": 300}  # steps before timing, if --warm does not 
 BATCHES = (250, 1000)  # of test images, for the peers
 TURN = 0.25  # seconds that a turn takes at least
 BUDGET = 30.0  # seconds of turns for one peer, beyond which there are fewer pairs
+N_BATCHES = 64  # that a step meets in turn, each kept in every peer's form
 SETTLE = 0.02  # seconds between turns, in which the other's threads stop spinning
 
 messages = Console(stderr=True, highlight=False)
@@ -107,7 +108,7 @@ def copy_of(name: str, model: Sequential) -> Sequential:
 
 
 def trainer(name: str, model: Sequential, lam: float, setup: Setup) -> Trainer:
-    batches = batches_of(setup.mnist, setup.batch)
+    batches = batches_of(setup.mnist, setup.batch)[:N_BATCHES]
     return Trainer(copy_of(name, model), lam, setup.settings, batches, setup.team)
 
 
@@ -128,7 +129,9 @@ def contestants(model: Sequential, lam: float, setup: Setup) -> list[Contestant]
         from jax_peer import JaxPeer
 
         if not (lam and convolutional):
-            found += [JaxPeer(model, lam, setup.settings, jacobian) for jacobian in (("vmap", "loop") if lam else ("",))]
+            found += [
+                JaxPeer(model, lam, setup.settings, jacobian) for jacobian in (("vmap", "loop") if lam else ("",))
+            ]
         elif setup.slow_peers:  # seconds a step: once is enough
             found.append(JaxPeer(model, lam, setup.settings, "vmap"))
     return found
@@ -160,9 +163,7 @@ def cycle(peer: Contestant, batches: Sequence[tuple[np.ndarray, np.ndarray]]) ->
     return run
 
 
-def agree(
-    who: str, loss: float, gradients: Sequence[np.ndarray], our_loss: float, ours: Sequence[np.ndarray]
-) -> None:
+def agree(who: str, loss: float, gradients: Sequence[np.ndarray], our_loss: float, ours: Sequence[np.ndarray]) -> None:
     """Stop if a loss or a gradient differs by more than float32 and a few flipped signs explain."""
     if abs(loss - our_loss) > 1e-4 * abs(our_loss):
         sys.exit(f"{who} has the loss {loss:.7g}, minidbp {our_loss:.7g}: nothing was timed")
@@ -263,11 +264,11 @@ def serve(pipe: Any, name: str, arrays: list[np.ndarray], lam: float, settings: 
         parameter.data = array
     with workers(1) as team:
         mine = Trainer(model, lam, settings, batches_of(load_mnist(), batch), team)
-        mine.steps_of(2)
+        mine.seconds(2)
         pipe.send(0.0)
         while steps := pipe.recv():
             started = time.perf_counter()
-            mine.steps_of(steps)
+            mine.seconds(steps)
             pipe.send(time.perf_counter() - started)
 
 
@@ -312,7 +313,7 @@ def measure_model(name: str, what: Sequence[str], warm: int | None, setup: Setup
     steps = WARM[name] if warm is None else warm
     messages.print(f"model {name}: {steps} steps of training at lambda {setup.lam:g}")
     first = trainer(name, build_model(name), setup.lam, setup)
-    first.steps_of(steps)
+    first.seconds(steps)
     model, image = first.model, setup.mnist.x_test[0]
     found: dict[str, Any] = {
         "warm": steps,
@@ -337,7 +338,7 @@ def measure_model(name: str, what: Sequence[str], warm: int | None, setup: Setup
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All that the options ask for, as it goes to JSON."""
-    versions = {}
+    found_blas, versions = blas_name(), {}  # NumPy's: PyTorch and JAX bring their own
     if "torch" in options.peers:
         import torch
 
@@ -357,7 +358,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         models = {name: measure_model(name, options.what, options.warm, setup) for name in options.models}
     return {
         "environment": environment(),
-        "blas": blas_name(),
+        "blas": found_blas,
         "gemm_gflops_per_s": rates,
         "peers": versions,
         "threads": options.threads,
@@ -416,9 +417,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--page", type=Path, help="write the tables into this Markdown page, between its marks")
     options = parser.parse_args()
     if "jax" in options.peers and options.threads != available_cores() and not options.read:
-        parser.error(
-            f"JAX uses all {available_cores()} cores of this process: give it fewer with taskset, or leave --threads out"
-        )
+        parser.error(f"JAX uses all {available_cores()} cores of this process: give it fewer with taskset")
     if not options.lam > 0:
         parser.error(f"--lambda must be a number above 0; got {options.lam:g}")
     return options

@@ -37,7 +37,7 @@ class TorchPeer:
 
     def load(self, x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels as PyTorch has them."""
-        images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+        images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())  # PyTorch wants arrays that it may write to
         return images.contiguous(memory_format=self._layout), torch.from_numpy(y.astype(np.int64))
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> None:

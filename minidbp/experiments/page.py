@@ -13,7 +13,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: 
 
 
 def put_between(page: Path, begin: str, end: str, text: str, what: str) -> None:
-    """Replace what stands between two lines of a page.  Raises ValueError, which names `what`, if they are not there."""
+    """Replace what stands between two marks of a page.  Raises ValueError, which names `what`, if it has none."""
     whole = page.read_text(encoding="utf-8")
     before, found, rest = whole.partition(begin)
     _, closed, after = rest.partition(end)

@@ -9,11 +9,13 @@ from minidbp.nn import Conv2d, Linear, ReLU, Sequential
 
 
 class Product(NamedTuple):
-    """A layer with weights: its name, its multiply-adds for one sample, and whether it is the first of its model."""
+    """A layer with weights, for one sample: its multiply-adds, the numbers it takes and gives."""
 
     name: str
+    weights: Tensor
     multiply_adds: int
-    first: bool
+    n_in: int
+    n_out: int
 
 
 def products(model: Sequential, image: np.ndarray) -> list[Product]:
@@ -22,12 +24,11 @@ def products(model: Sequential, image: np.ndarray) -> list[Product]:
     y = Tensor(image[None])
     with no_grad():
         for layer in model.layers:
-            y = layer(y)
+            x, y = y, layer(y)
             if isinstance(layer, Conv2d | Linear):
-                w = layer.w
-                kind = "conv" if isinstance(layer, Conv2d) else "linear"
-                # each weight is used once for each place of the output
-                found.append(Product(f"{kind} {len(found) + 1}", w.size * (y.size // w.shape[-1]), not found))
+                name = f"{'conv' if isinstance(layer, Conv2d) else 'linear'} {len(found) + 1}"
+                places = y.size // layer.w.shape[-1]  # of the output: each weight is used once for each
+                found.append(Product(name, layer.w, layer.w.size * places, x.size, y.size))
     return found
 
 
@@ -38,9 +39,8 @@ def step_gflop(model: Sequential, image: np.ndarray, batch: int, rows: int) -> f
     need), adjoint in the weights.  Each row of the Jacobian adds three more: its reverse pass down to the pixels, the
     tangent pass of its sign back up, and the weights' gradient from both.
     """
-    layers = products(model, image)
-    passes = sum(p.multiply_adds * (3 * (1 + rows) - p.first) for p in layers)
-    return 2e-9 * batch * passes
+    layers = [p.multiply_adds for p in products(model, image)]
+    return 2e-9 * batch * (3 * (1 + rows) * sum(layers) - layers[0])
 
 
 def active_shares(model: Sequential, x: np.ndarray) -> list[float]:

@@ -1,5 +1,6 @@
-"""What is timed: a model in the middle of its training, and batches of real images."""
+"""What is timed: a model in training, on batches of real images."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,11 @@ from minidbp.nn import Sequential
 from minidbp.training import Adam, BatchGradient, Protocol, Workers, training_step
 
 Batch = tuple[np.ndarray, np.ndarray]
-N_BATCHES = 64  # a step meets each of these in turn
+Done = Callable[[], object]
+
+
+def nothing() -> None:
+    """The `done` of those who do not want to be told."""
 
 
 @dataclass
@@ -28,26 +33,34 @@ class Trainer:
         self.adam = Adam(self.model.parameters(), p.learning_rate, p.beta1, p.beta2, p.adam_eps)
         self.steps = 0
 
+    @property
+    def next_batch(self) -> Batch:
+        """What the next step is going to be given."""
+        return self.batches[self.steps % len(self.batches)]
+
     def step(self) -> BatchGradient:
-        x, y = self.batches[self.steps % len(self.batches)]
+        """One step, on the next batch."""
+        x, y = self.next_batch
         self.steps += 1
         return training_step(self.model, self.adam, x, y, self.lam, self.protocol, self.workers)
 
-    def steps_of(self, n: int, done: Callable[[], None] | None = None) -> None:
-        """n steps; done() is called after each."""
-        for _ in range(n):
+    def seconds(self, steps: int, done: Done = nothing) -> list[float]:
+        """Take `steps` steps: the seconds of each.  done() is called after each."""
+        found = []
+        for _ in range(steps):
+            started = time.perf_counter()
             self.step()
-            if done:
-                done()
+            found.append(time.perf_counter() - started)
+            done()
+        return found
 
 
-def batches_of(mnist: Mnist, size: int, count: int = N_BATCHES) -> list[Batch]:
-    """Batches of `size` training images and labels, in the order of the file, over and over if it is at its end.
+def batches_of(mnist: Mnist, size: int) -> list[Batch]:
+    """All whole batches of `size` training images and labels, in the order of the file.
 
-    Raises ValueError for a size that MNIST's training images do not fill.
+    Raises ValueError for a size of 0 or one that MNIST's training images do not fill.
     """
     n = len(mnist.x_train)
     if not 1 <= size <= n:
-        raise ValueError(f"--batch must lie in 1..{n}; got {size}")
-    starts = [i * size % (n - size + 1) for i in range(count)]
-    return [(mnist.x_train[s : s + size], mnist.y_train[s : s + size]) for s in starts]
+        raise ValueError(f"the batch must have 1 to {n} images; got {size}")
+    return [(mnist.x_train[i : i + size], mnist.y_train[i : i + size]) for i in range(0, n - size + 1, size)]
