@@ -43,5 +43,5 @@ def rates(threads: int, n: int = 2048) -> dict[str, Any]:
 
 
 def blas_name() -> str:
-    """The BLAS library, its version and the kernel that it chose, such as "openblas 0.3.31 SkylakeX"."""
-    return ", ".join(f"{b['library']} {b['version']} {b['kernel']}" for b in blas()) or "unknown"
+    """NumPy's BLAS library, its version and the kernel that it chose, such as "openblas 0.3.31 SkylakeX"."""
+    return " ".join(str(found) for b in blas()[:1] for found in (b["library"], b["version"], b["kernel"])) or "unknown"

@@ -1,4 +1,4 @@
-"""Where a training step spends its time: each product of each layer, in each pass, against what the machine could do."""
+"""Where a training step spends its time: each product of each layer, in each pass."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +23,9 @@ PASSES = {
     ("output", False): "forward",
     ("input", False): "adjoint",
     ("weights", False): "weights",
-    ("input", True): "Jacobian",
-    ("output", True): "tangent",
-    ("weights", True): "Jacobian's weights",
+    ("input", True): "J reverse",
+    ("output", True): "J tangent",
+    ("weights", True): "J weights",
 }
 
 
@@ -89,20 +89,24 @@ class Sorter:
     sums: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)  # calls, seconds, GFLOP, GB
     samples: int = 0  # of the shard that is under way
 
+    def __post_init__(self) -> None:
+        self._known = {image.tobytes() for image in self.images}
+
     def add(self, call: Call) -> None:
         """Count this call where it belongs: ("", its name) if it is no product with a layer's weights or for them."""
         layer, gives = (None, "") if call.name in ELEMENTWISE else self._layer(call)
         key, gflop = ("", call.name), 0.0
         if layer:
             if gives == "weights":
-                rows = call.operands[0].size // layer.n_in
+                first = call.operands[0]
+                rows = first.shape[-1] if first.ndim == 2 else len(first)
             else:
                 rows = call.result.size // (layer.n_out if gives == "output" else layer.n_in)
-            if any(np.may_share_memory(a, self.images) for a in call.operands):
-                self.samples = rows  # a shard begins with its images; what has more rows than it has samples is J's
+            if layer is self.layers[0] and gives == "output" and self._begins(call):
+                self.samples = rows  # what has more rows than the shard has images belongs to the Jacobian
             key, gflop = (layer.name, PASSES[gives, rows > self.samples]), 2e-9 * rows * layer.multiply_adds
         gb = 1e-9 * sum(a.nbytes for a in (*call.operands, call.result))
-        self.sums[key] = self.sums.get(key, np.zeros(4)) + (1, call.seconds, gflop, gb)
+        self.sums[key] = self.sums.get(key, np.zeros(4)) + np.array([1, call.seconds, gflop, gb])
 
     def _layer(self, call: Call) -> tuple[Product | None, str]:
         """Whose weights are an operand, or have the result's shape; and what the product gives."""
@@ -112,9 +116,15 @@ class Sorter:
                     return layer, GIVES[call.name]
                 return layer, "output" if call.result.shape[-1] == layer.weights.shape[-1] else "input"
         for layer in self.layers:
-            if call.result.shape == layer.weights.shape:
+            shape = layer.weights.shape
+            if call.result.shape in (shape, shape[::-1]):  # the reverse pass multiplies by a transposed matrix
                 return layer, "weights"
         return None, ""
+
+    def _begins(self, call: Call) -> bool:
+        """Is an operand a shard of images?  (By their values: the engine may have copied them.)"""
+        size = self.images[0].size
+        return any(a.ravel()[:size].tobytes() in self._known for a in call.operands)
 
 
 def time_kernels(

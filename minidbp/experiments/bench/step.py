@@ -10,7 +10,9 @@ from minidbp.experiments.bench.counts import active_shares, step_gflop
 from minidbp.experiments.bench.gemm import blas_name, gemm_gflops_per_s
 from minidbp.experiments.bench.setting import Done, Trainer, batches_of, nothing
 from minidbp.nn import N_CLASSES, build_model
+from minidbp.nn.models import check_model_name
 from minidbp.robust import PENALTIES
+from minidbp.robust.objective import check_lambda
 from minidbp.training import Protocol, workers
 
 NO_PENALTY = "none"
@@ -21,6 +23,13 @@ def protocol_of(penalty: str, batch: int) -> Protocol:
     if penalty not in (*PENALTIES, NO_PENALTY):
         raise ValueError(f"the penalty must be one of {', '.join((*PENALTIES, NO_PENALTY))}; got {penalty!r}")
     return Protocol(batch_size=batch) if penalty == NO_PENALTY else Protocol(batch_size=batch, penalty=penalty)
+
+
+def check(name: str, penalty: str, lam: float, batch: int = 128) -> None:
+    """Raise ValueError for an unknown model or penalty, or a lambda that means nothing."""
+    check_model_name(name)
+    check_lambda(lam)
+    protocol_of(penalty, batch)
 
 
 def time_step(
