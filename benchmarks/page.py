@@ -73,6 +73,12 @@ def _spread(quartiles: list[float]) -> str:
     return f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
+def has_place(page: Path) -> bool:
+    """Does the page exist, with the marks between which `write` writes?"""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    return BEGIN in text and END in text.partition(BEGIN)[2]
+
+
 def write(page: Path, results: dict[str, Any]) -> None:
     """Put the tables between the page's marks.  Raises ValueError if it has none."""
     parts = [f"**{title[0].upper()}{title[1:]}**\n\n{markdown_table(h, rows)}" for title, h, rows in tables(results)]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from minidbp.experiments.bench.kernel_times import PASSES
 
@@ -32,8 +33,8 @@ def roofline(result: dict[str, Any]) -> Figure:
         xytext=(0, 3), textcoords="offset points",
     )  # fmt: skip
     axes.annotate(
-        f"copying memory: {slope:.0f} GB/s", (x[0], slope * x[0]), va="bottom", fontsize=9,
-        xytext=(6, 10), textcoords="offset points",
+        f"copying memory: {slope:.0f} GB/s", (x[0], slope * x[0]), va="center", fontsize=9,
+        xytext=(14, 0), textcoords="offset points",
     )  # fmt: skip
     for row in found:
         colour = COLOURS[layers.index(row["layer"]) % len(COLOURS)]
@@ -47,6 +48,9 @@ def roofline(result: dict[str, Any]) -> Figure:
         title=f"model {result['model']}, {result['penalty']}, batch {result['batch']}, one thread: "
         f"{result['step_ms']:.0f} ms a step",
     )  # fmt: skip
+    for axis in axes.xaxis, axes.yaxis:
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3, which="both")
     handles = [
         Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=layer)
