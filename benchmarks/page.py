@@ -70,7 +70,7 @@ def _fill(row: tuple[str, float, dict[str, Any]], peers: list[str]) -> list[str]
 
 def _spread(quartiles: list[float]) -> str:
     low, median, high = quartiles
-    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+    return f"{median:.2f}" if low == high else f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
 def has_place(page: Path) -> bool:

@@ -243,7 +243,7 @@ def compare(entries: Sequence[Entry], pairs: int) -> dict[str, Any]:
     for name in dict.fromkeys(entry.name for entry in entries[1:]):
         mine = [(t, e) for t, e in zip(seconds, entries, strict=True) if e.name == name]
         best, entry = min(mine, key=lambda pair: pair[0])
-        n = max(2, min(pairs, int(BUDGET / (best + seconds[0]))))
+        n = max(1, min(pairs, int(BUDGET / (best + seconds[0]))))
         measured = [(turn(ours, seconds[0]), turn(entry, best)) for _ in range(n)]
         times += [a for a, _ in measured]
         peers[name] = {
@@ -344,7 +344,7 @@ def measure_model(name: str, what: Sequence[str], warm: int | None, setup: Setup
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All that the options ask for, as it goes to JSON."""
+    """All that the options ask for; kept as JSON, if they say where, after each model."""
     found_blas, versions = blas_name(), {}  # NumPy's: PyTorch and JAX bring their own
     if "torch" in options.peers:
         import torch
@@ -363,19 +363,29 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             options.data, load_mnist(options.data), team, settings, options.lam, options.pairs, options.peers,
             options.slow_peers,
         )  # fmt: skip
-        models = {name: measure_model(name, options.what, options.warm, setup) for name in options.models}
-    return {
-        "environment": environment(),
-        "blas": found_blas,
-        "gemm_gflops_per_s": rates,
-        "peers": versions,
-        "threads": options.threads,
-        "batch": options.batch,
-        "lam": options.lam,
-        "eps": settings.eps,
-        "made_by": " ".join(["python benchmarks/peers.py", *sys.argv[1:]]),
-        "models": models,
-    }
+        results: dict[str, Any] = {
+            "environment": environment(),
+            "blas": found_blas,
+            "gemm_gflops_per_s": rates,
+            "peers": versions,
+            "threads": options.threads,
+            "batch": options.batch,
+            "lam": options.lam,
+            "eps": settings.eps,
+            "made_by": " ".join(["python benchmarks/peers.py", *sys.argv[1:]]),
+            "models": {},
+        }
+        for name in options.models:
+            results["models"][name] = measure_model(name, options.what, options.warm, setup)
+            keep(results, options.json)  # now, as the next model may take minutes
+    return results
+
+
+def keep(results: dict[str, Any], path: Path | None) -> None:
+    """Write the results to `path`, if there is one."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(results, indent=1) + "\n")
 
 
 def words(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
@@ -444,13 +454,10 @@ def show(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure (or read), show, keep."""
+    """Measure (or read), show, write the page."""
     options = arguments()
     results = json.loads(options.read.read_text(encoding="utf-8")) if options.read else measure(options)
     show(results)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(options.json, json.dumps(results, indent=1) + "\n")
     if options.page:
         page.write(options.page, results)
 

@@ -411,7 +411,7 @@ def bench_scaling(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time the exact step against the batch and the number of classes, and several runs against how many they are.
+    """Time the exact step against batch, classes and active units, and several runs against how many they are.
 
     With --out, writes scaling.json and scaling.png there.
     """

@@ -35,6 +35,7 @@ def quick_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "BATCHES", "CLASSES", "LAMBDAS":
         monkeypatch.setattr(scaling, name, (2, 3))
+    monkeypatch.setattr(scaling, "ACTIVE", (0.5,))
 
 
 @pytest.mark.parametrize("command", ["step", "gemm", "kernels", "scaling", "startup"])

@@ -180,16 +180,24 @@ def test_watching_ends_and_a_kernel_inside_a_kernel_is_counted_once() -> None:
 # -- scaling ----------------------------------------------------------------------------------------------------------
 
 
-def test_scaling_has_three_series(monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> None:
-    for name, sizes in ("BATCHES", (2, 4)), ("CLASSES", (2, 12)), ("LAMBDAS", (1, 2)):
+def test_scaling_has_four_series(monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> None:
+    for name, sizes in ("BATCHES", (2, 4)), ("CLASSES", (2, 12)), ("LAMBDAS", (1, 2)), ("ACTIVE", (0.1, 1.0)):
         monkeypatch.setattr(scaling, name, sizes)
     done: list[int] = []
     found = scaling.time_scaling("C", 10.0, 1, 1, mnist, lambda: done.append(1))
-    assert len(done) == scaling.points() == 6
+    assert len(done) == scaling.points() == 8
     assert [p["at"] for p in found["classes"]["points"]] == [2, 12]
-    assert all(p["ms"] > 0 for key in ("batch", "classes", "lambdas") for p in found[key]["points"])
+    assert all(p["ms"] > 0 for key in ("batch", "classes", "lambdas", "active") for p in found[key]["points"])
     assert json.loads(json.dumps(found)) == found
     assert "lambdas" in "".join(map(str, report.scaling_on_screen(found).columns[0].cells))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_a_model_with_a_given_active_share(share: float, mnist: Mnist) -> None:
+    x = mnist.x_test[:100]
+    assert active_shares(scaling.with_active_share("C", share, x), x) == pytest.approx([share] * 3, abs=0.02)
+    convolutional = active_shares(scaling.with_active_share("A", share, x), x)
+    assert all(share - 0.02 < found < share + 0.25 for found in convolutional)
 
 
 def test_a_straight_line_is_found() -> None:
@@ -237,7 +245,7 @@ def test_a_roofline_has_a_point_for_each_product(watched_step: dict[str, Any], t
 
 def test_a_picture_of_scaling(tmp_path: Any) -> None:
     series = {"points": [{"at": 1, "ms": 1.0}, {"at": 2, "ms": 2.0}], "slope": 1.0, "intercept": 0.0, "r2": 1.0}
-    same = dict.fromkeys(("batch", "classes", "lambdas"), series)
+    same = dict.fromkeys(("batch", "classes", "lambdas"), series) | {"active": {"points": series["points"]}}
     figure = figures.scaling({"model": "C", "threads": 1, "steps": 1, **same})
-    assert len(figure.axes) == 3
+    assert len(figure.axes) == 4
     save(figure, tmp_path / "scaling.png")

@@ -65,21 +65,24 @@ def roofline(result: dict[str, Any]) -> Figure:
 
 
 def scaling(result: dict[str, Any]) -> Figure:
-    """What `time_scaling` found: three panels, each with the straight line through its points."""
+    """What `time_scaling` found: four panels, the first three with the straight line through their points."""
     labels = {
         "batch": ("images in the batch", "ms a step"),
         "classes": ("classes (rows of the Jacobian)", "ms a step"),
         "lambdas": ("lambdas, one run after the other", f"ms for {result['steps']} steps of each"),
+        "active": ("share of hidden units that are on", "ms a step"),
     }
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
-    for axes, (key, (xlabel, ylabel)), colour in zip(figure.subplots(1, 3), labels.items(), COLOURS, strict=False):
+    figure = Figure(figsize=(14, 3.6), layout="constrained")
+    for axes, (key, (xlabel, ylabel)), colour in zip(figure.subplots(1, 4), labels.items(), COLOURS, strict=False):
         series = result[key]
         x = np.array([p["at"] for p in series["points"]])
-        ends = np.array([0, x.max()])
-        axes.plot(ends, series["intercept"] + series["slope"] * ends, color="gray", linestyle="--", linewidth=1)
+        if "slope" in series:
+            ends = np.array([0, x.max()])
+            axes.plot(ends, series["intercept"] + series["slope"] * ends, color="gray", linestyle="--", linewidth=1)
+            axes.set_title(f"{series['intercept']:.3g} + {series['slope']:.3g} n, R² = {series['r2']:.4f}", fontsize=10)
         axes.plot(x, [p["ms"] for p in series["points"]], color=colour, marker="o", linestyle="")
         axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, None), ylim=(0, None))
-        axes.set_title(f"{series['intercept']:.3g} + {series['slope']:.3g} n, R² = {series['r2']:.4f}", fontsize=10)
         axes.grid(alpha=0.3)
-    figure.suptitle(f"model {result['model']}, exact penalty, {result['threads']} threads", fontsize=11)
+    threads = f"{result['threads']} thread{'s' * (result['threads'] != 1)}"
+    figure.suptitle(f"model {result['model']}, exact penalty, {threads}", fontsize=11)
     return figure

@@ -35,4 +35,6 @@ def scaling_on_screen(result: dict[str, Any]) -> Table:
         series = result[key]
         points = ", ".join(f"{p['at']}: {p['ms']:.1f}" for p in series["points"])
         table.add_row(key, points, f"{series['intercept']:.3g} + {series['slope']:.3g} n", f"{series['r2']:.4f}")
+    points = ", ".join(f"{p['at']:.2f}: {p['ms']:.1f}" for p in result["active"]["points"])
+    table.add_row("active share", points, "", "")
     return table

@@ -1,4 +1,4 @@
-"""How a step's time grows with the batch, with the number of classes, and a study's with the number of lambdas."""
+"""How a step's time grows with the batch, the classes and the share of active ReLUs, and a study's with its lambdas."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 
 from minidbp import kernels
+from minidbp.autodiff import Tensor, no_grad
 from minidbp.data import Mnist
+from minidbp.experiments.bench.counts import active_shares
 from minidbp.experiments.bench.gemm import blas_name
 from minidbp.experiments.bench.setting import Done, Trainer, batches_of, nothing
-from minidbp.nn import N_CLASSES, Linear, Sequential, build_model
+from minidbp.nn import N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
 from minidbp.training import Protocol, Workers, workers
 
 BATCHES = (32, 64, 128, 256, 512)
 CLASSES = (2, 5, 10, 20, 40)
 LAMBDAS = (1, 2, 3, 4, 5)  # how many
+ACTIVE = (0.1, 0.25, 0.5, 0.75, 1.0)  # shares of the ReLUs' units that are on
 
 
 def with_classes(name: str, n_classes: int, seed: int = 0) -> Sequential:
@@ -28,14 +31,34 @@ def with_classes(name: str, n_classes: int, seed: int = 0) -> Sequential:
     )
 
 
+def with_active_share(name: str, share: float, x: np.ndarray, seed: int = 0) -> Sequential:
+    """Model A, B or C whose biases are such that each hidden unit is on for this share of the images x (N, ...).
+
+    Of a convolution, each channel is on at this share of its places; at more of them where many places have the same
+    value, as on MNIST's black border.
+    """
+    model = build_model(name, seed)
+    y = Tensor(x)
+    with no_grad():
+        for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
+            y = layer(y)
+            if isinstance(layer, Conv2d | Linear) and isinstance(following, ReLU):
+                values = y.data.reshape(-1, y.shape[-1])
+                shift = 1e-3 * values.std() - np.quantile(values, 1 - share, axis=0)  # "on" is above 0, not at it
+                layer.b.data = (layer.b.data + shift).astype(y.dtype)
+                y = y + shift.astype(y.dtype)
+    return model
+
+
 def time_scaling(
     name: str, lam: float, steps: int, threads: int | None, mnist: Mnist, done: Done = nothing
 ) -> dict[str, Any]:
-    """Three series of {"at", "ms"} with the straight line through them; done() is called after each of `points()`.
+    """Four series of {"at", "ms"}; done() is called before each of `points()` measurements.
 
-    "batch": milliseconds of a step (the median of `steps`) against its images; "classes": the same at batch 128
-    against the classes of a last layer of other width; "lambdas": milliseconds of `steps` steps for each of so many
-    lambdas, one run after the other.  The penalty is eq. 3's.
+    "batch": milliseconds of a step (the median of `steps`) against its images.  "classes": the same at batch 128
+    against the classes, with a last layer of that width.  "lambdas": milliseconds of `steps` steps for each of so many
+    lambdas, one run after the other.  These three come with the straight line through their points.  "active":
+    milliseconds of a step against the share of hidden units that are on.  The penalty is eq. 3's.
     """
     kernels.warm_up()
     with workers(threads) as team:
@@ -54,6 +77,10 @@ def time_scaling(
             "classes": [(n, step_ms(with_classes(name, n), 128, n)) for n in CLASSES],
             "lambdas": [(n, study_ms(n)) for n in LAMBDAS],
         }
+        images, active = mnist.x_test[:512], []
+        for share in ACTIVE:
+            model = with_active_share(name, share, images)
+            active.append({"at": float(np.mean(active_shares(model, images))), "ms": step_ms(model, 128)})
         threads = team.threads
     return {
         "model": name,
@@ -62,12 +89,13 @@ def time_scaling(
         "threads": threads,
         "blas": blas_name(),
         **{key: {"points": [{"at": n, "ms": ms} for n, ms in pairs], **line(pairs)} for key, pairs in series.items()},
+        "active": {"points": active},
     }
 
 
 def points() -> int:
     """How many measurements `time_scaling` makes."""
-    return len(BATCHES) + len(CLASSES) + len(LAMBDAS)
+    return len(BATCHES) + len(CLASSES) + len(LAMBDAS) + len(ACTIVE)
 
 
 def line(pairs: Sequence[tuple[int, float]]) -> dict[str, float]:
