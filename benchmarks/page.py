@@ -18,18 +18,12 @@ Rows = list[list[str]]
 
 def tables(results: dict[str, Any]) -> Iterator[tuple[str, list[str], Rows]]:
     """Title, header and rows of each table."""
-    models = results["models"]
+    models, peers = results["models"], list(results["peers"])
     for task, title in TITLES.items():
-        rows = [_row(name, found[task]) for name, found in models.items() if task in found]
+        rows = [_row(name, found[task], peers) for name, found in models.items() if task in found]
         if rows:
-            peers = list(results["peers"])
-            header = [
-                "model",
-                "minidbp",
-                *(f"{p} {results['peers'][p]}" for p in peers),
-                *(f"{p} ratio" for p in peers),
-            ]
-            yield title, header, [_fill(row, peers) for row in rows]
+            versions = [f"{peer} {results['peers'][peer]}" for peer in peers]
+            yield title, ["model", "minidbp", *versions, *(f"{peer} / minidbp" for peer in peers)], rows
     pairs = [[name, f["processes"]] for name, f in models.items() if "processes" in f]
     if pairs:
         rows = [[name, f"{p['one_ms']:.1f} ms", _spread(p["throughput"])] for name, p in pairs]
@@ -58,14 +52,12 @@ def tables(results: dict[str, Any]) -> Iterator[tuple[str, list[str], Rows]]:
     )
 
 
-def _row(name: str, task: dict[str, Any]) -> tuple[str, float, dict[str, Any]]:
-    return name, task["minidbp_ms"], task["peers"]
-
-
-def _fill(row: tuple[str, float, dict[str, Any]], peers: list[str]) -> list[str]:
-    name, ms, found = row
+def _row(name: str, task: dict[str, Any], peers: list[str]) -> list[str]:
+    """A model's time, each peer's, and each peer's over minidbp's."""
+    found = task["peers"]
     times = [f"{found[p]['ms']:.4g} ms ({found[p]['variant']})" if p in found else "not run" for p in peers]
-    return [name, f"{ms:.4g} ms", *times, *(_spread(found[p]["ratio"]) if p in found else "" for p in peers)]
+    ratios = [_spread(found[p]["ratio"]) if p in found else "" for p in peers]
+    return [name, f"{task['minidbp_ms']:.4g} ms", *times, *ratios]
 
 
 def _spread(quartiles: list[float]) -> str:
