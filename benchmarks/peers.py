@@ -15,6 +15,9 @@ Everyone begins from weights that minidbp has trained for --warm steps of eq. 3,
 are on.  First all must agree on the loss and its gradients (or on how many images are right): if not, nothing is timed.
 Each formulation of a peer is then tried, and its best goes on: minidbp and the peer take turns, and what is reported is
 the peer's time over minidbp's in each pair of turns, as median and quartiles.  JAX's compilation is not counted.
+
+Measure on an idle machine: PyTorch's threads wait for each other in a busy loop, and another process makes its steps
+ten times as long, minidbp's less so.  How much others took is measured too, and told where it is too much.
 """
 
 import argparse
@@ -36,6 +39,7 @@ from rich.table import Table
 from minidbp import kernels
 from minidbp.atomic import write_text
 from minidbp.data import Mnist, load_mnist
+from minidbp.experiments.bench.contention import Contention, warning
 from minidbp.experiments.bench.counts import active_shares, step_gflop
 from minidbp.experiments.bench.gemm import blas_name, gemm_gflops_per_s
 from minidbp.experiments.bench.setting import Trainer, batches_of
@@ -60,7 +64,7 @@ BATCHES = (250, 1000)  # of test images, for the peers
 TURN = 0.25  # seconds that a turn takes at least
 BUDGET = 30.0  # seconds of turns for one peer, beyond which there are fewer pairs
 N_BATCHES = 64  # that a step meets in turn, each kept in every peer's form
-SETTLE = 0.02  # seconds between turns, in which the other's threads stop spinning
+SETTLE = 0.05  # seconds between turns, in which the other's threads stop spinning
 
 messages = Console(stderr=True, highlight=False)
 
@@ -238,7 +242,7 @@ def once(entry: Entry) -> float:
 
 def compare(entries: Sequence[Entry], pairs: int) -> dict[str, Any]:
     """minidbp (the first entry) against the best formulation of each peer, in pairs of turns."""
-    seconds = first_times(entries)
+    contention, seconds = Contention(), first_times(entries)
     ours, peers, times = entries[0], {}, []
     for name in dict.fromkeys(entry.name for entry in entries[1:]):
         mine = [(t, e) for t, e in zip(seconds, entries, strict=True) if e.name == name]
@@ -254,10 +258,14 @@ def compare(entries: Sequence[Entry], pairs: int) -> dict[str, Any]:
             "tried_ms": {e.variant: 1e3 * t for t, e in mine},
         }
     times = times or [turn(ours, seconds[0]) for _ in range(pairs)]
+    others = contention.share()
+    if said := warning(others):
+        messages.print(f"  {said}", style="yellow")
     return {
         "minidbp_ms": 1e3 * statistics.median(times),
         "minidbp_min_ms": 1e3 * min(times),
         "peers": peers,
+        "others_share": others,
     }
 
 

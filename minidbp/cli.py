@@ -314,6 +314,7 @@ def bench_step(
     It is timed in the middle of a training, as the share of ReLUs that are on matters for speed.
     """
     from minidbp.data import load_mnist
+    from minidbp.experiments.bench.contention import warning
     from minidbp.experiments.bench.step import check, time_step
 
     at_least(0, warm=warm, seed=seed)
@@ -322,6 +323,8 @@ def bench_step(
     mnist = load_mnist(data)
     with progress(f"steps of model {model}", warm + steps) as done:
         found = time_step(model, penalty, lam, batch, steps, warm, threads, mnist, seed, done)
+    if said := warning(found["others_share"]):
+        messages.print(said, style="yellow", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from minidbp import kernels
 from minidbp.autodiff import Tensor
 from minidbp.data import Mnist
-from minidbp.experiments.bench import figures, kernel_times, report, scaling, startup, step
+from minidbp.experiments.bench import contention, figures, kernel_times, report, scaling, startup, step
 from minidbp.experiments.bench.counts import active_shares, products, step_gflop
 from minidbp.experiments.bench.gemm import blas_name, copy_gb_per_s, gemm_gflops_per_s, rates
 from minidbp.experiments.bench.kernel_times import Call, time_kernels, watched
@@ -130,6 +131,24 @@ def test_rates_and_memory() -> None:
     assert peak_rss_mb() is None or 20 < peak_rss_mb() < 1e6  # type: ignore[operator]
 
 
+def test_what_others_took_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = iter([100.0, 101.5])
+    monkeypatch.setattr(contention, "_busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(contention, "_my_seconds", lambda: 7.0)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    mine = contention.Contention()
+    monkeypatch.setattr("time.perf_counter", lambda start=mine._started: start + 3)
+    assert mine.share() == pytest.approx(0.5)
+    assert "took 50% of this machine" in str(contention.warning(0.5))
+    assert contention.warning(0.01) is None
+    assert contention.warning(None) is None
+
+
+def test_a_system_that_does_not_say_what_others_took(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(contention, "STAT", tmp_path / "none")
+    assert contention.Contention().share() is None
+
+
 # -- kernels ----------------------------------------------------------------------------------------------------------
 
 
@@ -236,14 +255,14 @@ def test_a_process_that_fails_says_why() -> None:
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_roofline_has_a_point_for_each_product(watched_step: dict[str, Any], tmp_path: Any) -> None:
+def test_a_roofline_has_a_point_for_each_product(watched_step: dict[str, Any], tmp_path: Path) -> None:
     figure = figures.roofline(watched_step)
     assert len(figure.axes[0].collections) == sum(row["layer"] is not None for row in watched_step["rows"])
     save(figure, tmp_path / "roofline.png")
     assert len(report.kernels_on_screen(watched_step).rows) == len(watched_step["rows"]) + 1
 
 
-def test_a_picture_of_scaling(tmp_path: Any) -> None:
+def test_a_picture_of_scaling(tmp_path: Path) -> None:
     series = {"points": [{"at": 1, "ms": 1.0}, {"at": 2, "ms": 2.0}], "slope": 1.0, "intercept": 0.0, "r2": 1.0}
     same = dict.fromkeys(("batch", "classes", "lambdas"), series) | {"active": {"points": series["points"]}}
     figure = figures.scaling({"model": "C", "threads": 1, "steps": 1, **same})

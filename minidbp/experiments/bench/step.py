@@ -6,6 +6,7 @@ from typing import Any
 
 from minidbp import kernels
 from minidbp.data import Mnist
+from minidbp.experiments.bench.contention import Contention
 from minidbp.experiments.bench.counts import active_shares, step_gflop
 from minidbp.experiments.bench.gemm import blas_name, gemm_gflops_per_s
 from minidbp.experiments.bench.setting import Done, Trainer, batches_of, nothing
@@ -47,7 +48,8 @@ def time_step(
     """Train model `name` for `warm` steps, then for `steps` that are timed; done() is called after each.
 
     `penalty` is one of PENALTIES, or "none", which is lambda 0.  GFLOP count every unit, also those that are off;
-    `efficiency` is their rate over that of a large matrix product on as many threads.  Raises ValueError for an
+    `efficiency` is their rate over that of a large matrix product on as many threads.  `others_share` is what other
+    processes took of the machine meanwhile.  Raises ValueError for an
     unknown model or penalty, and for a batch that MNIST does not fill.
     """
     protocol = protocol_of(penalty, batch)
@@ -59,7 +61,9 @@ def time_step(
     with workers(threads) as team:
         trainer = Trainer(model, lam, protocol, batches, team)
         trainer.seconds(warm, done)
+        contention = Contention()
         seconds = trainer.seconds(steps, done)
+        others = contention.share()
         threads = team.threads
     median = statistics.median(seconds)
     gflop, peak = step_gflop(model, mnist.x_train[0], batch, rows), gemm_gflops_per_s(threads)
@@ -80,6 +84,7 @@ def time_step(
         "gemm_gflops_per_s": peak,
         "efficiency": gflop / median / peak,
         "peak_rss_mb": peak_rss_mb(),
+        "others_share": others,
     }
 
 
