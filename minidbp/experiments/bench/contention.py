@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 STAT = Path("/proc/stat")
-TOO_MUCH = 0.05  # of all cores: beyond that, times are not to be compared
+TOO_MUCH = 0.1  # of all cores: beyond that, times are not to be compared
 
 
 class Contention:
