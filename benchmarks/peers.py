@@ -388,7 +388,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         import jax
 
         versions["jax"] = jax.__version__
-    rates = {str(n): gemm_gflops_per_s(n) for n in sorted({1, options.threads})}
+    rates = {
+        str(n): undisturbed(lambda n=n: gemm_gflops_per_s(n), options.patience)[0] for n in sorted({1, options.threads})
+    }
     kernels.warm_up()
     with workers(options.threads) as team:
         settings = Settings(batch_size=options.batch)
