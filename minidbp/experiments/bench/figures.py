@@ -80,8 +80,9 @@ def scaling(result: dict[str, Any]) -> Figure:
             ends = np.array([0, x.max()])
             axes.plot(ends, series["intercept"] + series["slope"] * ends, color="gray", linestyle="--", linewidth=1)
             axes.set_title(f"{series['intercept']:.3g} + {series['slope']:.3g} n, R² = {series['r2']:.4f}", fontsize=10)
-        axes.plot(x, [p["ms"] for p in series["points"]], color=colour, marker="o", linestyle="")
-        axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, None), ylim=(0, None))
+        ms = [p["ms"] for p in series["points"]]
+        axes.plot(x, ms, color=colour, marker="o", linestyle="")
+        axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, None), ylim=(0, 1.1 * max(ms)))
         axes.grid(alpha=0.3)
     threads = f"{result['threads']} thread{'s' * (result['threads'] != 1)}"
     figure.suptitle(f"model {result['model']}, exact penalty, {threads}", fontsize=11)
