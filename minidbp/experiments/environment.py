@@ -50,8 +50,9 @@ def _cpuinfo(key: str) -> str:
 
 
 def blas() -> list[dict[str, Any]]:
-    """The BLAS libraries in this process: name, version, the kernel they chose for this processor, threads."""
+    """The BLAS libraries in this process, NumPy's first: name, version, kernel (the processor it is for), threads."""
     np.ones((2, 2)) @ np.ones((2, 2))  # make sure that one is loaded
+    found = threadpoolctl.threadpool_info()
     return [
         {
             "library": library.get("internal_api"),
@@ -59,6 +60,6 @@ def blas() -> list[dict[str, Any]]:
             "kernel": library.get("architecture"),
             "threads": library.get("num_threads"),
         }
-        for library in threadpoolctl.threadpool_info()
+        for library in sorted(found, key=lambda library: "numpy" not in library["filepath"])
         if library.get("user_api") == "blas"
     ]

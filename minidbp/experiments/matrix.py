@@ -6,8 +6,8 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from minidbp.atomic import write_text
 from minidbp.autodiff.catalogue import DTYPES, ORDERS, Cell
+from minidbp.experiments.page import markdown_table, put_between
 
 MARKS = {"verified": "✓", "raises": "raises", "failed": "FAILED"}
 BEGIN, END = "<!-- matrix: made by minidbp gradcheck --page -->", "<!-- end of matrix -->"
@@ -36,15 +36,9 @@ def on_screen(cells: Sequence[Cell]) -> Table:
 def markdown(cells: Sequence[Cell]) -> str:
     """The matrix as a Markdown table."""
     header, rows = matrix(cells)
-    lines = [header, ["---", *[":---:"] * (len(header) - 1)], *([f"`{name}`", *marks] for name, *marks in rows)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(header, [[f"`{name}`", *marks] for name, *marks in rows], align=":---:")
 
 
 def write_page(page: Path, cells: Sequence[Cell]) -> None:
     """Put the matrix between the page's marks.  Raises ValueError if the page has no marks."""
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no place for the matrix: it needs the lines {BEGIN} and {END}")
-    write_text(page, f"{before}{begin}\n\n{markdown(cells)}\n{end}{after}")
+    put_between(page, BEGIN, END, markdown(cells), "the matrix")
