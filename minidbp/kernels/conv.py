@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from minidbp.kernels import narrow, sparse
-from minidbp.kernels.elementwise import masked
+from minidbp.kernels.elementwise import mask_in_place
 from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
 from minidbp.kernels.memory import empty
@@ -60,16 +60,25 @@ def _col2im(col, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no
     flat_out[:] = 0
     for n in range(n_images):
         for i in range(rows):
-            for j in range(cols):
-                c0 = j * stride_c - left
-                first, last = max(0, -c0) * channels, min(kw, width - c0) * channels
-                for a in range(kh):
-                    r = i * stride_r + a - top
-                    if 0 <= r < height:
-                        patch = ((n * rows + i) * cols + j) * size + a * kw * channels
-                        pixel = ((n * height + r) * width + c0) * channels
-                        for k in range(first, last):
-                            flat_out[pixel + k] += flat_col[patch + k]
+            for a in range(kh):
+                r = i * stride_r + a - top
+                if r < 0 or r >= height:
+                    continue
+                patch = (n * rows + i) * cols * size + a * kw * channels
+                pixel = (n * height + r) * width * channels
+                if kw * channels > 4:  # long runs of numbers lie together in both
+                    for j in range(cols):
+                        c0 = j * stride_c - left
+                        for k in range(max(0, -c0) * channels, min(kw, width - c0) * channels):
+                            flat_out[pixel + c0 * channels + k] += flat_col[patch + j * size + k]
+                else:  # there are more patches in a line than numbers in a run
+                    for b in range(kw):
+                        first = max(0, -((b - left) // stride_c))  # the first and last patch whose column b is inside
+                        last = min(cols, (width - 1 - b + left) // stride_c + 1)
+                        for k in range(channels):
+                            for j in range(first, last):
+                                at = pixel + (j * stride_c - left + b) * channels + k
+                                flat_out[at] += flat_col[patch + j * size + b * channels + k]
 
 
 def _patches(n: int, channels: int, geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
@@ -119,7 +128,8 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarra
         return sparse.conv2d(x, w, geometry, mask)  # type: ignore[arg-type]
     if mask is not None:
         y = conv2d(x, w, geometry)
-        return masked(y.reshape(len(y) // max(1, len(mask)), *mask.shape), mask).reshape(y.shape)
+        mask_in_place(y.reshape(len(y) // max(1, len(mask)), *mask.shape), mask)
+        return y
     if narrow.pays(channels, filters, x, w):
         return narrow.conv2d(x, w, geometry)
     x, matrix = contiguous(x), w.reshape(-1, filters)

@@ -24,6 +24,18 @@ def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 @kernel
+def _mask_in_place(g, mask):  # type: ignore[no-untyped-def]
+    for k in range(g.shape[0]):
+        for i in range(g.shape[1]):
+            g[k, i] = g[k, i] if mask[i] else 0
+
+
+def mask_in_place(g: np.ndarray, mask: np.ndarray) -> None:
+    """Put 0 into g (..., *mask.shape), C-contiguous, where the mask is false."""
+    _mask_in_place(g.reshape(g.size // max(1, mask.size), mask.size), contiguous(mask).reshape(mask.size))
+
+
+@kernel
 def _adam(p, g, m, v, step, beta1, rest1, beta2, rest2, scale, eps, out):  # type: ignore[no-untyped-def]
     for i in range(p.size):
         m[i] = beta1 * m[i] + rest1 * g[i]

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 LINE = 64  # bytes of a cache line, and of the widest vector
 SMALL = 1 << 12  # bytes: below this NumPy has its own ways
-KEPT = 1 << 26  # bytes kept for later of each size; what is given back beyond that goes to the system
+KEPT = 1 << 28  # bytes kept for later of each size; what is given back beyond that goes to the system
 
 _free: dict[int, list[memoryview]] = {}  # by size; list.append and list.pop need no lock
 

@@ -30,7 +30,7 @@ from minidbp.kernels.tile import (
 
 PATCH = 1536  # elements of a patch in one go: ten rows of it, and the filters' part that meets it, fit L1 and L2
 CHANNELS = 128  # of the filters in one go
-PLACES = 32  # of a mask in one go, at least
+LINES_BYTES = 1 << 19  # of x in one go, in whole lines of places: they and a tile of the result fit L2
 
 
 @kernel
@@ -172,7 +172,7 @@ def _masked_conv2d_weight_grad(x, g, mask, units, values, pieces, stride_r, stri
     # A few lines of places at a time, so that what they see of x stays in the cache, and of those a tile of out at a
     # time, so that it does too.  Ten rows that lie a power of two apart would push each other out: the pieces that
     # these places need are copied together first.
-    lines, group = images * places_r, -(-PLACES // places_c)
+    lines, group = images * places_r, pieces.size // (places_c * rows * tile)
     pieces_at, a_at = np.empty(rows, np.intp), np.arange(rows)
     for line0 in range(0, lines, group):
         for first in range(0, size, tile):
@@ -269,8 +269,12 @@ def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, mas
     """
     (kh, kw), channels, filters = geometry.kernel, x.shape[3], g.shape[3]
     out = empty((filters + 1, kh, kw, channels), x.dtype)
-    rows, places = len(x) // max(1, len(mask)), PLACES + geometry.output[1]
-    values, pieces = empty((g.size + 1,), g.dtype), empty((places * rows * TILE_BYTES,), np.uint8).view(x.dtype)
+    if not len(mask):
+        return np.zeros((kh, kw, channels, filters), x.dtype)
+    rows = len(x) // len(mask)
+    lines = max(1, LINES_BYTES // (rows * kh * geometry.image[1] * channels * x.itemsize))
+    pieces = empty((lines * geometry.output[1] * rows * TILE_BYTES,), np.uint8).view(x.dtype)
+    values = empty((g.size + 1,), g.dtype)
     _masked_conv2d_weight_grad(
         _rows(contiguous(x), mask), _rows(contiguous(g), mask), contiguous(mask), _units(mask), values, pieces,
         *geometry.layout, out,
