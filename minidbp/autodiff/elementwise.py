@@ -127,7 +127,12 @@ def masked(g: TensorLike, mask: np.ndarray) -> Tensor:
     if g.support is mask:
         return g
     mask = locally_constant(mask.copy() if mask.flags.writeable else mask, "masked")
-    return record("masked", kernels.masked(g.data, mask), (g,), (lambda h, out: masked(h, mask),), support=mask)
+    rules = (lambda h, out: masked(h, mask),)
+    if (
+        g.ndim > mask.ndim and g.dtype != COMPLEX
+    ):  # many rows are not copied: what is off will be skipped, not multiplied
+        return record("masked", g.data, (g,), rules, support=mask, loose=True)
+    return record("masked", kernels.masked(g.data, mask), (g,), rules, support=mask)
 
 
 def abs(x: TensorLike) -> Tensor:

@@ -159,8 +159,8 @@ def _images(geometry: ConvGeometry) -> _Form:
 
 
 # Below, one of two operands, a cotangent, may have extra leading axes K.  On x and g they are more batch; where they
-# cannot be, as T copies only x's or g's, they ride along on the channels, which T only copies too.  A tensor's support
-# is handed to the kernels, which skip what it says is zero; `mask` asks for the result inside a mask only.
+# cannot be, as T copies only x's or g's, they ride along on the channels, which T only copies too.  A g's support is
+# handed to the kernels, which do not look at g outside (it may be loose there); `mask` asks for a result inside only.
 
 
 def _conv(x: Tensor, w: Tensor, form: _Form, mask: np.ndarray | None = None) -> Tensor:
@@ -190,7 +190,7 @@ def _conv_transpose(g: Tensor, w: Tensor, form: _Form) -> Tensor:
         lead = w.ndim - len(form.kernel) - 2
         return _unfold_channels(_conv_transpose(g, _fold_channels(w, -2, lead), form), -1, w.shape[:lead], w.shape[-2])
     x = kernels.conv2d_transpose(
-        form.pixels(g.data, form.geometry.output), form.filters(w.data), form.geometry, form.mask(g.support)
+        form.pixels(g._data, form.geometry.output), form.filters(w.data), form.geometry, form.mask(g.support)
     )
     return record(
         form.names[1],
@@ -209,7 +209,7 @@ def _weight_grad(x: Tensor, g: Tensor, form: _Form) -> Tensor:
         return _unfold_channels(_weight_grad(x, _fold_channels(g, -1, -lead), form), -1, g.shape[:-lead], g.shape[-1])
     w = kernels.conv2d_weight_grad(
         form.pixels(x.data, form.geometry.image),
-        form.pixels(g.data, form.geometry.output),
+        form.pixels(g._data, form.geometry.output),
         form.geometry,
         form.mask(g.support),
     )

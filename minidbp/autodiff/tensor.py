@@ -48,7 +48,7 @@ class Tensor:
     Raises TypeError for any other dtype (complex numbers, strings, objects).
     """
 
-    __slots__ = ("__weakref__", "_data", "_operation", "_version", "grad", "name", "requires_grad", "support")
+    __slots__ = ("__weakref__", "_data", "_loose", "_operation", "_version", "grad", "name", "requires_grad", "support")
     __array_ufunc__ = None  # so that ndarray * Tensor is left to Tensor.__rmul__
 
     def __init__(self, array: ArrayLike, requires_grad: bool = False, name: str | None = None) -> None:
@@ -62,12 +62,17 @@ class Tensor:
         self.name = name
         self.grad: Tensor | None = None
         self.support: np.ndarray | None = None  # a mask, of the last axes: the values are 0 where it is False
+        self._loose = False
         self._operation: Operation | None = None
         self._version = 0
 
     @property
     def data(self) -> np.ndarray:
         """The values, read-only.  A leaf can be given new ones of the same shape and dtype: `t.data = array`."""
+        if self._loose and self.support is not None:
+            data = kernels.masked(self._data, self.support)
+            data.flags.writeable = False
+            self._data, self._loose = data, False
         return self._data
 
     @data.setter
@@ -104,20 +109,20 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a read-only NumPy array, without a copy."""
-        return self._data
+        return self.data
 
     def item(self) -> float:
         """The only value, as a Python float.  Raises ValueError if there is not exactly one."""
         if self.size != 1:
             raise ValueError(f"item() needs a tensor of one value; this one has shape {self.shape}")
-        return float(self._data.reshape(())[()])
+        return float(self.data.reshape(())[()])
 
     def detach(self) -> "Tensor":
         """The same values as a constant: no derivative goes through."""
-        return wrap(self._data)
+        return wrap(self.data)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self.data, dtype=dtype, copy=copy)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
         # np.stack([a, b]) would work, and lose both derivatives without a word
@@ -129,13 +134,13 @@ class Tensor:
         return self.shape[0]
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return bool(self.data)
 
     def __float__(self) -> float:
         return self.item()
 
     def __repr__(self) -> str:
-        values = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=60)
+        values = np.array2string(self.data, separator=", ", prefix="Tensor(", threshold=60)
         made = f", made by {self._operation.name}" if self._operation else ""
         leaf = ", requires_grad=True" if self.requires_grad and not made else ""
         name = f", name={self.name!r}" if self.name else ""
@@ -189,7 +194,7 @@ def wrap(data: np.ndarray) -> Tensor:
     """A constant Tensor around an array that nobody will write to any more; not copied."""
     tensor = Tensor.__new__(Tensor)
     data.flags.writeable = False
-    tensor._data = data
+    tensor._data, tensor._loose = data, False
     tensor.requires_grad = False
     tensor.name = tensor.grad = tensor.support = tensor._operation = None
     tensor._version = 0
@@ -203,6 +208,7 @@ def record(
     rules: Sequence[Rule],
     support: np.ndarray | None = None,
     inside: "Sequence[Rule | None] | None" = None,
+    loose: bool = False,
 ) -> Tensor:
     """The Tensor of an operation's result: `data`, made from `inputs`, with one rule for each input.
 
@@ -211,13 +217,14 @@ def record(
     operations on Tensors (so that it can be differentiated); an array may be used raw only if `locally_constant`.
 
     support: a locally constant mask outside of which the result is 0 and the rules do not look at their cotangent.
+    loose: what `data` holds outside the support does not count; it is put to 0 when somebody looks.
     inside: for each input None, or a rule that may be cheaper, to take where the input has a support and was not
     itself asked for: what it returns need be right inside the support only, as nobody looks outside.
 
     Nothing is remembered under `no_grad`, or if no input requires a gradient.
     """
     out = wrap(np.asarray(data))
-    out.support = support
+    out.support, out._loose = support, loose
     if len(rules) != len(inputs) or out.dtype not in (*DTYPES, COMPLEX):
         raise ValueError(
             f"record: {name} needs a rule for each of its {len(inputs)} inputs and a result of float32 or float64; "

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from minidbp.kernels import narrow, sparse
-from minidbp.kernels.elementwise import mask_in_place
+from minidbp.kernels.elementwise import mask_in_place, masked
 from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
 from minidbp.kernels.memory import empty
@@ -69,8 +69,11 @@ def _col2im(col, stride_r, stride_c, top, left, kh, kw, out):  # type: ignore[no
                 if kw * channels > 4:  # long runs of numbers lie together in both
                     for j in range(cols):
                         c0 = j * stride_c - left
-                        for k in range(max(0, -c0) * channels, min(kw, width - c0) * channels):
-                            flat_out[pixel + c0 * channels + k] += flat_col[patch + j * size + k]
+                        first, last = max(0, -c0) * channels, min(kw, width - c0) * channels
+                        to = flat_out[pixel + c0 * channels + first : pixel + c0 * channels + last]
+                        run = flat_col[patch + j * size + first : patch + j * size + last]
+                        for k in range(last - first):
+                            to[k] += run[k]
                 else:  # there are more patches in a line than numbers in a run
                     for b in range(kw):
                         first = max(0, -((b - left) // stride_c))  # the first and last patch whose column b is inside
@@ -126,12 +129,12 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarra
     channels, filters = w.shape[2:]
     if sparse.pays(mask, len(x), channels, x, w):
         return sparse.conv2d(x, w, geometry, mask)  # type: ignore[arg-type]
+    if narrow.pays(channels, filters, x, w):
+        return narrow.conv2d(x, w, geometry, mask)
     if mask is not None:
         y = conv2d(x, w, geometry)
         mask_in_place(y.reshape(len(y) // max(1, len(mask)), *mask.shape), mask)
         return y
-    if narrow.pays(channels, filters, x, w):
-        return narrow.conv2d(x, w, geometry)
     x, matrix = contiguous(x), w.reshape(-1, filters)
     y = empty((x.shape[0], *geometry.output, filters), np.result_type(x, w))
     if _one_pixel(geometry):
@@ -152,7 +155,7 @@ def conv2d_transpose(
 ) -> np.ndarray:
     """The adjoint of conv2d in x: outputs (N, h, w, O) back to images (N, H, W, I).
 
-    mask (M, h, w, O), where M divides N: g is known to be 0 where it is False.
+    mask (M, h, w, O), where M divides N: g counts as 0 where it is False.
     """
     channels, filters = w.shape[2:]
     if sparse.pays(mask, len(g), channels, g, w):
@@ -160,6 +163,8 @@ def conv2d_transpose(
     g, matrix = contiguous(g), w.reshape(-1, filters)
     if mask is not None and sparse.pays(mask, len(g), VECTOR_BYTES, g, w):  # pixels are short, but patches can be long
         return _transpose_by_patches(g, matrix, geometry, mask)
+    if mask is not None:
+        g = _masked(g, mask)
     x = empty((g.shape[0], *geometry.image, channels), np.result_type(g, w))
     if _one_pixel(geometry):
         np.matmul(g.reshape(len(g), filters), matrix.T, out=x.reshape(len(g), channels))
@@ -173,6 +178,11 @@ def conv2d_transpose(
         np.matmul(part.reshape(rows, filters), matrix.T, out=col.reshape(rows, len(matrix)))
         col2im(col, geometry, out=x[start : start + step])
     return x
+
+
+def _masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """g (R * M, ...) with 0 where mask (M, ...) is false."""
+    return masked(g.reshape(len(g) // max(1, len(mask)), *mask.shape), mask).reshape(g.shape)
 
 
 def _transpose_by_patches(g: np.ndarray, matrix: np.ndarray, geometry: ConvGeometry, mask: np.ndarray) -> np.ndarray:
@@ -194,13 +204,15 @@ def conv2d_weight_grad(
     """The adjoint of conv2d in w: images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O).
 
     In memory, the filters lie one after the other, as the layers' do.
-    mask (M, h, w, O), where M divides N: g is known to be 0 where it is False.
+    mask (M, h, w, O), where M divides N: g counts as 0 where it is False.
     """
     channels, filters = x.shape[3], g.shape[3]
     if sparse.pays(mask, len(x), channels, x, g):
         return sparse.conv2d_weight_grad(x, g, geometry, mask)  # type: ignore[arg-type]
     if narrow.pays(channels, filters, x, g):
-        return narrow.conv2d_weight_grad(x, g, geometry)
+        return narrow.conv2d_weight_grad(x, g, geometry, mask)
+    if mask is not None:
+        g = _masked(g, mask)
     x, g = contiguous(x), contiguous(g)
     if _one_pixel(geometry):
         return (g.reshape(len(x), filters).T @ x.reshape(len(x), channels)).T.reshape(1, 1, channels, filters)

@@ -13,12 +13,12 @@ from minidbp.kernels.tile import ROWS, VECTOR_BYTES, add_products
 
 
 @kernel
-def _conv2d(x, w, stride_r, stride_c, kh, kw, out):  # type: ignore[no-untyped-def]
-    """out[n, i, j] = <patch of x[n], w>: x already padded, w (kh, kw, I, O)."""
+def _conv2d(x, w, mask, stride_r, stride_c, kh, kw, out):  # type: ignore[no-untyped-def]
+    """out[n, i, j] = mask * <patch of x[n], w>: x already padded, w (kh, kw, I, O), mask (M, h, w, O) for n mod M."""
     images, height, width, channels = x.shape
     _, places_r, places_c, filters = out.shape
-    flat_x, flat_w, flat_out = x.reshape(x.size), w.reshape(w.size), out.reshape(out.size)
-    taps = kh * kw * channels
+    flat_x, flat_w, flat_out, flat_mask = x.reshape(x.size), w.reshape(w.size), out.reshape(out.size), mask.reshape(-1)
+    taps, line = kh * kw * channels, places_c * filters
     w_at, tap_at = np.empty(taps, np.intp), np.empty(taps, np.intp)
     for k in range(taps):
         w_at[k] = k * filters
@@ -29,21 +29,28 @@ def _conv2d(x, w, stride_r, stride_c, kh, kw, out):  # type: ignore[no-untyped-d
             for j in range(places_c):
                 out_at[j] = ((n * places_r + i) * places_c + j) * filters
                 x_at[j] = ((n * height + i * stride_r) * width + j * stride_c) * channels
-            flat_out[out_at[0] : out_at[0] + places_c * filters] = 0
-            add_products(flat_out, out_at, flat_w, w_at, flat_x, x_at, tap_at, places_c, taps, 0, filters)
+            at = (n * places_r + i) * line
+            flat_out[at : at + line] = 0
+            add_products(flat_out, out_at, flat_w, w_at, flat_x, x_at, tap_at, 0, places_c, taps, 0, filters)
+            if mask.size:  # now, while the line is in the cache
+                first = (n % len(mask) * places_r + i) * line
+                here, on = flat_out[at : at + line], flat_mask[first : first + line]
+                for k in range(line):
+                    here[k] = here[k] if on[k] else 0
 
 
 @kernel
-def _conv2d_weight_grad(x, g, stride_r, stride_c, kh, kw, out):  # type: ignore[no-untyped-def]
-    """out[tap] = sum over n, i, j of x[n, pixel of the tap] * g[n, i, j]: x already padded.
+def _conv2d_weight_grad(x, g, mask, stride_r, stride_c, kh, kw, masked, out):  # type: ignore[no-untyped-def]
+    """out[tap] = sum over n, i, j of x[n, pixel of the tap] * mask * g[n, i, j]: x already padded.
 
+    mask (M, h, w, O) is that of n mod M; without one (M = 0) all of g counts.  masked: room for a line of g.
     out (taps and as many more as fill the last block up, O): what those hold means nothing.
     """
     images, height, width, channels = x.shape
     _, places_r, places_c, filters = g.shape
-    flat_x, flat_g, flat_out = x.reshape(x.size), g.reshape(g.size), out.reshape(out.size)
+    flat_x, flat_g, flat_out, flat_mask = x.reshape(x.size), g.reshape(g.size), out.reshape(out.size), mask.reshape(-1)
     flat_out[:] = 0
-    taps, rows = kh * kw * channels, len(out)
+    taps, rows, line = kh * kw * channels, len(out), places_c * filters
     out_at, tap_at = np.empty(rows, np.intp), np.zeros(rows, np.intp)
     for k in range(rows):
         out_at[k] = k * filters
@@ -52,10 +59,17 @@ def _conv2d_weight_grad(x, g, stride_r, stride_c, kh, kw, out):  # type: ignore[
     g_at, x_at = np.empty(places_c, np.intp), np.empty(places_c, np.intp)
     for n in range(images):
         for i in range(places_r):
+            of, first = (n * places_r + i) * line, (n % max(1, len(mask)) * places_r + i) * line
+            if mask.size:
+                here, on = flat_g[of : of + line], flat_mask[first : first + line]
+                for k in range(line):
+                    masked[k] = here[k] if on[k] else 0
+            else:
+                masked[:] = flat_g[of : of + line]
             for j in range(places_c):
-                g_at[j] = ((n * places_r + i) * places_c + j) * filters
+                g_at[j] = j * filters
                 x_at[j] = ((n * height + i * stride_r) * width + j * stride_c) * channels
-            add_products(flat_out, out_at, flat_g, g_at, flat_x, tap_at, x_at, rows, places_c, 0, filters)
+            add_products(flat_out, out_at, masked, g_at, flat_x, tap_at, x_at, 0, rows, places_c, 0, filters)
 
 
 def pays(channels: int, filters: int, *arrays: np.ndarray) -> bool:
@@ -82,17 +96,27 @@ def _padded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     return contiguous(padded)
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Images (N, H, W, I) to (N, h, w, O)."""
+def _or_none(mask: np.ndarray | None, geometry: ConvGeometry, filters: int) -> np.ndarray:
+    """The mask as the kernels take it: one of no image stands for none."""
+    return contiguous(np.empty((0, *geometry.output, filters), bool) if mask is None else mask)
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None = None) -> np.ndarray:
+    """Images (N, H, W, I) to (N, h, w, O), times a mask (M, h, w, O) if one is given, where M divides N."""
     out = empty((len(x), *geometry.output, w.shape[3]), x.dtype)
-    _conv2d(_padded(x, geometry), contiguous(w), *geometry.stride, *geometry.kernel, out)
+    mask = _or_none(mask, geometry, w.shape[3])
+    _conv2d(_padded(x, geometry), contiguous(w), mask, *geometry.stride, *geometry.kernel, out)
     return out
 
 
-def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O)."""
+def conv2d_weight_grad(
+    x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Images (N, H, W, I) and outputs (N, h, w, O), times a mask as in conv2d, to filters (kh, kw, I, O)."""
     (kh, kw), channels, filters = geometry.kernel, x.shape[3], g.shape[3]
     taps = kh * kw * channels
     out = empty((-(-taps // ROWS) * ROWS, filters), x.dtype)
-    _conv2d_weight_grad(_padded(x, geometry), contiguous(g), *geometry.stride, kh, kw, out)
+    line = empty((geometry.output[1] * filters,), x.dtype)
+    mask = _or_none(mask, geometry, filters)
+    _conv2d_weight_grad(_padded(x, geometry), contiguous(g), mask, *geometry.stride, kh, kw, line, out)
     return out[:taps].reshape(kh, kw, channels, filters)

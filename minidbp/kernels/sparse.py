@@ -28,7 +28,7 @@ from minidbp.kernels.tile import (
     row_dots,
 )
 
-PATCH = 1536  # elements of a patch in one go: ten rows of it, and the filters' part that meets it, fit L1 and L2
+PATCH = 1152  # elements of a patch in one go: ten rows of it, and the filters' part that meets it, fit L1 and L2
 CHANNELS = 128  # of the filters in one go
 LINES_BYTES = 1 << 19  # of x in one go, in whole lines of places: they and a tile of the result fit L2
 
@@ -94,11 +94,11 @@ def _masked_conv2d(x, w, mask, units, stride_r, stride_c, top, left, kh, kw, out
                         r = 0
                         while r < rows:
                             if r + ROWS <= rows:
-                                dots(flat_x, x_at[r:], flat_w, w_at, flat_out, out_at[r:], out_unit, count,
+                                dots(flat_x, x_at, flat_w, w_at, flat_out, out_at, out_unit, r, count,
                                       a1 - a0, width * channels, run, l1 - l0)  # fmt: skip
                                 r += ROWS
                             else:
-                                row_dots(flat_x, x_at[r:], flat_w, w_at, flat_out, out_at[r:], out_unit, count,
+                                row_dots(flat_x, x_at, flat_w, w_at, flat_out, out_at, out_unit, r, count,
                                           a1 - a0, width * channels, run, l1 - l0)  # fmt: skip
                                 r += 1
 
@@ -118,27 +118,30 @@ def _masked_conv2d_transpose(g, w, mask, units, stride_r, stride_c, top, left, k
     out_at, g_row = np.empty(rows, np.intp), np.arange(rows) * mask.size
     for first in range(0, channels, CHANNELS):  # so that the part of w that is at work stays in the cache
         length = min(CHANNELS, channels - first)
-        for n in range(images):
-            for y in range(height):
-                for x in range(width):
-                    count = 0
-                    for a in range(kh):
-                        i = (y + top - a) // stride_r
-                        if i * stride_r != y + top - a or i < 0 or i >= places_r:
-                            continue
-                        for b in range(kw):
-                            j = (x + left - b) // stride_c
-                            if j * stride_c != x + left - b or j < 0 or j >= places_c:
+        for phase in range(
+            stride_r * stride_c
+        ):  # pixels a stride apart meet the same taps: those of w stay in the cache
+            for n in range(images):
+                for y in range(phase // stride_c, height, stride_r):
+                    for x in range(phase % stride_c, width, stride_c):
+                        count = 0
+                        for a in range((y + top) % stride_r, kh, stride_r):
+                            i = (y + top - a) // stride_r
+                            if i < 0 or i >= places_r:
                                 continue
-                            p = (n * places_r + i) * places_c + j
-                            for s in range(starts[p], starts[p + 1]):
-                                w_at[count] = ((units[s] * kh + a) * kw + b) * channels + first
-                                g_at[count] = p * filters + units[s]
-                                count += 1
-                    for r in range(rows):
-                        out_at[r] = (((r * images + n) * height + y) * width + x) * channels + first
-                        flat_out[out_at[r] : out_at[r] + length] = 0
-                    add_products(flat_out, out_at, flat_w, w_at, flat_g, g_row, g_at, rows, count, 0, length)
+                            for b in range((x + left) % stride_c, kw, stride_c):
+                                j = (x + left - b) // stride_c
+                                if j < 0 or j >= places_c:
+                                    continue
+                                p = (n * places_r + i) * places_c + j
+                                for s in range(starts[p], starts[p + 1]):
+                                    w_at[count] = ((units[s] * kh + a) * kw + b) * channels + first
+                                    g_at[count] = p * filters + units[s]
+                                    count += 1
+                        for r in range(rows):
+                            out_at[r] = (((r * images + n) * height + y) * width + x) * channels + first
+                            flat_out[out_at[r] : out_at[r] + length] = 0
+                        add_products(flat_out, out_at, flat_w, w_at, flat_g, g_row, g_at, 0, rows, count, 0, length)
 
 
 @kernel
@@ -204,8 +207,8 @@ def _masked_conv2d_weight_grad(x, g, mask, units, values, pieces, stride_r, stri
                             else:
                                 for r in range(rows):
                                     pieces_at[r] = at + r * tile - l0
-                                add_products(flat_out, out_at[start:end], pieces, pieces_at, values, a_row[start:end],
-                                              a_at, end - start, rows, l0, l1)  # fmt: skip
+                                add_products(flat_out, out_at, pieces, pieces_at, values, a_row,
+                                              a_at, start, end, rows, l0, l1)  # fmt: skip
 
 
 @kernel

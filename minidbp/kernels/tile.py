@@ -100,23 +100,25 @@ def lanes_of(context, array):  # type: ignore[no-untyped-def]
 
 
 def _tile_of(rows: int, vectors: int) -> Kernel:
-    """A kernel tile(out, out_at, w, w_at, a, a_row, a_at, n, shift) on a block of rows x vectors sums:
+    """A kernel tile(out, out_at, w, w_at, a, a_row, a_at, first, n, shift) on a block of rows x vectors sums:
 
     out[out_at[r] + shift + l] += sum over k < n of a[a_row[r] + a_at[k]] * w[w_at[k] + shift + l]
 
-    for r < rows and l < vectors * lanes.  All arrays are flat; the sums stay in registers until they are stored.
+    for first <= r < first + rows and l < vectors * lanes.  All arrays are flat; the sums stay in registers until
+    they are stored.
     """
 
-    def tile(context, out, out_at, w, w_at, a, a_row, a_at, n, shift):  # type: ignore[no-untyped-def]
+    def tile(context, out, out_at, w, w_at, a, a_row, a_at, first, n, shift):  # type: ignore[no-untyped-def]
         from numba import types
         from numba.core import cgutils
 
         def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
             e = _Emitter(context, builder, signature, args)
-            out, out_at, w, w_at, a, a_row, a_at, n, shift = e.values
+            out, out_at, w, w_at, a, a_row, a_at, first, n, shift = e.values
             steps = [e.number(v * e.vector.count) for v in range(vectors)]
-            starts = [builder.add(e.at(out_at, e.number(r)), shift) for r in range(rows)]
-            rows_at = [e.at(a_row, e.number(r)) for r in range(rows)]
+            block = [builder.add(first, e.number(r)) for r in range(rows)]
+            starts = [builder.add(e.at(out_at, r), shift) for r in block]
+            rows_at = [e.at(a_row, r) for r in block]
             sums = [
                 [cgutils.alloca_once_value(builder, e.load(out, builder.add(start, step))) for step in steps]
                 for start in starts
@@ -134,7 +136,7 @@ def _tile_of(rows: int, vectors: int) -> Kernel:
                     e.store(builder.load(place), out, builder.add(start, step))
             return context.get_dummy_value()
 
-        return types.void(out, out_at, w, w_at, a, a_row, a_at, n, shift), emit
+        return types.void(out, out_at, w, w_at, a, a_row, a_at, first, n, shift), emit
 
     return intrinsic(tile)
 
@@ -162,27 +164,29 @@ def copy_tile(context, x, x_at, out, out_at):  # type: ignore[no-untyped-def]
 
 
 def _dots_of(rows: int, units: int) -> Kernel:
-    """A kernel dots(x, x_at, w, w_at, out, out_at, out_unit, count, pieces, x_step, w_step, length):
+    """A kernel dots(x, x_at, w, w_at, out, out_at, out_unit, first, count, pieces, x_step, w_step, length):
 
     out[out_at[r] + out_unit[u]] += sum over p < pieces and l < length of
                                    x[x_at[r] + p * x_step + l] * w[w_at[u] + p * w_step + l]
 
-    for r < rows and u < count <= units.  All arrays are flat; the sums stay in registers until they are stored.
+    for first <= r < first + rows and u < count <= units.  All arrays are flat; the sums stay in registers until
+    they are stored.
     """
 
-    def dots(context, x, x_at, w, w_at, out, out_at, out_unit, count, pieces, x_step, w_step, length):  # type: ignore[no-untyped-def]
+    def dots(context, x, x_at, w, w_at, out, out_at, out_unit, first, count, pieces, x_step, w_step, length):  # type: ignore[no-untyped-def]
         from numba import types
         from numba.core import cgutils
 
         def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
             e = _Emitter(context, builder, signature, args)
-            x, x_at, w, w_at, out, out_at, out_unit, count, pieces, x_step, w_step, length = e.values
+            x, x_at, w, w_at, out, out_at, out_unit, first, count, pieces, x_step, w_step, length = e.values
             nothing = e.ir.Constant(e.vector, None), e.ir.Constant(e.vector.element, 0.0)
             sums, rests = (
                 [[cgutils.alloca_once_value(builder, zero) for _ in range(units)] for _ in range(rows)]
                 for zero in nothing
             )
-            x_from = [e.at(x_at, e.number(r)) for r in range(rows)]
+            block = [builder.add(first, e.number(r)) for r in range(rows)]
+            x_from = [e.at(x_at, r) for r in block]
             w_from = [e.at(w_at, e.number(u)) for u in range(units)]
             lanes = e.number(e.vector.count)
             whole = builder.mul(builder.sdiv(length, lanes), lanes)
@@ -202,7 +206,7 @@ def _dots_of(rows: int, units: int) -> Kernel:
                         for place, w_start in zip(row, w_from, strict=True):
                             product = builder.fmul(operand, e.at(w, builder.add(w_start, w_l)))
                             builder.store(builder.fadd(product, builder.load(place)), place)
-            rows_at = [e.at(out_at, e.number(r)) for r in range(rows)]
+            rows_at = [e.at(out_at, r) for r in block]
             for u in range(units):
                 with builder.if_then(builder.icmp_signed("<", e.number(u), count), likely=True):
                     unit = e.at(out_unit, e.number(u))
@@ -213,7 +217,7 @@ def _dots_of(rows: int, units: int) -> Kernel:
             return context.get_dummy_value()
 
         return types.void(
-            x, x_at, w, w_at, out, out_at, out_unit, count, pieces, x_step, w_step, length
+            x, x_at, w, w_at, out, out_at, out_unit, first, count, pieces, x_step, w_step, length
         ), emit  # fmt: skip
 
     return intrinsic(dots)
@@ -224,26 +228,26 @@ row_dots = _dots_of(1, VECTORS)
 
 
 @kernel
-def add_products(out, out_at, w, w_at, a, a_row, a_at, rows, n, start, stop):  # type: ignore[no-untyped-def]
-    """What `_tile` says, for any number of rows, and start <= l < stop."""
+def add_products(out, out_at, w, w_at, a, a_row, a_at, first, last, n, start, stop):  # type: ignore[no-untyped-def]
+    """What `_tile` says, for first <= r < last and start <= l < stop."""
     lanes = lanes_of(w)
     wide = VECTORS * lanes
     shift = start
     while shift < stop:
         step = wide if shift + wide <= stop else (lanes if shift + lanes <= stop else 1)
-        r = 0
-        while r < rows:
-            many = r + ROWS <= rows
+        r = first
+        while r < last:
+            many = r + ROWS <= last
             if step == wide:
                 if many:
-                    _tile(out, out_at[r:], w, w_at, a, a_row[r:], a_at, n, shift)
+                    _tile(out, out_at, w, w_at, a, a_row, a_at, r, n, shift)
                 else:
-                    _row_tile(out, out_at[r:], w, w_at, a, a_row[r:], a_at, n, shift)
+                    _row_tile(out, out_at, w, w_at, a, a_row, a_at, r, n, shift)
             elif step == lanes and lanes > 1:
                 if many:
-                    _narrow_tile(out, out_at[r:], w, w_at, a, a_row[r:], a_at, n, shift)
+                    _narrow_tile(out, out_at, w, w_at, a, a_row, a_at, r, n, shift)
                 else:
-                    _narrow_row_tile(out, out_at[r:], w, w_at, a, a_row[r:], a_at, n, shift)
+                    _narrow_row_tile(out, out_at, w, w_at, a, a_row, a_at, r, n, shift)
             else:
                 many = False
                 for k in range(n):
