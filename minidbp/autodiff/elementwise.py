@@ -138,8 +138,13 @@ def masked(g: TensorLike, mask: np.ndarray) -> Tensor:
 def abs(x: TensorLike) -> Tensor:
     """|x|; the derivative is sign(x), which is 0 at 0."""
     x = as_tensor(x)
-    signs = locally_constant(np.sign(x.data.real), "abs")
-    return record("abs", x.data * signs, (x,), (lambda g, out: g * signs,))
+    if x.dtype == COMPLEX:
+        signs = np.sign(x.data.real)
+        data = x.data * signs
+    else:
+        data, signs = kernels.absolute(x.data)
+    signs = locally_constant(signs, "abs")
+    return record("abs", data, (x,), (lambda g, out: g * signs,))
 
 
 def sign(x: TensorLike) -> Tensor:

@@ -77,7 +77,20 @@ class Tensor:
 
     @data.setter
     def data(self, array: ArrayLike) -> None:
+        copy = kernels.empty_like(self._data)  # in the same order in memory, whichever the new values had
         values = np.asarray(array)
+        self._check_new(values)
+        copy[...] = values
+        self.adopt(copy)
+
+    def adopt(self, array: np.ndarray) -> None:
+        """`data = array` without a copy, for an array that nobody else will write to."""
+        self._check_new(array)
+        array.flags.writeable = False
+        self._data = array
+        self._version += 1  # graphs made with the old values will say so
+
+    def _check_new(self, values: np.ndarray) -> None:
         if self._operation is not None:
             raise ValueError(f"only a leaf can be given new data; {self._label()} was made by {self._operation.name}")
         if (values.shape, values.dtype) != (self.shape, self.dtype):
@@ -85,11 +98,6 @@ class Tensor:
                 f"new data for {self._label()} must be {self.dtype} of shape {self.shape}; "
                 f"got {values.dtype} of shape {values.shape}"
             )
-        data = kernels.empty_like(self._data)  # in the same order in memory, whichever the new values had
-        data[...] = values
-        data.flags.writeable = False
-        self._data = data
-        self._version += 1  # graphs made with the old values will say so
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minidbp.kernels.conv import col2im, conv2d, conv2d_transpose, conv2d_weight_grad, im2col
-from minidbp.kernels.elementwise import adam, masked
+from minidbp.kernels.elementwise import absolute, adam, masked
 from minidbp.kernels.geometry import ConvGeometry, Padding
 from minidbp.kernels.memory import empty, empty_like
 
@@ -20,6 +20,7 @@ def warm_up() -> None:
 __all__ = [
     "ConvGeometry",
     "Padding",
+    "absolute",
     "adam",
     "col2im",
     "conv2d",

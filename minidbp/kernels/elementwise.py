@@ -36,6 +36,22 @@ def mask_in_place(g: np.ndarray, mask: np.ndarray) -> None:
 
 
 @kernel
+def _absolute(x, out, signs):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        signs[i] = 1 if x[i] > 0 else (-1 if x[i] < 0 else x[i])  # 0 stays 0, and NaN stays NaN
+        out[i] = abs(x[i])
+
+
+def absolute(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(|x|, sign(x)), in memory as x is."""
+    out, signs = empty_like(x), empty_like(x)
+    order = axes_in_memory(x)
+    flat = [array.transpose(order).reshape(-1) for array in (x, out, signs)]
+    _absolute(contiguous(flat[0]), flat[1], flat[2])
+    return out, signs
+
+
+@kernel
 def _adam(p, g, m, v, step, beta1, rest1, beta2, rest2, scale, eps, out):  # type: ignore[no-untyped-def]
     for i in range(p.size):
         m[i] = beta1 * m[i] + rest1 * g[i]

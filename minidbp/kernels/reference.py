@@ -71,6 +71,11 @@ def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, g, g.dtype.type(0))
 
 
+def absolute(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(|x|, sign(x))."""
+    return np.abs(x), np.sign(x)
+
+
 def adam(
     p: np.ndarray,
     g: np.ndarray,

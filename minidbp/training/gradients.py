@@ -41,7 +41,7 @@ def batch_gradient(
             with np.errstate(over="ignore", invalid="ignore"):  # the training loop tells of a NaN, in one sentence
                 shard_values, found = _shard_gradient(model, x[shard], y[shard], lam, protocol, len(x))
             values += shard_values
-            total = _added(total, found) if total else found
+            total = _added(total, found, in_place=shard.start > part.start + size) if total else found
         return values, total
 
     parts = workers.map(lane, shards(0, len(x), lane_size(model, x[0], len(x), rows)))
@@ -64,5 +64,6 @@ def _shard_gradient(
     return values, [g.data for g in grad(objective.loss * share, model.parameters())]
 
 
-def _added(total: list[np.ndarray], more: list[np.ndarray]) -> list[np.ndarray]:
-    return [np.add(t, g, out=empty_like(t)) for t, g in zip(total, more, strict=True)]
+def _added(total: list[np.ndarray], more: list[np.ndarray], in_place: bool = False) -> list[np.ndarray]:
+    """The sums, in new arrays; `in_place` where `total` came from here."""
+    return [np.add(t, g, out=t if in_place else empty_like(t)) for t, g in zip(total, more, strict=True)]

@@ -36,6 +36,23 @@ def test_masked_names_both_shapes() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 0, 3), (3, 40, 50)])
+@pytest.mark.parametrize("form", ["C", "transposed", "every second", "broadcast"])
+def test_absolute_is_its_reference(form: str, shape: tuple[int, ...], dtype: type) -> None:
+    x = np.asarray(np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    x.flat[:4] = [0.0, -0.0, np.nan, -np.inf][: x.size]
+    if form == "transposed":
+        x = x.T
+    elif form == "every second" and x.ndim:
+        x = x[..., ::2]
+    elif form == "broadcast":
+        x = np.broadcast_to(x, (2, *x.shape))
+    for got, expected in zip(kernels.absolute(x), reference.absolute(x), strict=True):
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(), (7,), (0,), (3, 2, 4)])
 @pytest.mark.parametrize(
     ("lr", "beta1", "beta2", "eps"),
