@@ -24,6 +24,16 @@ class ConvGeometry:
     output: Pair
 
     @property
+    def taps(self) -> int:
+        """How many pixels the kernel covers."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def places(self) -> int:
+        """How many positions the kernel takes."""
+        return self.output[0] * self.output[1]
+
+    @property
     def layout(self) -> tuple[int, int, int, int, int, int]:
         """Stride, padding before the image, and kernel, as the compiled loops take them."""
         return *self.stride, *self.pad, *self.kernel

@@ -17,6 +17,9 @@ import numpy as np
 # Every flag of LLVM's fast math but the two that assume there is no NaN and no inf: `isnan` must stay true.
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 
+# Whether the processor has 32 registers of 64 bytes for vectors; asked of NumPy, as Numba takes long to import.
+AVX512 = bool(np._core._multiarray_umath.__cpu_features__.get("AVX512F"))  # type: ignore[attr-defined]
+
 _compiling = threading.RLock()
 _compiled: list[Any] = []  # Numba's dispatchers, for cache_folders
 
@@ -74,7 +77,7 @@ def _compile(function: Callable[..., Any], files: set[str]) -> Any:
     scope = {**function.__globals__, **{name: part.compiled() for name, part in parts.items()}}
     linked = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
     # Numba's cache looks at the date of the function's own file; what it is built from may be another version's too
-    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files))).hexdigest()
+    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files)) + bytes([AVX512])).hexdigest()
     linked.__qualname__ = f"{function.__qualname__}-{digest[:16]}"
     # NumPy's rules for 1/0 and 0/0; Numba's own, Python's, would raise and keep a loop that divides from SIMD
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}

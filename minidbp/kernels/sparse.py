@@ -30,6 +30,7 @@ from minidbp.kernels.tile import (
 
 PATCH = 1152  # elements of a patch in one go: ten rows of it, and the filters' part that meets it, fit L1 and L2
 CHANNELS = 128  # of the filters in one go
+TILES_BYTES = 1 << 15  # of a result in one go: as much as L1 holds, measured best of 4 KiB to 1 MiB
 LINES_BYTES = 1 << 19  # of x in one go, in whole lines of places: they and a tile of the result fit L2
 
 
@@ -176,11 +177,12 @@ def _masked_conv2d_weight_grad(x, g, mask, units, values, pieces, stride_r, stri
     # time, so that it does too.  Ten rows that lie a power of two apart would push each other out: the pieces that
     # these places need are copied together first.
     lines, group = images * places_r, pieces.size // (places_c * rows * tile)
+    parts = max(1, filters * tile * x.itemsize // TILES_BYTES)
     pieces_at, a_at = np.empty(rows, np.intp), np.arange(rows)
     for line0 in range(0, lines, group):
         for first in range(0, size, tile):
             for a in range(first // (kw * channels), min(kh, -(-(first + tile) // (kw * channels)))):
-                for copying in (True, False):
+                for part in range(-1, parts):  # -1: copy the pieces
                     for line in range(line0, min(lines, line0 + group)):
                         n, i = line // places_r, line % places_r
                         y = i * stride_r + a - top
@@ -194,7 +196,7 @@ def _masked_conv2d_weight_grad(x, g, mask, units, values, pieces, stride_r, stri
                             if l0 >= l1 or start == end:
                                 continue
                             at = (p - line0 * places_c) * rows * tile
-                            if copying:
+                            if part < 0:
                                 x_at = ((n * height + y) * width + c - a * kw) * channels + l0
                                 for _ in range(rows):
                                     if l1 - l0 == tile:
@@ -207,6 +209,9 @@ def _masked_conv2d_weight_grad(x, g, mask, units, values, pieces, stride_r, stri
                             else:
                                 for r in range(rows):
                                     pieces_at[r] = at + r * tile - l0
+                                count = (end - start) // ROWS
+                                end = start + count * (part + 1) // parts * ROWS
+                                start += count * part // parts * ROWS
                                 add_products(flat_out, out_at, pieces, pieces_at, values, a_row,
                                               a_at, start, end, rows, l0, l1)  # fmt: skip
 
@@ -221,9 +226,9 @@ def _transpose(w, out):  # type: ignore[no-untyped-def]
                     out[b, a] = w[a, b]
 
 
-def pays(mask: np.ndarray | None, images: int, channels: int, *arrays: np.ndarray) -> bool:
+def pays(mask: np.ndarray, images: int, channels: int, *arrays: np.ndarray) -> bool:
     """Whether skipping beats a dense product, as measured (benchmarks/NOTES.md): for several rows and long pixels."""
-    if mask is None or {array.dtype for array in arrays} not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
+    if {array.dtype for array in arrays} not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
         return False
     return images >= ROWS * len(mask) and channels * arrays[0].itemsize >= VECTOR_BYTES
 

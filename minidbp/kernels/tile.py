@@ -10,11 +10,11 @@ two, and these only, speak to LLVM directly; everything built on them is Numba's
 
 from typing import Any
 
-from minidbp.kernels.jit import Kernel, intrinsic, kernel
+from minidbp.kernels.jit import AVX512, Kernel, intrinsic, kernel
 
-# A block of 5 x 4 vectors of sums, with 4 + 1 of operands, fits AVX-512's 32 registers, and 5 divides ten classes.
-ROWS, VECTORS = 5, 4
-VECTOR_BYTES = 64  # of the widest vectors; half as many are used where the processor has no AVX-512
+VECTOR_BYTES = 64 if AVX512 else 32
+# A block of sums, with VECTORS + 1 operands, fills the registers: AVX-512 has 32, AVX2 has 16.  5 divides ten classes.
+ROWS, VECTORS = 5, (4 if AVX512 else 2)
 TILE_BYTES = VECTORS * VECTOR_BYTES  # the widest tile
 
 
@@ -23,12 +23,10 @@ TILE_BYTES = VECTORS * VECTOR_BYTES  # the widest tile
 
 def _vector(dtype: Any) -> Any:
     """LLVM's type of a vector of this dtype, as wide as the processor's."""
-    import llvmlite.binding
     from llvmlite import ir
 
-    wide = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
     element = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
-    return ir.VectorType(element, (VECTOR_BYTES if wide else VECTOR_BYTES // 2) * 8 // dtype.bitwidth)
+    return ir.VectorType(element, VECTOR_BYTES * 8 // dtype.bitwidth)
 
 
 class _Emitter:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
 from minidbp import kernels
-from minidbp.kernels import ConvGeometry, conv, reference
+from minidbp.kernels import ConvGeometry, patches, reference
 
 
 class Problem(NamedTuple):
@@ -54,12 +54,12 @@ def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(got, expected, rtol=0, atol=300 * np.finfo(got.dtype).eps)
 
 
-@pytest.mark.parametrize("patch_bytes", [1, 4000, conv.PATCH_BYTES])
+@pytest.mark.parametrize("patch_bytes", [1, 4000, patches.PATCH_BYTES])
 @given(problem=problems())
 def test_kernels_are_their_references(patch_bytes: int, problem: Problem) -> None:
     geometry, x, w, g = problem
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv, "PATCH_BYTES", patch_bytes)  # 1: every image is a chunk of its own
+        patch.setattr(patches, "PATCH_BYTES", patch_bytes)  # 1: every image is a chunk of its own
         assert_close(kernels.conv2d(x, w, geometry), reference.conv2d(x, w, geometry))
         assert_close(kernels.conv2d_transpose(g, w, geometry), reference.conv2d_transpose(g, w, geometry))
         assert_close(kernels.conv2d_weight_grad(x, g, geometry), reference.conv2d_weight_grad(x, g, geometry))
@@ -99,7 +99,7 @@ def test_one_trilinear_form(problem: Problem) -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("padding", "mode"), [("valid", "valid"), ("same", "same"), ((2, 4), "full")])
-def test_forward_is_scipys_correlate2d(padding: conv.ConvGeometry, mode: str, stride: int) -> None:
+def test_forward_is_scipys_correlate2d(padding: kernels.Padding, mode: str, stride: int) -> None:
     if padding == "same":
         padding = (1, 2)  # SciPy's "same" always has stride 1
     rng = np.random.default_rng(0)
