@@ -57,11 +57,11 @@ RECORDED = {
 def test_a_mutated_rule_is_caught(name: str, mutation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutate = MUTATIONS[mutation]
 
-    def mutated(operation: str, data: Any, inputs: Any, rules: Any, support: Any = None, inside: Any = None) -> Tensor:
+    def mutated(operation: str, data: Any, inputs: Any, rules: Any, inside: Any = None, **rest: Any) -> Tensor:
         if operation == name:
             rules = [lambda g, out, rule=rule: mutate(rule, g, out) for rule in rules]
             inside = [rule and (lambda g, out, rule=rule: mutate(rule, g, out)) for rule in inside or rules]
-        return record(operation, data, inputs, rules, support, inside)
+        return record(operation, data, inputs, rules, inside=inside, **rest)
 
     for module in MODULES:
         monkeypatch.setattr(module, "record", mutated)

@@ -8,8 +8,9 @@ import pytest
 import minidbp as mdb
 from minidbp import nn
 from minidbp.data import Mnist
+from minidbp.kernels import memory
 from minidbp.robust import PENALTIES, penalised_loss
-from minidbp.training import Protocol, batch_gradient, workers
+from minidbp.training import Adam, Protocol, batch_gradient, training_step, workers
 from minidbp.training.workers import SHARD_BYTES, shard_size
 
 
@@ -89,3 +90,23 @@ def test_what_a_shard_makes_is_bounded(name: str, rows: int) -> None:
     largest = {"A": 14 * 14 * 64, "B": 28 * 28 * 128, "C": 784}[name] * 4
     size = shard_size(nn.build_model(name), np.zeros((28, 28, 1), np.float32), rows)
     assert size * rows * largest <= SHARD_BYTES < (size + 1) * rows * largest
+
+
+@pytest.mark.parametrize(("name", "n"), [("A", 32), ("B", 5), ("C", 128)])
+def test_a_step_finds_its_arrays_where_the_first_one_left_them(
+    mnist: Mnist, name: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No large array's memory is asked of the system after the first steps."""
+    fresh: list[int] = []
+    honest = memory._aligned
+    monkeypatch.setattr(memory, "_aligned", lambda size: fresh.append(size) or honest(size))
+    monkeypatch.setattr(memory, "_free", {})
+    model, protocol = nn.build_model(name), Protocol()
+    adam = Adam(model.parameters())
+    with workers(1) as team:
+        for step in range(4):
+            training_step(model, adam, mnist.x_train[:n], mnist.y_train[:n], 5.0, protocol, team)
+            if step == 1:
+                assert fresh
+                fresh.clear()
+    assert fresh == []

@@ -29,8 +29,8 @@ PASSES = {
 }
 
 
-GIVES = {"conv2d": "output", "conv2d_transpose": "input"}  # whatever the shapes; of a matmul they decide
-ELEMENTWISE = ("adam", "masked")
+GIVES = {"conv2d": "output", "conv2d_transpose": "input", "conv2d_weight_grad": "weights"}
+ELEMENTWISE = ("absolute", "adam", "masked")
 
 
 @dataclass(frozen=True)
@@ -45,39 +45,30 @@ class Call:
 
 @contextmanager
 def watched(on_call: Callable[[Call], None]) -> Iterator[None]:
-    """While this lasts, tell of every call of a function of minidbp.kernels, and of np.matmul outside of those.
+    """While this lasts, tell of every call of the kernels in GIVES and ELEMENTWISE.
 
     The functions are replaced by name, whatever their arguments.  For one thread.
     """
-    inside = False
 
     def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal inside
-            if inside:  # a kernel calls another: its time is the outer one's
-                return function(*args, **kwargs)
-            inside, started = True, time.perf_counter()
-            try:
-                result = function(*args, **kwargs)
-            finally:
-                inside = False
+        def call(*args: Any) -> Any:
+            started = time.perf_counter()
+            result = function(*args)
             seconds = time.perf_counter() - started
-            if isinstance(result, np.ndarray):
-                arrays = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, np.ndarray))
-                on_call(Call(name, arrays, result, seconds))
+            first = result[0] if isinstance(result, tuple) else result
+            on_call(Call(name, tuple(a for a in args if isinstance(a, np.ndarray)), first, seconds))
             return result
 
         return call
 
-    named = [(kernels, name) for name in kernels.__all__ if callable(getattr(kernels, name)) and name.islower()]
-    originals = [(home, name, getattr(home, name)) for home, name in [*named, (np, "matmul")]]
+    originals = {name: getattr(kernels, name) for name in (*GIVES, *ELEMENTWISE)}
     try:
-        for home, name, function in originals:
-            setattr(home, name, watch(name, function))
+        for name, function in originals.items():
+            setattr(kernels, name, watch(name, function))
         yield
     finally:
-        for home, name, function in originals:
-            setattr(home, name, function)
+        for name, function in originals.items():
+            setattr(kernels, name, function)
 
 
 @dataclass
@@ -94,32 +85,25 @@ class Sorter:
 
     def add(self, call: Call) -> None:
         """Count this call where it belongs: ("", its name) if it is no product with a layer's weights or for them."""
-        layer, gives = (None, "") if call.name in ELEMENTWISE else self._layer(call)
+        layer, gives = self._layer(call), GIVES.get(call.name, "")
         key, gflop = ("", call.name), 0.0
         if layer:
-            if gives == "weights":
-                first = call.operands[0]
-                rows = first.shape[-1] if first.ndim == 2 else len(first)
-            else:
-                rows = call.result.size // (layer.n_out if gives == "output" else layer.n_in)
+            rows = len(call.operands[0]) if gives == "weights" else len(call.result)
             if layer is self.layers[0] and gives == "output" and self._begins(call):
                 self.samples = rows  # what has more rows than the shard has images belongs to the Jacobian
             key, gflop = (layer.name, PASSES[gives, rows > self.samples]), 2e-9 * rows * layer.multiply_adds
         gb = 1e-9 * sum(a.nbytes for a in (*call.operands, call.result))
         self.sums[key] = self.sums.get(key, np.zeros(4)) + np.array([1, call.seconds, gflop, gb])
 
-    def _layer(self, call: Call) -> tuple[Product | None, str]:
-        """Whose weights are an operand, or have the result's shape; and what the product gives."""
+    def _layer(self, call: Call) -> Product | None:
+        """Whose weights are an operand, or have the result's shape."""
+        if call.name not in GIVES:
+            return None
         for layer in self.layers:
             if any(np.may_share_memory(a, layer.weights.data) for a in call.operands):
-                if call.name in GIVES:
-                    return layer, GIVES[call.name]
-                return layer, "output" if call.result.shape[-1] == layer.weights.shape[-1] else "input"
-        for layer in self.layers:
-            shape = layer.weights.shape
-            if call.result.shape in (shape, shape[::-1]):  # the reverse pass multiplies by a transposed matrix
-                return layer, "weights"
-        return None, ""
+                return layer
+        sizes = [layer for layer in self.layers if call.result.shape[-2:] == layer.weights.shape[-2:]]
+        return next((layer for layer in sizes if call.result.size == layer.weights.size), None)
 
     def _begins(self, call: Call) -> bool:
         """Is an operand a shard of images?  (By their values: the engine may have copied them.)"""
