@@ -5,7 +5,7 @@
     conv2d_weight_grad(x, g) <w, conv2d_weight_grad(x, g)> = T(x, w, g)
 
 Each is here once, and says which way it goes: along lists of what a mask lets through (`sparse.py`; without a mask, of
-everything), straight from images of few channels (`narrow.py`), or by patches and BLAS (`patches.py`).  Which is
+everything), straight from the images (`narrow.py`), or by patches and BLAS (`patches.py`).  Which is
 faster where was measured (benchmarks/NOTES.md); all give the same to rounding.  `reference.py` has plain loops.
 
 Images (N, H, W, I), filters (kh, kw, I, O), outputs (N, h, w, O); one dtype for all.  A mask (M, h, w, O) belongs to
@@ -30,10 +30,10 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarra
     With a mask, the result is 0 where it is False, and need not be computed there.
     """
     channels, filters = w.shape[2:]
-    if narrow.pays(channels, filters, x, w):
-        return narrow.conv2d(x, w, geometry, mask)
     if mask is not None and sparse.pays(mask, len(x), channels, x, w):
         return sparse.conv2d(x, w, geometry, mask)
+    if narrow.pays(channels, filters, x, w) or narrow.fills_blocks(geometry, filters, x, w):
+        return narrow.conv2d(x, w, geometry, mask)
     everything = _everything(geometry, filters)
     if sparse.pays(everything, len(x), channels, x, w):
         y = sparse.conv2d(x, w, geometry, everything)

@@ -1,6 +1,6 @@
-"""Convolutions of images with few channels, as the first layer's are: nothing is skipped, and nothing laid out.
+"""Convolutions straight from the images: nothing is skipped, and nothing laid out.
 
-A patch of 3 x 3 x 1 gives a matrix product nine numbers wide, which BLAS is slow at, and laying the patches out moves
+It is made for few channels, as the first layer has.  A patch of 3 x 3 x 1 gives a matrix product nine numbers wide, which BLAS is slow at, and laying the patches out moves
 more than it multiplies.  The tile takes the pixels from where they are; its lanes are the filters.
 """
 
@@ -74,9 +74,18 @@ def _conv2d_weight_grad(x, g, mask, stride_r, stride_c, kh, kw, masked, out):  #
 
 def pays(channels: int, filters: int, *arrays: np.ndarray) -> bool:
     """Whether this beats patches and a matrix product: for few channels in and a vector's worth of filters out."""
+    return channels * arrays[0].itemsize < VECTOR_BYTES and _has_lanes(filters, *arrays)
+
+
+def fills_blocks(geometry: ConvGeometry, filters: int, *arrays: np.ndarray) -> bool:
+    """Whether a line of places fills whole tiles, as model A's second layer does: then conv2d is best done so too."""
+    return geometry.output[1] % ROWS == 0 and _has_lanes(filters, *arrays)
+
+
+def _has_lanes(filters: int, *arrays: np.ndarray) -> bool:
     if {array.dtype for array in arrays} not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
         return False
-    return channels * arrays[0].itemsize < VECTOR_BYTES <= filters * arrays[0].itemsize
+    return filters * arrays[0].itemsize >= VECTOR_BYTES
 
 
 def _padded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
