@@ -1,7 +1,8 @@
 """Convolutions straight from the images: nothing is skipped, and nothing laid out.
 
-It is made for few channels, as the first layer has.  A patch of 3 x 3 x 1 gives a matrix product nine numbers wide, which BLAS is slow at, and laying the patches out moves
-more than it multiplies.  The tile takes the pixels from where they are; its lanes are the filters.
+It is made for few channels, as the first layer has: patches of 3 x 3 x 1 give a matrix product nine numbers wide, which
+BLAS is slow at, and laying them out moves more than it multiplies.  The tile takes the pixels from where they are; its
+lanes are the filters.
 """
 
 import numpy as np
