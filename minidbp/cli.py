@@ -315,12 +315,13 @@ def bench_step(
     """
     from minidbp.data import load_mnist
     from minidbp.experiments.bench.contention import warning
+    from minidbp.experiments.bench.setting import as_many_as_needed
     from minidbp.experiments.bench.step import check, time_step
 
     at_least(0, warm=warm, seed=seed)
     at_least(1, batch=batch, steps=steps, threads=threads)
     check(model, penalty, lam, batch)
-    mnist = load_mnist(data)
+    mnist = as_many_as_needed(load_mnist(data), batch, warm + steps)
     with progress(f"steps of model {model}", warm + steps) as done:
         found = time_step(model, penalty, lam, batch, steps, warm, threads, mnist, seed, done)
     if said := warning(found["others_share"]):

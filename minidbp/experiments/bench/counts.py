@@ -45,11 +45,17 @@ def step_gflop(model: Sequential, image: np.ndarray, batch: int, rows: int) -> f
 
 def active_shares(model: Sequential, x: np.ndarray) -> list[float]:
     """For each ReLU layer, the share of its units that images x (N, ...) switch on: 0 to 1."""
-    shares: list[float] = []
+    parts = [_active(model, x[i : i + 64]) for i in range(0, len(x), 64)]  # few at a time: they are large in model B
+    return [float(np.sum(layer) / len(x)) for layer in zip(*parts, strict=True)]
+
+
+def _active(model: Sequential, x: np.ndarray) -> list[float]:
+    """The shares of images x, summed over them."""
+    sums: list[float] = []
     y = Tensor(x)
     with no_grad():
         for layer in model.layers:
             y = layer(y)
             if isinstance(layer, ReLU):
-                shares.append(float(np.mean(y.data > 0)))
-    return shares
+                sums.append(float(np.mean(y.data > 0)) * len(x))
+    return sums

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,12 @@ class Trainer:
             found.append(time.perf_counter() - started)
             done()
         return found
+
+
+def as_many_as_needed(mnist: Mnist, batch: int, steps: int) -> Mnist:
+    """MNIST with the first training images only, so that the memory of a step can be told from that of the data."""
+    n = min(batch * steps, len(mnist.x_train))
+    return replace(mnist, x_train=mnist.x_train[:n].copy(), y_train=mnist.y_train[:n].copy())
 
 
 def batches_of(mnist: Mnist, size: int) -> list[Batch]:

@@ -49,8 +49,8 @@ def time_step(
 
     `penalty` is one of PENALTIES, or "none", which is lambda 0.  GFLOP count every unit, also those that are off;
     `efficiency` is their rate over that of a large matrix product on as many threads.  `others_share` is what other
-    processes took of the machine meanwhile.  Raises ValueError for an
-    unknown model or penalty, and for a batch that MNIST does not fill.
+    processes took of the machine meanwhile; `peak_rss_mb` is the most memory that the process has had.  Raises
+    ValueError for an unknown model or penalty, and for a batch that MNIST does not fill.
     """
     protocol = protocol_of(penalty, batch)
     if penalty == NO_PENALTY or lam == 0:
@@ -63,7 +63,7 @@ def time_step(
         trainer.seconds(warm, done)
         contention = Contention()
         seconds = trainer.seconds(steps, done)
-        others = contention.share()
+        others, memory = contention.share(), peak_rss_mb()
         threads = team.threads
     median = statistics.median(seconds)
     gflop, peak = step_gflop(model, mnist.x_train[0], batch, rows), gemm_gflops_per_s(threads)
@@ -83,7 +83,7 @@ def time_step(
         "gflops_per_s": gflop / median,
         "gemm_gflops_per_s": peak,
         "efficiency": gflop / median / peak,
-        "peak_rss_mb": peak_rss_mb(),
+        "peak_rss_mb": memory,
         "others_share": others,
     }
 
