@@ -105,6 +105,13 @@ class Setup:
     patience: float
 
 
+def made_by(arguments: list[str]) -> str:
+    """The command without the files it wrote, which are this machine's."""
+    files = "--json", "--page"
+    kept = [a for a, before in zip(arguments, ["", *arguments], strict=False) if a not in files and before not in files]
+    return " ".join(["python benchmarks/peers.py", *kept])
+
+
 def copy_of(name: str, model: Sequential) -> Sequential:
     """A model of its own with the same weights."""
     twin = build_model(name)
@@ -407,7 +414,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "batch": options.batch,
             "lam": options.lam,
             "eps": settings.eps,
-            "made_by": " ".join(["python benchmarks/peers.py", *sys.argv[1:]]),
+            "made_by": made_by(sys.argv[1:]),
             "models": {},
         }
         for name in options.models:

@@ -69,6 +69,14 @@ def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
+def compile_kernels() -> None:
+    """Compile the kernels, or fetch them from the cache, and say so: the first time takes some 15 s."""
+    from minidbp import kernels
+
+    with messages.status("compiling kernels, once"):
+        kernels.warm_up()
+
+
 def command(function: Callable[..., None], to: typer.Typer = app) -> Callable[..., None]:
     """A command that answers bad input with one sentence and exit code 2, and a failed computation with 1."""
 
@@ -277,6 +285,7 @@ def doctor(data: Data = None, as_json: AsJson = False) -> None:
     """Versions, threads, the BLAS kernel that runs, kernel cache and data; exit code 1 if something is wrong."""
     from minidbp.experiments.doctor import examine
 
+    compile_kernels()
     found = examine(data)
     if as_json:
         typer.echo(json.dumps({"facts": found.facts, "warnings": found.warnings, "problems": found.problems}, indent=1))
@@ -321,6 +330,7 @@ def bench_step(
     at_least(0, warm=warm, seed=seed)
     at_least(1, batch=batch, steps=steps, threads=threads)
     check(model, penalty, lam, batch)
+    compile_kernels()
     mnist = as_many_as_needed(load_mnist(data), batch, warm + steps)
     with progress(f"steps of model {model}", warm + steps) as done:
         found = time_step(model, penalty, lam, batch, steps, warm, threads, mnist, seed, done)
@@ -390,6 +400,7 @@ def bench_kernels(
     at_least(0, warm=warm)
     at_least(1, batch=batch, steps=steps)
     check(model, penalty, lam, batch)
+    compile_kernels()
     mnist = load_mnist(data)
     folder = out and sweep.prepare(out, runs_folder=".")
     with progress(f"steps of model {model}", max(1, warm) + steps) as done:
@@ -429,6 +440,7 @@ def bench_scaling(
 
     at_least(1, steps=steps, threads=threads)
     check(model, "jacobian_l1", lam)
+    compile_kernels()
     mnist = load_mnist(data)
     folder = out and sweep.prepare(out, runs_folder=".")
     with progress(f"sizes of model {model}", points()) as done:

@@ -35,16 +35,25 @@ def examine(data: Path | None = None) -> Examination:
     forced = here["variables"].get("OPENBLAS_CORETYPE")
     if forced and "avx512f" in processor_flags() and not any(b["kernel"] in WIDE_KERNELS for b in here["blas"]):
         found.warnings.append(
-            f"OPENBLAS_CORETYPE={forced} keeps OpenBLAS from this processor's AVX-512: unset it, and products may "
-            "take half the time"
+            f"OPENBLAS_CORETYPE={forced} keeps OpenBLAS from this processor's AVX-512: unset it, and products may be "
+            "faster (`minidbp bench gemm` tells)"
         )
+    limits = [name for name in here["variables"] if name.endswith("_NUM_THREADS")]
+    if limits:
+        found.warnings.append(f"{', '.join(limits)} do not limit minidbp's own threads: use --threads")
     kernels.warm_up()
     folders = cache_folders()
     if folders:
         found.facts["kernels"] = f"compiled, cached in {', '.join(sorted(folders))}"
+        wanted = here["variables"].get("NUMBA_CACHE_DIR")
+        if wanted and not any(Path(folder).is_relative_to(Path(wanted).absolute()) for folder in folders):
+            found.warnings.append(f"NUMBA_CACHE_DIR={wanted} cannot be written, so another folder is used")
     else:
         found.facts["kernels"] = "compiled, not cached"
-        found.warnings.append("no cache folder can be written, so kernels are compiled anew in every process")
+        found.warnings.append(
+            "no cache folder can be written, so kernels are compiled anew in every process, which takes some 15 s: "
+            "set NUMBA_CACHE_DIR to a folder that can be"
+        )
     try:
         mnist = load_mnist(data)
         found.facts["data"] = f"MNIST verified: {len(mnist.x_train)} training and {len(mnist.x_test)} test images"
