@@ -124,10 +124,11 @@ def relu(x: TensorLike) -> Tensor:
 def masked(g: TensorLike, mask: np.ndarray) -> Tensor:
     """g where the constant `mask` is true, 0 elsewhere; g may have extra leading axes, which share the mask."""
     g = as_tensor(g)
-    if g.support is mask:
-        return g
+    known = g.support is mask
     mask = locally_constant(mask.copy() if mask.flags.writeable else mask, "masked")
     rules = (lambda h, out: masked(h, mask),)
+    if known:  # the values are right as they are, but not every gradient in g would be
+        return record("masked", g._data, (g,), rules, support=mask, loose=g._loose)
     if (
         g.ndim > mask.ndim and g.dtype != COMPLEX
     ):  # many rows are not copied: what is off will be skipped, not multiplied

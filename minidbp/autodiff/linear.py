@@ -147,7 +147,12 @@ class _Form(NamedTuple):
         return w.reshape(*self.geometry.kernel, *w.shape[-2:])
 
     def mask(self, mask: np.ndarray | None) -> np.ndarray | None:
-        return None if mask is None else self.pixels(mask, self.geometry.output)
+        """A support as the kernels take it; one of fewer axes than an output has is the same in all places."""
+        if mask is None:
+            return None
+        if mask.ndim <= len(self.output):
+            mask = np.broadcast_to(mask, (*self.output, mask.shape[-1]))
+        return self.pixels(mask, self.geometry.output)
 
 
 MATRIX = _Form(("matmul",) * 3, ConvGeometry.of((1, 1), (1, 1), 1, "valid"), (), (), ())

@@ -42,7 +42,8 @@ class Tensor:
     Integers, booleans and Python numbers become float64.  `requires_grad` marks a leaf: a value that derivatives will
     be taken with respect to.  `name` is used in messages.
 
-    Attributes: `data` (a read-only array), `grad` (what `backward` found, or None), `shape`, `ndim`, `size`, `dtype`.
+    Attributes: `data` (a read-only array), `grad` (what `backward` found, or None), `shape`, `ndim`, `size`, `dtype`,
+    `support` (where an operation knows that the values are 0 elsewhere: a mask of the last axes, or None).
     Operators: + - * / ** @, indexing; methods: reshape, transpose, sum, mean, T, and `numpy`, `item`, `detach`.
 
     Raises TypeError for any other dtype (complex numbers, strings, objects).
@@ -87,7 +88,7 @@ class Tensor:
         """`data = array` without a copy, for an array that nobody else will write to."""
         self._check_new(array)
         array.flags.writeable = False
-        self._data = array
+        self._data, self.support, self._loose = array, None, False
         self._version += 1  # graphs made with the old values will say so
 
     def _check_new(self, values: np.ndarray) -> None:
@@ -231,6 +232,8 @@ def record(
 
     Nothing is remembered under `no_grad`, or if no input requires a gradient.
     """
+    if loose and support is None:
+        raise ValueError(f"record: {name} can be loose only outside a support; got none")
     out = wrap(np.asarray(data))
     out.support, out._loose = support, loose
     if len(rules) != len(inputs) or out.dtype not in (*DTYPES, COMPLEX):

@@ -9,7 +9,7 @@ everything), straight from the images (`narrow.py`), or by patches and BLAS (`pa
 faster where was measured (benchmarks/NOTES.md); all give the same to rounding.  `reference.py` has plain loops.
 
 Images (N, H, W, I), filters (kh, kw, I, O), outputs (N, h, w, O); one dtype for all.  A mask (M, h, w, O) belongs to
-the outputs, and M divides N: the N / M rows of each image share its mask.
+the outputs, and M divides N: the N / M rows of each image share its mask.  ValueError for any other.
 """
 
 import numpy as np
@@ -30,6 +30,9 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarra
     With a mask, the result is 0 where it is False, and need not be computed there.
     """
     channels, filters = w.shape[2:]
+    _check("conv2d", mask, (len(x), *geometry.output, filters))
+    if not x.size or not w.size:
+        return np.zeros((len(x), *geometry.output, filters), np.result_type(x, w))
     if mask is not None and sparse.pays(mask, len(x), channels, x, w):
         return sparse.conv2d(x, w, geometry, mask)
     if narrow.pays(channels, filters, x, w) or narrow.fills_blocks(geometry, filters, x, w):
@@ -52,6 +55,9 @@ def conv2d_transpose(
     With a mask, g counts as 0 where it is False.
     """
     channels, filters = w.shape[2:]
+    _check("conv2d_transpose", mask, g.shape)
+    if not g.size or not w.size:
+        return np.zeros((len(g), *geometry.image, channels), np.result_type(g, w))
     lanes = VECTOR_BYTES // g.itemsize
     if mask is not None and not sparse.pays(mask, len(g), max(channels, lanes), g, w):
         g, mask = masked(_rows(g, mask), mask).reshape(g.shape), None
@@ -79,6 +85,9 @@ def conv2d_weight_grad(
     With a mask, g counts as 0 where it is False.  In memory, the filters lie one after the other, as the layers' do.
     """
     channels, filters = x.shape[3], g.shape[3]
+    _check("conv2d_weight_grad", mask, g.shape)
+    if not x.size or not g.size:
+        return np.zeros((*geometry.kernel, channels, filters), np.result_type(x, g))
     if mask is not None and sparse.pays(mask, len(x), channels, x, g):
         return sparse.conv2d_weight_grad(x, g, geometry, mask)
     if narrow.pays(channels, filters, x, g):
@@ -92,6 +101,17 @@ def conv2d_weight_grad(
     if sparse.pays(everything, len(x), channels, x, g):
         return sparse.conv2d_weight_grad(x, g, geometry, everything)
     return patches.conv2d_weight_grad(x, g, geometry)
+
+
+def _check(name: str, mask: np.ndarray | None, outputs: tuple[int, ...]) -> None:
+    """The compiled loops look at no bounds: a mask that does not fit must not reach them."""
+    if mask is None:
+        return
+    if mask.dtype != bool or mask.shape[1:] != outputs[1:] or (outputs[0] % len(mask) if len(mask) else outputs[0]):
+        raise ValueError(
+            f"{name}: the mask must be boolean of shape (M, {', '.join(map(str, outputs[1:]))}), where M divides "
+            f"{outputs[0]}; got {mask.dtype} of shape {mask.shape}"
+        )
 
 
 def _everything(geometry: ConvGeometry, filters: int) -> np.ndarray:

@@ -13,13 +13,18 @@ from numpy.typing import DTypeLike
 
 LINE = 64  # bytes of a cache line, and of the widest vector
 SMALL = 1 << 12  # bytes: below this NumPy has its own ways
-KEPT = 1 << 28  # bytes kept for later of each size; what is given back beyond that goes to the system
+KEPT = 1 << 29  # bytes kept for later at most
 
 _free: dict[int, list[memoryview]] = {}  # by size; list.append and list.pop need no lock
 
+_given = [0]  # bytes given back since `kept` was looked at: threads may miscount it, and no harm is done
+
 
 def empty(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
-    """`numpy.empty`, aligned to a cache line; the memory comes back when nothing refers to the array any more."""
+    """`numpy.empty`, aligned to a cache line; the memory comes back when no array refers to it any more.
+
+    Views count; a bare `array.base`, which is a buffer and no array, does not: do not keep one.
+    """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     if size < SMALL:
@@ -55,8 +60,14 @@ def _aligned(size: int) -> memoryview:
 
 
 def _give_back(blocks: list[memoryview], block: memoryview) -> None:
-    if not blocks or (len(blocks) + 1) * len(block) <= KEPT:
-        blocks.append(block)
+    blocks.append(block)
+    _given[0] += len(block)
+    if _given[0] > KEPT:  # since the last look: not each time, as looking takes as long as all the rest
+        _given[0] = kept()
+        if _given[0] > KEPT:  # too much, of sizes that nobody asks for any more: begin anew
+            for others in list(_free.values()):
+                others.clear()
+            _given[0] = 0
 
 
 def kept() -> int:

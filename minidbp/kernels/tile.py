@@ -4,8 +4,8 @@
     dots   out[out_at[r] + out_unit[u]] += sum over l of x[x_at[r] + l] * w[w_at[u] + l]   many inner products
 
 The lists say where things are, so nothing has to be laid out as a matrix first: whatever is left out of a list costs
-nothing.  On dense lists both run at about the rate of BLAS.  Numba does not keep a loop's sums in registers, so these
-two, and these only, speak to LLVM directly; everything built on them is Numba's Python.
+nothing.  On dense lists both run at about the rate of BLAS.  Numba does not keep a loop's sums in registers, so what is
+here speaks to LLVM directly; everything built on it is Numba's Python.
 """
 
 from typing import Any

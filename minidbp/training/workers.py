@@ -21,9 +21,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SHARD_BYTES = 1 << 23  # of the largest array that one shard makes: a few of them fit a cache of 32 MiB
-LANES = 2, 4  # at least and at most, the partial sums of a batch's gradient: as many threads can share a step
+LANES = 2, 4  # least and most partial sums of a batch's gradient: no more threads than that can share a step
 LANE_BYTES = 1 << 22  # of largest arrays in a lane, if there are to be more than the least: Python takes time too
-LANE_IMAGES = 16  # but no lane is smaller than this
+LANE_IMAGES = 16  # no lane is smaller than this, if that leaves one only
 
 _largest: WeakKeyDictionary[Sequential, dict[tuple, int]] = WeakKeyDictionary()
 

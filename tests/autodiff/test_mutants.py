@@ -60,7 +60,7 @@ def test_a_mutated_rule_is_caught(name: str, mutation: str, monkeypatch: pytest.
     def mutated(operation: str, data: Any, inputs: Any, rules: Any, inside: Any = None, **rest: Any) -> Tensor:
         if operation == name:
             rules = [lambda g, out, rule=rule: mutate(rule, g, out) for rule in rules]
-            inside = [rule and (lambda g, out, rule=rule: mutate(rule, g, out)) for rule in inside or rules]
+            inside = inside and [rule and (lambda g, out, rule=rule: mutate(rule, g, out)) for rule in inside]
         return record(operation, data, inputs, rules, inside=inside, **rest)
 
     for module in MODULES:

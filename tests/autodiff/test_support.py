@@ -30,7 +30,7 @@ def test_values_outside_are_zero_whenever_somebody_looks() -> None:
         np.testing.assert_array_equal(masked(g, MASK).numpy(), expected)
         np.testing.assert_array_equal(masked(g, MASK).detach().data, expected)
         assert not v.data.flags.writeable
-        assert masked(v, MASK) is v
+        assert masked(v, MASK).data is v.data  # not copied, but an operation of its own
 
 
 def test_a_product_skips_nothing_that_counts() -> None:
@@ -79,3 +79,45 @@ def test_the_step_is_the_dense_step(name: str, penalised: str, monkeypatch: pyte
     assert with_lists == pytest.approx(dense, rel=1e-5)
     for a, b in zip(gradients, expected, strict=True):
         assert np.linalg.norm(a.data - b.data) <= 1e-4 * np.linalg.norm(b.data)
+
+
+@pytest.mark.parametrize("lead", [(), (6,)])
+def test_masking_twice_is_differentiated_twice(lead: tuple[int, ...]) -> None:
+    """v = mask * u, where u = mask * x happens to be known: dv / du is still the mask."""
+    x = Tensor(normal(4, 20), requires_grad=True)
+    r = mdb.relu(x)
+    (u,) = mdb.grad(r, x, normal(*lead, 4, 20, seed=1) + Tensor(0.0, requires_grad=True), create_graph=True)
+    (v,) = mdb.grad(r, x, u, create_graph=True)
+    np.testing.assert_array_equal(v.data, u.data)
+    ones = np.ones(v.shape)
+    np.testing.assert_array_equal(mdb.grad(v, u, ones)[0].data, ones * (x.data > 0))
+
+
+@pytest.mark.parametrize("lead", [(), (6,)])
+def test_new_data_has_no_support(lead: tuple[int, ...]) -> None:
+    g = masked(Tensor(normal(*lead, 4, 20)), MASK)
+    g.data = np.ones(g.shape)
+    assert g.support is None
+    np.testing.assert_array_equal(g.data, 1)
+    w = normal(64, 20, seed=2)
+    np.testing.assert_allclose((g @ w.T).data, np.ones(g.shape) @ w.T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3, 4])
+def test_a_support_of_few_axes(axes: int) -> None:
+    g, w = Tensor(normal(10, 3, 3, 20)), normal(3, 3, 16, 20, seed=1)
+    mask = normal(*g.shape, seed=2)[(0,) * (4 - axes)] > 0
+    got = mdb.conv2d_transpose(masked(g, mask), w, (5, 5))
+    np.testing.assert_allclose(got.data, mdb.conv2d_transpose(g.data * mask, w, (5, 5)).data, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m", "p"), [(6, 3, 0), (6, 0, 4), (0, 3, 4), (6, 20, 0), (0, 0, 0)])
+def test_products_of_nothing(n: int, m: int, p: int) -> None:
+    a, b = Tensor(np.ones((n, m)), requires_grad=True), Tensor(np.ones((m, p)), requires_grad=True)
+    y = a @ b
+    np.testing.assert_array_equal(y.data, np.ones((n, m)) @ np.ones((m, p)))
+    assert [g.shape for g in mdb.grad(y.sum(), [a, b])] == [(n, m), (m, p)]
+    x, w = Tensor(np.ones((n, 3, 3, m)), requires_grad=True), Tensor(np.ones((2, 2, m, p)), requires_grad=True)
+    z = mdb.conv2d(x, w)
+    assert z.shape == (n, 2, 2, p)
+    assert [g.shape for g in mdb.grad(z.sum(), [x, w])] == [x.shape, w.shape]

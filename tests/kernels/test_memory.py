@@ -15,6 +15,7 @@ from minidbp.kernels.memory import LINE, SMALL, empty
 @pytest.fixture(autouse=True)
 def no_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_free", {})
+    monkeypatch.setattr(memory, "_given", [0])
 
 
 def address(array: np.ndarray) -> int:
@@ -71,11 +72,17 @@ def test_not_as_long_as_a_view_is_left(view: str) -> None:
     assert memory.kept() >= 40_000
 
 
-def test_no_more_is_kept_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "KEPT", 100_000)
-    arrays = [empty((10_000,), np.float32) for _ in range(5)]
-    del arrays
-    assert 40_000 <= memory.kept() <= 100_000
+@pytest.mark.parametrize("sizes", [[10_000] * 8, [10_000 * k for k in range(1, 9)], [1_000_000]])
+def test_no_more_is_kept_than_agreed(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all sizes together, and however large one array is."""
+    monkeypatch.setattr(memory, "KEPT", 200_000)
+    for _ in range(3):
+        arrays = [empty((size,), np.float32) for size in sizes]
+        del arrays
+        assert memory.kept() <= 200_000
+    for size in sizes:  # one alive at a time
+        empty((size,), np.float32)
+        assert memory.kept() <= 200_000
 
 
 def test_two_threads_never_share() -> None:

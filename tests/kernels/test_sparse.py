@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -79,22 +80,27 @@ def test_only_what_is_inside_the_mask_counts(problem: Problem) -> None:
 
 @given(problems())
 def test_with_few_channels(problem: Problem) -> None:
-    geometry, x, w, _, _ = problem
+    geometry, x, w, g, mask = problem
+    weights = reference.conv2d_weight_grad(x, problem.inside, geometry)
     assert_close(narrow.conv2d(x, w, geometry), reference.conv2d(x, w, geometry))
-    assert_close(
-        narrow.conv2d_weight_grad(x, problem.inside, geometry),
-        reference.conv2d_weight_grad(x, problem.inside, geometry),
-    )
+    assert_close(narrow.conv2d(x, w, geometry, mask), masked_reference(problem))
+    assert_close(narrow.conv2d_weight_grad(x, problem.inside, geometry), weights)
+    assert_close(narrow.conv2d_weight_grad(x, g, geometry, mask), weights)
 
 
 @given(problems())
 def test_whichever_is_chosen_is_the_reference(problem: Problem) -> None:
-    geometry, x, w, _, mask = problem
-    g = problem.inside
+    geometry, x, w, g, mask = problem
+    image, weights = (
+        reference.conv2d_transpose(problem.inside, w, geometry),
+        reference.conv2d_weight_grad(x, problem.inside, geometry),
+    )
     assert_close(kernels.conv2d(x, w, geometry), reference.conv2d(x, w, geometry))
     assert_close(kernels.conv2d(x, w, geometry, mask), masked_reference(problem))
-    assert_close(kernels.conv2d_transpose(g, w, geometry, mask), reference.conv2d_transpose(g, w, geometry))
-    assert_close(kernels.conv2d_weight_grad(x, g, geometry, mask), reference.conv2d_weight_grad(x, g, geometry))
+    assert_close(kernels.conv2d_transpose(g, w, geometry, mask), image)
+    assert_close(kernels.conv2d_transpose(problem.inside, w, geometry), image)
+    assert_close(kernels.conv2d_weight_grad(x, g, geometry, mask), weights)
+    assert_close(kernels.conv2d_weight_grad(x, problem.inside, geometry), weights)
 
 
 def test_a_long_pixel_is_taken_in_parts() -> None:
@@ -126,6 +132,19 @@ def test_what_is_not_finite_inside_the_mask_comes_out(value: float) -> None:
     assert not np.isfinite(sparse.conv2d_weight_grad(x, g, geometry, mask)[0, 0, :, 4]).any()
 
 
+@pytest.mark.parametrize("mask", [np.ones((2, 3, 3, 4)), np.ones((4, 3, 3, 4), bool), np.ones((2, 3, 4), bool)])
+def test_a_mask_that_does_not_fit_is_refused(mask: np.ndarray) -> None:
+    geometry = ConvGeometry.of((3, 3), (1, 1), 1, "valid")
+    x, w, g = np.ones((6, 3, 3, 2)), np.ones((1, 1, 2, 4)), np.ones((6, 3, 3, 4))
+    for call in (
+        lambda: kernels.conv2d(x, w, geometry, mask),
+        lambda: kernels.conv2d_transpose(g, w, geometry, mask),
+        lambda: kernels.conv2d_weight_grad(x, g, geometry, mask),
+    ):
+        with pytest.raises(ValueError, match=r"mask must be boolean of shape \(M, 3, 3, 4\), where M divides 6; got"):
+            call()
+
+
 WITHOUT_AVX512 = """
 import numba
 import numpy as np
@@ -150,12 +169,12 @@ assert (tile._vector(numba.float32).count, tile.VECTORS) == (8, 2)
 """
 
 
-def test_a_processor_without_avx512() -> None:
-    """Numba compiles for Intel's Haswell (AVX2), as it would on one; nothing is taken from or put into the cache."""
+def test_a_processor_without_avx512(tmp_path: Path) -> None:
+    """Numba compiles for Intel's Haswell (AVX2), as it would on one, with a cache of its own."""
     environment = {
         **os.environ,
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "+avx2,+fma",
-        "NUMBA_CACHE_DIR": "/",
+        "NUMBA_CACHE_DIR": str(tmp_path),
     }
     subprocess.run([sys.executable, "-c", WITHOUT_AVX512], check=True, env=environment, timeout=300)

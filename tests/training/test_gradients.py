@@ -96,7 +96,7 @@ def test_what_a_shard_makes_is_bounded(name: str, rows: int) -> None:
 def test_a_step_finds_its_arrays_where_the_first_one_left_them(
     mnist: Mnist, name: str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No large array's memory is asked of the system after the first steps."""
+    """The kernels' arrays, which are the large ones: nothing is asked of the system after the first steps."""
     fresh: list[int] = []
     honest = memory._aligned
     monkeypatch.setattr(memory, "_aligned", lambda size: fresh.append(size) or honest(size))
