@@ -5,7 +5,8 @@
     conv2d_weight_grad  conv2d_weight_grad(x, mask * g)
 
 These are the three adjoints of one trilinear form, T(x, w, g) = <mask * conv2d(x, w), g>.  A ReLU gives the mask: all
-rows of a Jacobian share it, and most of it is off.  The result is exact; skipped are only products with zero.
+rows of a Jacobian share it, and much of it is off.  The result is exact; skipped are only products with zero.  With the
+mask of one image that lets all through, its rows being the images, these are the dense products.
 
 mask (N, h, w, O) bool; x (R * N, H, W, I) and g (R * N, h, w, O), the R rows of each image sharing its mask.  Inside,
 w is turned around to (O, kh, kw, I), so that what belongs to one active unit is contiguous.
