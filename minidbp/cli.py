@@ -302,6 +302,25 @@ def doctor(data: Data = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+def tell_measurements(
+    found: dict[str, Any], table: Any, as_json: bool, folder: Path | None, numbers: str, figure: str, picture: Any
+) -> None:
+    """Write the numbers and their picture to the folder, if there is one, and print the numbers or their table."""
+    from minidbp.atomic import write_text
+    from minidbp.experiments.figures import save
+
+    text = json.dumps(found, indent=1)
+    if folder:
+        write_text(folder / numbers, text + "\n")
+        save(picture, folder / figure)
+    if as_json:
+        typer.echo(text)
+    else:
+        screen.print(table)
+    if folder:
+        messages.print(f"written to {folder}: {numbers}, {figure}", highlight=False, soft_wrap=True)
+
+
 bench_command = functools.partial(command, to=bench)
 
 
@@ -389,13 +408,11 @@ def bench_kernels(
 
     With --out, writes kernels.json and roofline.png there.
     """
-    from minidbp.atomic import write_text
     from minidbp.data import load_mnist
     from minidbp.experiments import sweep
     from minidbp.experiments.bench import figures, report
     from minidbp.experiments.bench.kernel_times import time_kernels
     from minidbp.experiments.bench.step import check
-    from minidbp.experiments.figures import save
 
     at_least(0, warm=warm)
     at_least(1, batch=batch, steps=steps)
@@ -405,15 +422,8 @@ def bench_kernels(
     folder = out and sweep.prepare(out, runs_folder=".")
     with progress(f"steps of model {model}", max(1, warm) + steps) as done:
         found = time_kernels(model, penalty, lam, batch, steps, warm, mnist, done)
-    if folder:
-        write_text(folder / "kernels.json", json.dumps(found, indent=1) + "\n")
-        save(figures.roofline(found), folder / "roofline.png")
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-    else:
-        screen.print(report.kernels_on_screen(found))
-    if folder:
-        messages.print(f"written to {folder}: kernels.json, roofline.png", highlight=False, soft_wrap=True)
+    picture = figures.roofline(found) if folder else None
+    tell_measurements(found, report.kernels_on_screen(found), as_json, folder, "kernels.json", "roofline.png", picture)
 
 
 @bench_command
@@ -430,13 +440,11 @@ def bench_scaling(
 
     With --out, writes scaling.json and scaling.png there.
     """
-    from minidbp.atomic import write_text
     from minidbp.data import load_mnist
     from minidbp.experiments import sweep
     from minidbp.experiments.bench import figures, report
     from minidbp.experiments.bench.scaling import points, time_scaling
     from minidbp.experiments.bench.step import check
-    from minidbp.experiments.figures import save
 
     at_least(1, steps=steps, threads=threads)
     check(model, "jacobian_l1", lam)
@@ -445,15 +453,8 @@ def bench_scaling(
     folder = out and sweep.prepare(out, runs_folder=".")
     with progress(f"sizes of model {model}", points()) as done:
         found = time_scaling(model, lam, steps, threads, mnist, done)
-    if folder:
-        write_text(folder / "scaling.json", json.dumps(found, indent=1) + "\n")
-        save(figures.scaling(found), folder / "scaling.png")
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-    else:
-        screen.print(report.scaling_on_screen(found))
-    if folder:
-        messages.print(f"written to {folder}: scaling.json, scaling.png", highlight=False, soft_wrap=True)
+    picture = figures.scaling(found) if folder else None
+    tell_measurements(found, report.scaling_on_screen(found), as_json, folder, "scaling.json", "scaling.png", picture)
 
 
 @bench_command

@@ -126,14 +126,10 @@ def masked(g: TensorLike, mask: np.ndarray) -> Tensor:
     g = as_tensor(g)
     known = g.support is mask
     mask = locally_constant(mask.copy() if mask.flags.writeable else mask, "masked")
-    rules = (lambda h, out: masked(h, mask),)
-    if known:  # the values are right as they are, but not every gradient in g would be
-        return record("masked", g._data, (g,), rules, support=mask, loose=g._loose)
-    if (
-        g.ndim > mask.ndim and g.dtype != COMPLEX
-    ):  # many rows are not copied: what is off will be skipped, not multiplied
-        return record("masked", g.data, (g,), rules, support=mask, loose=True)
-    return record("masked", kernels.masked(g.data, mask), (g,), rules, support=mask)
+    # what is right already is not masked again, nor are many rows: what is off in them will be skipped, not multiplied
+    loose = g._loose if known else g.ndim > mask.ndim and g.dtype != COMPLEX
+    data = g._data if known else g.data if loose else kernels.masked(g.data, mask)
+    return record("masked", data, (g,), (lambda h, out: masked(h, mask),), support=mask, loose=loose)
 
 
 def abs(x: TensorLike) -> Tensor:

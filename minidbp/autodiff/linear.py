@@ -15,7 +15,7 @@ from minidbp.autodiff.reduce import unbroadcast
 from minidbp.autodiff.shape import move_axis, reshape, transpose
 from minidbp.autodiff.tensor import Tensor, TensorLike, operands, record
 from minidbp.kernels import ConvGeometry, Padding
-from minidbp.kernels.geometry import Pair
+from minidbp.kernels.geometry import ONE_PIXEL, Pair
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
@@ -155,7 +155,7 @@ class _Form(NamedTuple):
         return self.pixels(mask, self.geometry.output)
 
 
-MATRIX = _Form(("matmul",) * 3, ConvGeometry.of((1, 1), (1, 1), 1, "valid"), (), (), ())
+MATRIX = _Form(("matmul",) * 3, ONE_PIXEL, (), (), ())
 
 
 def _images(geometry: ConvGeometry) -> _Form:

@@ -16,12 +16,10 @@ import numpy as np
 
 from minidbp.kernels import narrow, patches, sparse
 from minidbp.kernels.elementwise import mask_in_place, masked
-from minidbp.kernels.geometry import ConvGeometry
+from minidbp.kernels.geometry import ONE_PIXEL, ConvGeometry
 from minidbp.kernels.jit import contiguous
 from minidbp.kernels.memory import empty
 from minidbp.kernels.tile import VECTOR_BYTES
-
-ONE_PIXEL = ConvGeometry.of((1, 1), (1, 1), 1, "valid")
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None = None) -> np.ndarray:
@@ -43,7 +41,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarra
     else:
         y = patches.conv2d(x, w, geometry)
     if mask is not None:
-        mask_in_place(_rows(y, mask), mask)
+        mask_in_place(sparse.rows_of(y, mask), mask)
     return y
 
 
@@ -60,7 +58,7 @@ def conv2d_transpose(
         return np.zeros((len(g), *geometry.image, channels), np.result_type(g, w))
     lanes = VECTOR_BYTES // g.itemsize
     if mask is not None and not sparse.pays(mask, len(g), max(channels, lanes), g, w):
-        g, mask = masked(_rows(g, mask), mask).reshape(g.shape), None
+        g, mask = masked(sparse.rows_of(g, mask), mask).reshape(g.shape), None
     if mask is None:
         mask = _everything(geometry, filters)
     if not sparse.pays(mask, len(g), max(channels, lanes), g, w):
@@ -93,7 +91,7 @@ def conv2d_weight_grad(
     if narrow.pays(channels, filters, x, g):
         return narrow.conv2d_weight_grad(x, g, geometry, mask)
     if mask is not None:
-        g = masked(_rows(g, mask), mask).reshape(g.shape)
+        g = masked(sparse.rows_of(g, mask), mask).reshape(g.shape)
     if geometry == ONE_PIXEL:
         x, g = contiguous(x).reshape(len(x), channels), contiguous(g).reshape(len(x), filters)
         return (g.T @ x).T.reshape(1, 1, channels, filters)
@@ -117,8 +115,3 @@ def _check(name: str, mask: np.ndarray | None, outputs: tuple[int, ...]) -> None
 def _everything(geometry: ConvGeometry, filters: int) -> np.ndarray:
     """The mask of one image that lets all through; images share it as a Jacobian's rows share theirs."""
     return np.ones((1, *geometry.output, filters), bool)
-
-
-def _rows(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(R * M, ...) as (R, M, ...), where the mask is (M, ...)."""
-    return array.reshape(len(array) // max(1, len(mask)), *mask.shape)

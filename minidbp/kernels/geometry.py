@@ -92,3 +92,6 @@ def _same(size: int, kernel: int, stride: int) -> Pair:
     """TensorFlow's rule: ceil(size / stride) outputs, the padding split with the odd zero at the end."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
+
+
+ONE_PIXEL = ConvGeometry.of((1, 1), (1, 1), 1, "valid")  # a convolution of such images is a matrix product

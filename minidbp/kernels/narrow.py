@@ -10,7 +10,7 @@ import numpy as np
 from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
 from minidbp.kernels.memory import empty
-from minidbp.kernels.tile import ROWS, VECTOR_BYTES, add_products
+from minidbp.kernels.tile import ROWS, VECTOR_BYTES, add_products, takes
 
 
 @kernel
@@ -84,9 +84,7 @@ def fills_blocks(geometry: ConvGeometry, filters: int, *arrays: np.ndarray) -> b
 
 
 def _has_lanes(filters: int, *arrays: np.ndarray) -> bool:
-    if {array.dtype for array in arrays} not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
-        return False
-    return filters * arrays[0].itemsize >= VECTOR_BYTES
+    return takes(*arrays) and filters * arrays[0].itemsize >= VECTOR_BYTES
 
 
 def _padded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

@@ -27,6 +27,7 @@ from minidbp.kernels.tile import (
     dots,
     lanes_of,
     row_dots,
+    takes,
 )
 
 PATCH = 1152  # elements of a patch in one go: ten rows of it, and the filters' part that meets it, fit L1 and L2
@@ -120,9 +121,7 @@ def _masked_conv2d_transpose(g, w, mask, units, stride_r, stride_c, top, left, k
     out_at, g_row = np.empty(rows, np.intp), np.arange(rows) * mask.size
     for first in range(0, channels, CHANNELS):  # so that the part of w that is at work stays in the cache
         length = min(CHANNELS, channels - first)
-        for phase in range(
-            stride_r * stride_c
-        ):  # pixels a stride apart meet the same taps: those of w stay in the cache
+        for phase in range(stride_r * stride_c):  # pixels a stride apart meet the same taps, which stay in the cache
             for n in range(images):
                 for y in range(phase // stride_c, height, stride_r):
                     for x in range(phase % stride_c, width, stride_c):
@@ -229,12 +228,10 @@ def _transpose(w, out):  # type: ignore[no-untyped-def]
 
 def pays(mask: np.ndarray, images: int, channels: int, *arrays: np.ndarray) -> bool:
     """Whether skipping beats a dense product, as measured (benchmarks/NOTES.md): for several rows and long pixels."""
-    if {array.dtype for array in arrays} not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
-        return False
-    return images >= ROWS * len(mask) and channels * arrays[0].itemsize >= VECTOR_BYTES
+    return takes(*arrays) and images >= ROWS * len(mask) and channels * arrays[0].itemsize >= VECTOR_BYTES
 
 
-def _rows(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def rows_of(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(R * N, ...) as (R, N, ...), N being the mask's."""
     return array.reshape(len(array) // max(1, len(mask)), len(mask), *array.shape[1:])
 
@@ -257,7 +254,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarra
     """mask * conv2d(x, w): images (R * N, H, W, I) to (R * N, h, w, O)."""
     out = empty((len(x), *geometry.output, w.shape[3]), x.dtype)
     _masked_conv2d(
-        _rows(contiguous(x), mask), _turn(w), contiguous(mask), _units(mask), *geometry.layout, _rows(out, mask)
+        rows_of(contiguous(x), mask), _turn(w), contiguous(mask), _units(mask), *geometry.layout, rows_of(out, mask)
     )
     return out
 
@@ -266,7 +263,7 @@ def conv2d_transpose(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask:
     """conv2d_transpose(mask * g, w): outputs (R * N, h, w, O) back to images (R * N, H, W, I)."""
     out = empty((len(g), *geometry.image, w.shape[2]), g.dtype)
     _masked_conv2d_transpose(
-        _rows(contiguous(g), mask), _turn(w), contiguous(mask), _units(mask), *geometry.layout, _rows(out, mask)
+        rows_of(contiguous(g), mask), _turn(w), contiguous(mask), _units(mask), *geometry.layout, rows_of(out, mask)
     )
     return out
 
@@ -285,7 +282,7 @@ def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, mas
     pieces = empty((lines * geometry.output[1] * rows * TILE_BYTES,), np.uint8).view(x.dtype)
     values = empty((g.size + 1,), g.dtype)
     _masked_conv2d_weight_grad(
-        _rows(contiguous(x), mask), _rows(contiguous(g), mask), contiguous(mask), _units(mask), values, pieces,
+        rows_of(contiguous(x), mask), rows_of(contiguous(g), mask), contiguous(mask), _units(mask), values, pieces,
         *geometry.layout, out,
     )  # fmt: skip
     return out[:filters].transpose(1, 2, 3, 0)

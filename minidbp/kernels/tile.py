@@ -10,12 +10,19 @@ here speaks to LLVM directly; everything built on it is Numba's Python.
 
 from typing import Any
 
+import numpy as np
+
 from minidbp.kernels.jit import AVX512, Kernel, intrinsic, kernel
 
 VECTOR_BYTES = 64 if AVX512 else 32
 # A block of sums, with VECTORS + 1 operands, fills the registers: AVX-512 has 32, AVX2 has 16.  5 divides ten classes.
 ROWS, VECTORS = 5, (4 if AVX512 else 2)
 TILE_BYTES = VECTORS * VECTOR_BYTES  # the widest tile
+
+
+def takes(*arrays: np.ndarray) -> bool:
+    """Whether these are arrays that the tiles are made for: of one dtype, float32 or float64."""
+    return {array.dtype for array in arrays} in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
 
 
 # -- vectors of numbers, in LLVM's words ----------------------------------------------------------------------------
