@@ -12,7 +12,7 @@ from minidbp.experiments.table2 import Row
 from minidbp.nn import Sequential
 from minidbp.robust import fgsm
 from minidbp.training import Protocol, predict
-from minidbp.training.evaluate import attack_reading
+from minidbp.training.protocol import attack_reading
 
 # Okabe and Ito's colours keep apart for every kind of colour vision; markers and dashes do so in black and white.
 STYLES = {

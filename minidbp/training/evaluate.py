@@ -7,7 +7,7 @@ import numpy as np
 from minidbp.autodiff import no_grad
 from minidbp.nn import Sequential
 from minidbp.robust import fgsm, pgd
-from minidbp.training.protocol import Protocol
+from minidbp.training.protocol import Protocol, attack_reading
 from minidbp.training.workers import Workers, shard_size, shards
 
 Done = Callable[[int], None]
@@ -54,15 +54,6 @@ def pgd_accuracy(
         )  # fmt: skip
 
     return _share(model, x[: protocol.n_pgd], y[: protocol.n_pgd], workers, attack, done)
-
-
-def attack_reading(protocol: Protocol) -> dict:
-    """The arguments of `fgsm` and `pgd` that the paper does not say."""
-    return {
-        "clip": (0.0, 1.0) if protocol.clip else None,
-        "label": "predicted" if protocol.attack_label == "predicted" else "true",
-        "label_smoothing": protocol.label_smoothing if protocol.attack_label == "smoothed" else 0.0,
-    }
 
 
 def _share(

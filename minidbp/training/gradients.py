@@ -8,8 +8,8 @@ import numpy as np
 from minidbp.autodiff import grad
 from minidbp.kernels import empty_like
 from minidbp.nn import N_CLASSES, Sequential
-from minidbp.robust import penalised_loss
-from minidbp.training.protocol import Protocol
+from minidbp.robust import fgsm, penalised_loss
+from minidbp.training.protocol import Protocol, attack_reading
 from minidbp.training.workers import Workers, lane_size, shard_size, shards
 
 
@@ -28,10 +28,14 @@ def batch_gradient(
 ) -> BatchGradient:
     """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
 
+    In adversarial training, each image and the adversarial image that FGSM makes of it now are samples (section 4.2).
+
     The batch is cut into lanes, each lane into shards.  A lane adds up its shards one after the other, and
     the lanes are added in order: the same bits with one thread or several.
     """
     rows = N_CLASSES if lam > 0 and protocol.penalty == "jacobian_l1" else 1
+    if protocol.adversarial_training:
+        rows *= 2
     size = shard_size(model, x[0], rows)
 
     def lane(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -55,10 +59,13 @@ def _shard_gradient(
     model: Sequential, x: np.ndarray, y: np.ndarray, lam: float, protocol: Protocol, n: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The shard's part of the three values and of the gradients of a batch of n."""
+    share = len(x) / n
+    if protocol.adversarial_training:
+        x = np.concatenate([x, fgsm(model, x, y, protocol.eps, **attack_reading(protocol))])
+        y = np.concatenate([y, y])
     objective = penalised_loss(
         model, x, y, lam, protocol.penalty, protocol.penalised, protocol.reduction, protocol.label_smoothing
     )
-    share = len(x) / n
     penalty = 0.0 if objective.penalty is None else objective.penalty.item()
     values = share * np.array([objective.loss.item(), objective.cross_entropy.item(), penalty])
     return values, [g.data for g in grad(objective.loss * share, model.parameters())]

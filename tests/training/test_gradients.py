@@ -58,6 +58,30 @@ def test_it_is_the_gradient_of_the_whole_batch(
         assert np.linalg.norm(mine - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
 
 
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize(("clip", "label"), [(True, "true"), (False, "true"), (True, "predicted"), (True, "smoothed")])
+@pytest.mark.usefixtures("small_shards")
+def test_adversarial_training_adds_the_fgsm_image_of_each_image(
+    model: nn.Sequential, penalty: str, clip: bool, label: str
+) -> None:
+    x, y = data(7)
+    protocol = Protocol(penalty=penalty, adversarial_training=True, eps=0.2, clip=clip, attack_label=label)
+    with workers(2) as team:
+        found = batch_gradient(model, x, y, 0.5, protocol, team)
+        (g,) = mdb.grad(mdb.nn.cross_entropy(model(variable := mdb.Tensor(x, True)), attacked(model, x, y, label),
+                                             0.1 if label == "smoothed" else 0.0), variable)  # fmt: skip
+    twins = x + 0.2 * np.sign(g.data)
+    both = np.concatenate([x, np.clip(twins, 0, 1) if clip else twins])
+    whole = penalised_loss(model, both, np.concatenate([y, y]), 0.5, penalty, "logits", "mean", 0.1)
+    assert found.loss == pytest.approx(whole.loss.item(), rel=1e-12)
+    for mine, theirs in zip(found.gradients, mdb.grad(whole.loss, model.parameters()), strict=True):
+        assert np.linalg.norm(mine - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
+
+
+def attacked(model: nn.Sequential, x: np.ndarray, y: np.ndarray, label: str) -> np.ndarray:
+    return np.argmax(model(x).data, axis=1) if label == "predicted" else y
+
+
 @pytest.mark.parametrize(
     ("name", "n", "lam"), [("C", 128, 0.0), ("C", 128, 5.0), ("C", 101, 5.0), ("A", 24, 5.0), ("B", 9, 5.0)]
 )

@@ -43,6 +43,7 @@ OFFERED = {
     "keep": {"last", "best"},
     "attack_label": {"true", "predicted", "smoothed"},
     "clip": {True, False},
+    "adversarial_training": {True, False},
     "validation_split": {"random", "first", "last"},
     "penalty": {"jacobian_l1", "summed_jacobian_l1", "loss_gradient_l2", "loss_gradient_l1"},
 }
