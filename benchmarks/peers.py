@@ -54,7 +54,8 @@ from minidbp.training import (
     accuracy,
     available_cores,
     batch_gradient,
-    fgsm_accuracy,
+    percent,
+    right_under_fgsm,
     workers,
 )
 
@@ -192,7 +193,7 @@ def judging_entries(model: Sequential, eps: float, setup: Setup) -> list[Entry]:
 
     def ours() -> float:
         if eps:
-            return fgsm_accuracy(model, x, y, setup.settings, setup.team)
+            return percent(right_under_fgsm(model, x, y, setup.settings, setup.team))
         return accuracy(model, x, y, setup.team)
 
     expected = ours()

@@ -1,9 +1,11 @@
-"""One run: a model trained with one lambda and one seed, judged, and kept as one JSON and one weights file."""
+"""One run: what it is, what it is called, and the files that it leaves in a folder.
 
-import dataclasses
+NAME.json is the result and NAME.npz the weights of a finished run; while it is trained there are NAME.checkpoint.npz
+(the last whole epoch), NAME.progress.json (for who watches) and NAME.lock (held by the process that trains it).
+"""
+
+import hashlib
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +13,16 @@ from typing import Any
 import numpy as np
 
 from minidbp.atomic import write_text
-from minidbp.autodiff import Tensor, no_grad
-from minidbp.data import Mnist, split_train_validation
-from minidbp.experiments.environment import environment
-from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Sequential, build_model, save_model
+from minidbp.nn import Sequential, build_model, save_model
 from minidbp.nn.models import check_model_name
 from minidbp.robust.objective import check_lambda
-from minidbp.training import Epoch, Protocol, Workers, accuracy, fgsm_accuracy, pgd_accuracy, train
+from minidbp.training import Protocol
 
-Progress = Callable[[float, str], None]  # GFLOP done since the last call, and what is going on
+FORMAT = 2  # of runs and their folders; 1 had no hash in the names
 
 
 class RunError(ValueError):
-    """A results folder holds something that is not this run."""
+    """A results folder cannot be used, or holds something that is not what its name says."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,15 @@ class Run:
         check_model_name(self.model)
 
     @property
+    def label(self) -> str:
+        """For people: 'model C, lambda 10, seed 0'."""
+        return f"model {self.model}, lambda {self.lam:g}, seed {self.seed}"
+
+    @property
     def name(self) -> str:
-        return f"{self.model}_lambda{self.lam:g}_seed{self.seed}"
+        """For files: the same in short, and a hash of the whole identity."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return f"{self.model}_lambda{self.lam:g}_seed{self.seed}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     def build(self) -> Sequential:
         """The model with the weights that training starts from."""
@@ -57,57 +63,33 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same."""
         return {
+            "format": FORMAT,
             "model": self.model,
             "lambda": self.lam,
             "seed": self.seed,
             "protocol": self.protocol.as_dict(),
         }
 
-
-def execute(run: Run, mnist: Mnist, workers: Workers, progress: Progress | None = None) -> tuple[dict, Sequential]:
-    """Train and judge: the result as it goes to JSON, and the model.
-
-    The result has `model`, `lambda`, `seed`, `protocol`, `epochs` (how many), `clean`, `fgsm` and `pgd` (test
-    accuracy in percent), `history` (what each epoch did), `seconds`, `environment`.  Raises DivergenceError.
-    """
-    report = progress or (lambda work, what: None)
-    p, cost = run.protocol, Cost(run)
-    whole = split_train_validation(mnist.x_train, mnist.y_train, p.n_validation, p.validation_split, run.generator(1))
-    split = dataclasses.replace(whole, x_train=whole.x_train[: p.n_train], y_train=whole.y_train[: p.n_train])
-    model = run.build()
-    last = ""
-
-    def on_step(epoch: int, step: int, steps: int) -> None:
-        report(cost.train_image * p.batch_size, f"epoch {epoch}, step {step}/{steps}{last}")
-
-    def on_epoch(epoch: Epoch) -> None:
-        nonlocal last
-        last = f", validation {epoch.validation_accuracy:.2f}%"
-
-    started = time.perf_counter()
-    history = train(model, split, run.lam, p, run.generator(2), workers, on_step, on_epoch)
-    trained = time.perf_counter()
-    x, y = mnist.x_test[: p.n_test], mnist.y_test[: p.n_test]
-    judged = {
-        "clean": accuracy(model, x, y, workers, lambda n: report(cost.forward * n, "clean test images")),
-        "fgsm": fgsm_accuracy(model, x, y, p, workers, lambda n: report(cost.fgsm_image * n, "FGSM")),
-        "pgd": pgd_accuracy(model, x, y, p, workers, run.seed, lambda n: report(cost.pgd_image * n, "PGD")),
-    }
-    seconds = {"training": trained - started, "judging": time.perf_counter() - trained}
-    return {
-        **run.identity(),
-        "epochs": len(history),
-        **judged,
-        "history": [dataclasses.asdict(epoch) for epoch in history],
-        "seconds": seconds,
-        "threads": workers.threads,
-        "environment": environment(),
-    }, model
+    @classmethod
+    def of(cls, identity: dict[str, Any]) -> "Run":
+        """The run of such an identity.  Raises RunError if it is not one."""
+        try:
+            run = cls(identity["model"], identity["lambda"], identity["seed"], Protocol(**identity["protocol"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"this is not the description of a run: {error}") from None
+        if run.identity() != identity:
+            raise RunError(f"a run of format {identity.get('format')!r} is not one of this version's format {FORMAT}")
+        return run
 
 
 def keep(result: dict[str, Any], model: Sequential, run: Run, folder: Path) -> None:
     """Write the run's weights and, last, its JSON: a run whose JSON exists is finished."""
     save_model(folder / f"{run.name}.npz", model, run.model, run.protocol.padding)
+    keep_result(result, run, folder)
+
+
+def keep_result(result: dict[str, Any], run: Run, folder: Path) -> None:
+    """Write the run's JSON: all there is of one that diverged."""
     write_text(folder / f"{run.name}.json", json.dumps(result, indent=1) + "\n")
 
 
@@ -122,48 +104,5 @@ def find(run: Run, folder: Path) -> dict[str, Any] | None:
         raise RunError(f"{path} cannot be read as the result of a run ({error}); move it away") from None
     wanted = run.identity()
     if not isinstance(result, dict) or {k: result.get(k) for k in wanted} != wanted:
-        raise RunError(
-            f"{path} is the result of another protocol{_differences(result, wanted)}: "
-            "give another --out, or move it away"
-        )
+        raise RunError(f"{path} is not the result of the run that its name says; move it away")
     return result
-
-
-def _differences(result: Any, wanted: dict[str, Any]) -> str:
-    """' (n_train is 2000 there, 55000 here)': up to three fields in which two protocols differ."""
-    there = result.get("protocol") if isinstance(result, dict) else None
-    if not isinstance(there, dict):
-        return ""
-    here = wanted["protocol"]
-    found = [f"{k} is {there.get(k)!r} there, {v!r} here" for k, v in here.items() if there.get(k) != v]
-    return f" ({'; '.join(found[:3])})" if found else ""
-
-
-class Cost:
-    """How much work a run is, in GFLOP, for progress bars: passes through the model times its multiply-adds."""
-
-    def __init__(self, run: Run) -> None:
-        p = run.protocol
-        self.forward = 2e-9 * multiply_adds(run.build())
-        rows = 0 if run.lam == 0 else N_CLASSES if p.penalty == "jacobian_l1" else 1
-        self.train_image = (3 + 3 * rows) * self.forward  # forward, two adjoints; the same for each row of J
-        self.fgsm_image = 3 * self.forward
-        self.pgd_image = 2 * p.pgd_steps * p.pgd_restarts * self.forward
-        epochs = p.max_epochs if p.stop_rule == "none" else min(p.max_epochs, 2 * p.min_epochs)  # the paper's 20
-        self.total = (
-            epochs * p.n_train * self.train_image
-            + p.n_test * (self.forward + self.fgsm_image)
-            + p.n_pgd * self.pgd_image
-        )
-
-
-def multiply_adds(model: Sequential) -> int:
-    """Multiply-adds of one forward pass of one image."""
-    total, y = 0, Tensor(np.zeros((1, *IMAGE_SHAPE), np.float32))
-    with no_grad():
-        for layer in model.layers:
-            y = layer(y)
-            if layer.parameters():
-                weights = layer.parameters()[0]
-                total += weights.size * (y.size // weights.shape[-1])  # each weight once for each output position
-    return total

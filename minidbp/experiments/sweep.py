@@ -1,47 +1,71 @@
-"""Many runs one after the other, each kept as it finishes, with progress; and the report on what is finished."""
+"""A sweep: the runs of an experiment in one folder, trained wherever there are workers, each once.
 
-import dataclasses
+DIR/sweep.json says which runs; DIR/runs/ has their files (see `runs.py`).  That folder is all that sweeps, workers and
+watchers share: whoever finds a run that is neither finished nor locked trains it.
+"""
+
 import json
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
 
 from minidbp import kernels
 from minidbp.atomic import write_text
-from minidbp.data import Mnist
-from minidbp.experiments import figures, report
-from minidbp.experiments.environment import environment
-from minidbp.experiments.runs import Cost, Run, RunError, execute, find, keep
-from minidbp.experiments.table2 import Row, table
-from minidbp.nn import load_model
-from minidbp.training import (
-    DivergenceError,
-    Protocol,
-    accuracy,
-    fgsm_accuracy,
-    pgd_accuracy,
-    workers,
-)
+from minidbp.experiments.catalogue import experiment_named
+from minidbp.experiments.execute import perform
+from minidbp.experiments.plans import Experiment
+from minidbp.experiments.progress import Watch, view
+from minidbp.experiments.runs import FORMAT, Run, RunError, find
+from minidbp.reading import read_json
+
+MOST_SWEEP = 1 << 26  # bytes of a sweep.json
+REFRESH = 0.5  # seconds between two looks at the folder
+BROKEN_AT_MOST = 3  # times in a row that worker processes may die without finishing a run
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """How a sweep ended: runs finished (now or before), what failed, and whether Ctrl-C stopped it."""
+    """What a folder holds: the experiment, the title and command for its report, and its runs in order."""
+
+    experiment: Experiment
+    title: str
+    command: str
+    runs: Sequence[Run]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For sweep.json."""
+        return {
+            "format": FORMAT,
+            "experiment": self.experiment.name,
+            "title": self.title,
+            "command": self.command,
+            "runs": [run.identity() for run in self.runs],
+        }
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a sweep ended: runs finished (now or before), messages of those that diverged, whether Ctrl-C stopped it."""
 
     finished: int
-    failures: list[str]
+    diverged: list[str]
     stopped: bool
 
 
-def prepare(folder: Path, runs_folder: str = "runs") -> Path:
+def prepare(folder: Path) -> Path:
     """Make the output folder and see that it can be written to.  Raises RunError if not."""
     try:
-        (folder / runs_folder).mkdir(parents=True, exist_ok=True)
-        probe = folder / runs_folder / ".minidbp"
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".minidbp-{uuid.uuid4().hex}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -49,173 +73,135 @@ def prepare(folder: Path, runs_folder: str = "runs") -> Path:
     return folder
 
 
-def run_all(
+def begin(sweep: Sweep, folder: Path) -> None:
+    """Give the folder to this sweep.  Raises RunError if it has another one, or what another version made."""
+    home = prepare(folder) / "runs"
+    if (folder / "sweep.json").exists():
+        there = load(folder)
+        if list(there.runs) != list(sweep.runs):
+            raise RunError(f"{folder} holds the runs of another sweep, `{there.command}`: give another --out")
+        return
+    if home.exists() and any(home.glob("*.json")):
+        raise RunError(f"{folder} holds runs of another version of minidbp: give another --out, or move them away")
+    home.mkdir(exist_ok=True)
+    write_text(folder / "sweep.json", json.dumps(sweep.as_dict(), indent=1) + "\n")
+
+
+def load(folder: Path) -> Sweep:
+    """The sweep of a folder.  Raises RunError if it has none, or one of another version."""
+    path = folder / "sweep.json"
+    if not path.exists():
+        raise RunError(f"{folder} holds no sweep: give the --out folder of minidbp table2, table3, table4 or credit")
+    found = read_json(path, RunError, MOST_SWEEP)
+    if found.get("format") != FORMAT:
+        raise RunError(
+            f"{path} is of format {found.get('format')!r}, another version's; this is format {FORMAT}: "
+            "give another --out, or use that version"
+        )
+    runs = found.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(found.get(key), str) for key in ("title", "command")):
+        raise RunError(f"{path} should hold a title, a command and a list of runs")
+    return Sweep(experiment_named(found.get("experiment")), found["title"], found["command"], list(map(Run.of, runs)))
+
+
+def results_in(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
+    """The results that are there, of runs that diverged too, in the order of the runs."""
+    return [result for run in sweep.runs if (result := find(run, folder / "runs"))]
+
+
+def train_all(
     runs: Sequence[Run],
-    folder: Path,
+    home: Path,
     title: str,
-    mnist: Mnist,
+    place: Callable[[], AbstractContextManager[Executor]],
+    data: Path | None,
     threads: int | None,
     console: Console,
-    runs_folder: str = "runs",
-) -> Sweep:
-    """Execute the runs that `folder` does not have yet; each is on disk before the next begins.
+) -> Ending:
+    """Train the runs that the folder `home` does not have yet, with the executor that `place` makes; show how far.
 
-    A run that diverges is told of and the others go on; Ctrl-C ends the sweep with what is finished.
+    A run that diverges is told of and the others go on.  Ctrl-C stops all runs of this sweep; those that were under
+    way keep their last checkpoint.  Any other error of a run stops them too, and is raised.
     """
-    home = folder / runs_folder
     missing = [run for run in runs if find(run, home) is None]
     if len(missing) < len(runs):
         console.print(f"{len(runs) - len(missing)} of {len(runs)} runs are in {home} already", highlight=False)
     if not missing:
-        return Sweep(len(runs), [], False)
-    failures: list[str] = []
-    with workers(threads) as team, _progress(console) as bar:
-        _compile(bar)
-        costs = [Cost(run).total for run in missing]
-        task = bar.add_task(title, total=sum(costs), what="")
+        return _ending(runs, home, stopped=False)
+    with console.status("compiling kernels, once"):
+        kernels.warm_up()  # here, so that workers on this machine find them in the cache
+    stop = home / f".stop-{uuid.uuid4().hex}"
+    watch, broken = Watch(runs, home), 0
+    watch.state()  # what is finished already is not told of again
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         try:
-            for i, run in enumerate(missing):
-                which = f", run {i + 1} of {len(missing)}: {run.name}" if len(missing) > 1 else ""
-                bar.update(task, description=title + which)
+            while missing:
+                before = len(missing)
                 try:
-                    result, model = execute(
-                        run, mnist, team, lambda work, what: bar.update(task, advance=work, what=what)
-                    )
-                except DivergenceError as error:
-                    failures.append(f"{run.name}: {error}")
-                    bar.console.print(f"{run.name} diverged", style="red", markup=False)
-                else:
-                    keep(result, model, run, home)
-                    bar.console.print(summary(result), highlight=False, soft_wrap=True)
-                bar.update(task, completed=sum(costs[: i + 1]), what="")
+                    with place() as pool:
+                        _round(missing, pool, (home, data, threads, stop), lambda: _show(live, watch, title))
+                except BrokenProcessPool:  # a worker was killed; its run goes on from its checkpoint
+                    broken += 1
+                    if broken == BROKEN_AT_MOST:
+                        raise RunError(
+                            f"worker processes died {broken} times without finishing a run; is there enough memory? "
+                            f"{len(missing)} runs are not finished"
+                        ) from None
+                missing = [run for run in missing if find(run, home) is None]
+                if len(missing) < before:
+                    broken = 0
+                elif missing:
+                    time.sleep(REFRESH)  # another sweep has them all
+                    _show(live, watch, title)
         except KeyboardInterrupt:
-            finished = sum(find(run, home) is not None for run in runs)
-            return Sweep(finished, failures, True)
-    return Sweep(len(runs) - len(failures), failures, False)
+            return _ending(runs, home, stopped=True)
+        finally:
+            stop.unlink(missing_ok=True)
+    return _ending(runs, home, stopped=False)
 
 
-def _compile(bar: Progress) -> None:
-    task = bar.add_task("compiling kernels, once", total=None, what="")
-    kernels.warm_up()
-    bar.remove_task(task)
+def _round(missing: Sequence[Run], pool: Executor, arguments: tuple, show: Callable[[], None]) -> None:
+    """Offer every missing run to the pool once; wait for all, and see that they end if one fails or Ctrl-C comes."""
+    *_, stop = arguments
+    left: set[Future[str]] = {pool.submit(perform, run, *arguments) for run in missing}
+    try:
+        while left:
+            done, left = wait(left, timeout=REFRESH, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            show()
+    except BaseException:
+        stop.touch()
+        for future in left:
+            future.cancel()
+        wait(left)
+        raise
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[what]}", style="dim"),
-        console=console,
-        disable=not console.is_terminal,  # a file gets the lines of finished runs, not a bar
-    )
+def _show(live: Live, watch: Watch, title: str) -> None:
+    """Bring the live view up to date, and print a line for each run that has ended since."""
+    known = set(watch.results)
+    state = watch.state()
+    for run in watch.results:
+        if run not in known and (result := find(run, watch.home)):
+            live.console.print(summary(result), highlight=False, soft_wrap=True, style="red" if result["diverged"] else "")
+    if live.console.is_terminal:
+        live.update(view(state, title), refresh=True)
+
+
+def _ending(runs: Sequence[Run], home: Path, stopped: bool) -> Ending:
+    results = [result for run in runs if (result := find(run, home))]
+    messages = [f"{summary(result)}" for result in results if result["diverged"]]
+    return Ending(len(results) - len(messages), messages, stopped)
 
 
 def summary(result: dict[str, Any]) -> str:
     """A finished run in one line."""
+    who = f"model {result['model']}, lambda {result['lambda']:g}, seed {result['seed']}"
+    if result["diverged"]:
+        return f"{who}: diverged in epoch {result['diverged']['epoch']}, step {result['diverged']['step']}"
     seconds, epochs = sum(result["seconds"].values()), result["epochs"]
     return (
-        f"model {result['model']}, lambda {result['lambda']:g}, seed {result['seed']}: clean {result['clean']:.2f}%, "
-        f"FGSM {result['fgsm']:.2f}%, PGD {result['pgd']:.2f}% "
+        f"{who}: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%, PGD {result['pgd']:.2f}% "
         f"({epochs} epoch{'s' * (epochs != 1)}, {seconds:.0f} s)"
     )
-
-
-def write_report(runs: Sequence[Run], folder: Path, title: str, command: str, mnist: Mnist) -> list[Row]:
-    """Table (CSV and Markdown) and pictures of whatever is finished; the rows of the table.  Nothing for nothing."""
-    home = folder / "runs"
-    results = [result for run in runs if (result := find(run, home))]
-    if not results:
-        return []
-    rows = table(results)
-    protocols = {run.model: run.protocol for run in runs}
-    write_text(folder / "table.csv", report.as_csv(rows))
-    minutes = sum(sum(result["seconds"].values()) for result in results) / 60
-    made_by = f"`{command}`; its {len(results)} finished runs took {minutes:.1f} minutes"
-    text = report.as_markdown(rows, title, made_by, protocols, results[-1]["environment"])
-    write_text(folder / "table.md", text)
-    figures.save(figures.accuracy_against_lambda(rows), folder / "accuracy.png")
-    models = {
-        f"model {run.model}, λ = {run.lam:g}": load_model(home / f"{run.name}.npz")[0]
-        for run in _extremes(runs)
-        if find(run, home)
-    }
-    picture = figures.adversarial_twins(models, mnist.x_test, mnist.y_test, runs[0].protocol)
-    figures.save(picture, folder / "images.png")
-    return rows
-
-
-def _extremes(runs: Sequence[Run]) -> list[Run]:
-    """For each model, the first run with its smallest lambda and the first with its largest."""
-    chosen = []
-    for model in sorted({run.model for run in runs}):
-        mine = [run for run in runs if run.model == model]
-        chosen += [min(mine, key=lambda run: run.lam), max(mine, key=lambda run: run.lam)]
-    return chosen
-
-
-def rows_as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The table for --json: mean and standard deviation (null for one run) of each figure, the paper's too."""
-    return [
-        {
-            "model": row.model,
-            "lambda": row.lam,
-            "runs": row.runs,
-            **{
-                key: None if pair is None else [None if n != n else n for n in pair]
-                for key, pair in {
-                    "clean": row.clean,
-                    "fgsm": row.fgsm,
-                    "pgd": row.pgd,
-                    "epochs": row.epochs,
-                    "paper_clean": row.paper and row.paper.clean,
-                    "paper_fgsm": row.paper and row.paper.fgsm,
-                }.items()
-            },
-        }
-        for row in rows
-    ]
-
-
-def show(rows: Sequence[Row], title: str, console: Console) -> None:
-    """Print the table."""
-    console.print(report.on_screen(rows, title))
-
-
-def attack(
-    weights: Path,
-    protocol: Protocol,
-    seed: int,
-    folder: Path,
-    mnist: Mnist,
-    threads: int | None,
-    console: Console,
-) -> dict[str, Any]:
-    """Judge the model in a weights file under the protocol's attacks; writes attack.json and images.png to `folder`."""
-    model, name = load_model(weights)
-    x, y = mnist.x_test[: protocol.n_test], mnist.y_test[: protocol.n_test]
-    with workers(threads) as team, _progress(console) as bar:
-        _compile(bar)
-        clean = bar.add_task("clean test images", total=len(x), what="")
-        fgsm = bar.add_task("FGSM", total=len(x), what="")
-        pgd = bar.add_task("PGD", total=protocol.n_pgd, what="")
-        result = {
-            "model": name,
-            "weights": str(weights),
-            "seed": seed,
-            "clean": accuracy(model, x, y, team, lambda n: bar.advance(clean, n)),
-            "fgsm": fgsm_accuracy(model, x, y, protocol, team, lambda n: bar.advance(fgsm, n)),
-            "pgd": pgd_accuracy(model, x, y, protocol, team, seed, lambda n: bar.advance(pgd, n)),
-            "protocol": {
-                k: v for k, v in dataclasses.asdict(protocol).items()
-                if k.startswith("pgd") or k in ("eps", "clip", "attack_label", "n_test", "n_pgd")
-            },
-            "environment": environment(),
-        }  # fmt: skip
-    write_text(folder / "attack.json", json.dumps(result, indent=1) + "\n")
-    picture = figures.adversarial_twins({f"model {name}": model}, mnist.x_test, mnist.y_test, protocol)
-    figures.save(picture, folder / "images.png")
-    return result

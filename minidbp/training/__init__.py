@@ -1,7 +1,15 @@
 """Training and judging models by the paper's protocol."""
 
 from minidbp.training.adam import Adam
-from minidbp.training.evaluate import accuracy, fgsm_accuracy, pgd_accuracy, predict
+from minidbp.training.evaluate import (
+    accuracy,
+    percent,
+    percent_by_class,
+    predict,
+    right,
+    right_under_fgsm,
+    right_under_pgd,
+)
 from minidbp.training.gradients import BatchGradient, batch_gradient
 from minidbp.training.loop import Epoch, train
 from minidbp.training.protocol import Protocol
@@ -18,9 +26,12 @@ __all__ = [
     "accuracy",
     "available_cores",
     "batch_gradient",
-    "fgsm_accuracy",
-    "pgd_accuracy",
+    "percent",
+    "percent_by_class",
     "predict",
+    "right",
+    "right_under_fgsm",
+    "right_under_pgd",
     "train",
     "training_step",
     "workers",

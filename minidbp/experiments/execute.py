@@ -1,0 +1,137 @@
+"""A run from its first step, or from its last checkpoint, to its result in a folder."""
+
+import dataclasses
+import functools
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from minidbp.atomic import remove_leftovers
+from minidbp.data import Mnist, Split, load_mnist, split_train_validation
+from minidbp.experiments.cost import Cost
+from minidbp.experiments.environment import environment
+from minidbp.experiments.progress import Beacon, Stopped
+from minidbp.experiments.runs import Run, RunError, find, keep, keep_result
+from minidbp.nn import Sequential
+from minidbp.training import (
+    DivergenceError,
+    Epoch,
+    TrainingState,
+    Workers,
+    load_checkpoint,
+    percent,
+    percent_by_class,
+    right,
+    right_under_fgsm,
+    right_under_pgd,
+    save_checkpoint,
+    train,
+    workers,
+)
+
+Report = Callable[[float, str], None]  # GFLOP done since the last call, and what is going on
+
+mnist_in = functools.lru_cache(maxsize=1)(load_mnist)  # a worker trains many runs on the same images
+
+
+def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: Path) -> str:
+    """Train and judge `run`, unless that was done or is being done, and keep what comes out in the folder `home`.
+
+    data: MNIST's folder, or None.  It goes on from a checkpoint, and saves one after every epoch.  Once the file
+    `stop` exists it ends.  Returns "finished", "diverged", "stopped", or "busy" where another process is at it.
+
+    Raises RunError if `home` is not there, CheckpointError for a damaged checkpoint, OSError if nothing can be written.
+    """
+    if not home.is_dir():
+        raise RunError(f"{platform.node()} does not see the folder {home}: all workers need it under the same path")
+    lock = FileLock(home / f"{run.name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return "busy"
+    checkpoint, beacon = home / f"{run.name}.checkpoint.npz", Beacon(run, home, stop)
+    try:
+        found = find(run, home)
+        if found is None:
+            for end in "json", "npz", "checkpoint.npz", "progress.json":
+                remove_leftovers(home / f"{run.name}.{end}")
+            with workers(threads) as team:
+                try:
+                    result, model = execute(run, mnist_in(data), team, beacon, checkpoint)
+                    keep(result, model, run, home)
+                except DivergenceError as error:
+                    result = diverged(run, error)
+                    keep_result(result, run, home)
+            found = result
+        # in this order: whoever is killed here is found finished, and what is left does no harm
+        checkpoint.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        return "diverged" if found["diverged"] else "finished"
+    except Stopped:
+        return "stopped"
+    finally:
+        beacon.remove()
+        lock.release()
+
+
+def execute(
+    run: Run, mnist: Mnist, workers: Workers, report: Report, checkpoint: Path | None = None
+) -> tuple[dict[str, Any], Sequential]:
+    """Train and judge: the result as it goes to JSON, and the model.
+
+    The result has the run's identity, `epochs` (how many), `clean`, `fgsm` and `pgd` (test accuracy in percent),
+    `per_class` (the same for each of the ten classes), `history` (what each epoch did), `seconds`, `environment`, and
+    `diverged`, which is None.  `checkpoint`: gone on from if it is there, and written after every epoch.
+    Raises DivergenceError.
+    """
+    p, cost = run.protocol, Cost(run)
+    split = _split(run, mnist)
+    state = TrainingState(run.build(), run.lam, p, run.generator(2))
+    if checkpoint and checkpoint.exists():
+        load_checkpoint(checkpoint, state, run.identity())
+    if isinstance(report, Beacon):
+        report.skip(len(state.history) * cost.epoch)
+
+    def on_step(epoch: int, step: int, steps: int) -> None:
+        last = f", validation {state.history[-1].validation_accuracy:.2f}%" if state.history else ""
+        report(cost.epoch / steps, f"epoch {epoch}, step {step}/{steps}{last}")
+
+    def on_epoch(epoch: Epoch) -> None:
+        if checkpoint:
+            save_checkpoint(checkpoint, state, run.identity())
+
+    train(state, split, workers, on_step, on_epoch)
+    started, model = perf_counter(), state.model
+    x, y = mnist.x_test[: p.n_test], mnist.y_test[: p.n_test]
+    judged = {
+        "clean": right(model, x, y, workers, lambda n: report(cost.forward * n, "clean test images")),
+        "fgsm": right_under_fgsm(model, x, y, p, workers, lambda n: report(cost.fgsm_image * n, "FGSM")),
+        "pgd": right_under_pgd(model, x, y, p, workers, run.seed, lambda n: report(cost.pgd_image * n, "PGD")),
+    }
+    return {
+        **run.identity(),
+        "diverged": None,
+        "epochs": len(state.history),
+        **{name: percent(found) for name, found in judged.items()},
+        "per_class": {name: percent_by_class(found, y[: len(found)]) for name, found in judged.items()},
+        "history": [dataclasses.asdict(epoch) for epoch in state.history],
+        "seconds": {"training": sum(e.seconds for e in state.history), "judging": perf_counter() - started},
+        "threads": workers.threads,
+        "environment": environment(),
+    }, model
+
+
+def diverged(run: Run, error: DivergenceError) -> dict[str, Any]:
+    """The result of a run that became NaN or infinite: it would again, so it is done."""
+    where = {"epoch": error.epoch, "step": error.step, "message": str(error)}
+    return {**run.identity(), "diverged": where, "environment": environment()}
+
+
+def _split(run: Run, mnist: Mnist) -> Split:
+    p = run.protocol
+    whole = split_train_validation(mnist.x_train, mnist.y_train, p.n_validation, p.validation_split, run.generator(1))
+    return dataclasses.replace(whole, x_train=whole.x_train[: p.n_train], y_train=whole.y_train[: p.n_train])

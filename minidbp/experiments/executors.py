@@ -1,0 +1,68 @@
+"""Where runs are trained: each place is an Executor of `concurrent.futures`."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+
+from minidbp.experiments.runs import RunError
+
+# Read by BLAS, OpenMP and Numba when they are loaded.  Our own threads do the work (training/workers.py).
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@contextmanager
+def in_process() -> Iterator[Executor]:
+    """One run after the other in a thread of this process, so that the main thread can show how far it is."""
+    with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
+        yield pool
+
+
+@contextmanager
+def processes(count: int, threads: int) -> Iterator[Executor]:
+    """`count` spawned processes on this machine; their libraries are held to `threads` threads before NumPy loads."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # a spawned process inherits them
+    try:
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin_worker) as pool:
+            yield pool
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _begin_worker() -> None:
+    """A worker leaves Ctrl-C to the process that started it, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        wait([parent.sentinel])
+        os._exit(1)  # every file is written whole or not at all, and locks end with their process
+
+    if parent is not None:
+        threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+@contextmanager
+def dask(address: str) -> Iterator[Executor]:
+    """The workers of a Dask scheduler.  Raises RunError if the extra is not installed or nobody answers."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise RunError('--scheduler needs Dask: pip install "minidbp[cluster]"') from None
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"no Dask scheduler answers at {address} ({reason}); it should look like tcp://host:8786") from None
+    with client:
+        # two tasks of a worker with several threads may run at a time; keys must differ, so results are not taken as pure
+        yield client.get_executor(pure=False, retries=2)
