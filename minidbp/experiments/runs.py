@@ -17,7 +17,7 @@ from minidbp.experiments.environment import environment
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Sequential, build_model, save_model
 from minidbp.nn.models import check_model_name
 from minidbp.robust.objective import check_lambda
-from minidbp.training import Epoch, Protocol, Workers, accuracy, fgsm_accuracy, pgd_accuracy, train
+from minidbp.training import Epoch, Protocol, TrainingState, Workers, accuracy, fgsm_accuracy, pgd_accuracy, train
 
 Progress = Callable[[float, str], None]  # GFLOP done since the last call, and what is going on
 
@@ -85,7 +85,7 @@ def execute(run: Run, mnist: Mnist, workers: Workers, progress: Progress | None 
         last = f", validation {epoch.validation_accuracy:.2f}%"
 
     started = time.perf_counter()
-    history = train(model, split, run.lam, p, run.generator(2), workers, on_step, on_epoch)
+    history = train(TrainingState(model, run.lam, p, run.generator(2)), split, workers, on_step, on_epoch)
     trained = time.perf_counter()
     x, y = mnist.x_test[: p.n_test], mnist.y_test[: p.n_test]
     judged = {
