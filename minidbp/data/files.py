@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minidbp.data.errors import DataError
 from minidbp.data.idx import parse_idx
+from minidbp.reading import read_bytes
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_verified(path: Path, file: MnistFile, remedy: str) -> bytes:
 
 
 def _decoded(path: Path) -> bytes:
-    stored = _stored(path)
+    stored = read_bytes(path, MOST_STORED, DataError)
     if path.suffix != ".gz":
         return stored
     if not stored.startswith(b"\x1f\x8b"):
@@ -94,21 +95,6 @@ def _decoded(path: Path) -> bytes:
     if gunzip.unused_data:
         raise DataError(f"{path} has {len(gunzip.unused_data)} bytes too many after the end of its gzip data")
     return raw
-
-
-def _stored(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder where a file would be right")
-        if path.exists() and not path.is_file():  # reading from a pipe would wait for ever
-            raise DataError(f"{path} is not a regular file")
-        with path.open("rb") as stream:
-            stored = stream.read(MOST_STORED + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-    if len(stored) > MOST_STORED:
-        raise DataError(f"{path} is larger than {MOST_STORED} bytes, which no file of MNIST is")
-    return stored
 
 
 def _verify(raw: bytes, file: MnistFile, path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from minidbp.atomic import write_text
 from minidbp.nn import Sequential, build_model, save_model
 from minidbp.nn.models import check_model_name
+from minidbp.reading import read_json
 from minidbp.robust.objective import check_lambda
 from minidbp.training import Protocol
 
@@ -99,10 +100,10 @@ def find(run: Run, folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read as the result of a run ({error}); move it away") from None
+        result = read_json(path, RunError)
+    except RunError as error:
+        raise RunError(f"{error}; move it away, and the run is trained again") from None
     wanted = run.identity()
-    if not isinstance(result, dict) or {k: result.get(k) for k in wanted} != wanted:
+    if {k: result.get(k) for k in wanted} != wanted:
         raise RunError(f"{path} is not the result of the run that its name says; move it away")
     return result

@@ -1,6 +1,7 @@
 """Training and judging models by the paper's protocol."""
 
 from minidbp.training.adam import Adam
+from minidbp.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidbp.training.evaluate import (
     accuracy,
     percent,
@@ -11,27 +12,32 @@ from minidbp.training.evaluate import (
     right_under_pgd,
 )
 from minidbp.training.gradients import BatchGradient, batch_gradient
-from minidbp.training.loop import Epoch, train
+from minidbp.training.loop import train
 from minidbp.training.protocol import Protocol
+from minidbp.training.state import Epoch, TrainingState
 from minidbp.training.step import DivergenceError, training_step
 from minidbp.training.workers import Workers, available_cores, workers
 
 __all__ = [
     "Adam",
     "BatchGradient",
+    "CheckpointError",
     "DivergenceError",
     "Epoch",
     "Protocol",
+    "TrainingState",
     "Workers",
     "accuracy",
     "available_cores",
     "batch_gradient",
+    "load_checkpoint",
     "percent",
     "percent_by_class",
     "predict",
     "right",
     "right_under_fgsm",
     "right_under_pgd",
+    "save_checkpoint",
     "train",
     "training_step",
     "workers",

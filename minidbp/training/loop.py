@@ -2,77 +2,66 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from minidbp.data import Split, batches
-from minidbp.nn import Sequential
 from minidbp.nn.checks import validate_images
-from minidbp.training.adam import Adam
 from minidbp.training.evaluate import accuracy
 from minidbp.training.protocol import Protocol
+from minidbp.training.state import Epoch, TrainingState
 from minidbp.training.step import DivergenceError, training_step
 from minidbp.training.workers import Workers
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch did: the mean of the loss and of its two parts over the steps, accuracy in percent, seconds."""
-
-    number: int
-    loss: float
-    cross_entropy: float
-    penalty: float
-    validation_accuracy: float
-    seconds: float
-
-
 def train(
-    model: Sequential,
+    state: TrainingState,
     split: Split,
-    lam: float,
-    protocol: Protocol,
-    rng: np.random.Generator,
     workers: Workers,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
-    """Train `model` in place on eq. 3 with this lambda; the order of the images comes from `rng`.
+    """Train the state's model in place, from where the state is to where its protocol says stop.
 
-    on_step(epoch, step, steps) is called after every step, on_epoch after every epoch, both counting from 1.
-    Returns what every epoch did.  Raises DivergenceError, with epoch, step and lambda, at a NaN or an infinity, and
-    ValueError or TypeError for images outside [0, 1].
+    on_step(epoch, step, steps) is called after every step, on_epoch after every epoch, both counting from 1; in
+    on_epoch the state can be saved.  Gone on with from there, training has the same bits as one that never stopped.
+
+    Returns what every epoch did, those before included.  Raises DivergenceError, with epoch, step and lambda, at a
+    NaN or an infinity; ValueError for a state in the middle of an epoch, as an error leaves it, or of other data than
+    `split`; ValueError or TypeError for images outside [0, 1].
     """
     validate_images(split.x_train)
     validate_images(split.x_validation)
-    adam = Adam(model.parameters(), protocol.learning_rate, protocol.beta1, protocol.beta2, protocol.adam_eps)
+    model, lam, protocol, history = state.model, state.lam, state.protocol, state.history
     steps = -(-len(split.x_train) // protocol.batch_size)
-    history: list[Epoch] = []
-    best: tuple[float, list[np.ndarray]] = (-1.0, [])
+    if state.adam.t != steps * len(history):
+        raise ValueError(
+            f"a training of {len(split.x_train)} images goes on after {steps * len(history)} steps, the whole of "
+            f"{len(history)} epochs; this state is after {state.adam.t}: begin anew, or from a checkpoint"
+        )
     while not _finished(history, protocol):
         number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)
-        for step, batch in enumerate(batches(len(split.x_train), protocol.batch_size, rng), start=1):
+        for step, batch in enumerate(batches(len(split.x_train), protocol.batch_size, state.rng), start=1):
             x, y = split.x_train[batch], split.y_train[batch]
             try:
-                found = training_step(model, adam, x, y, lam, protocol, workers)
+                found = training_step(model, state.adam, x, y, lam, protocol, workers)
             except DivergenceError as error:
                 raise DivergenceError(
                     f"training diverged in epoch {number}, step {step}, at lambda {lam:g}: {error}; "
-                    "a smaller learning rate or lambda may help"
+                    "a smaller learning rate or lambda may help",
+                    number,
+                    step,
                 ) from None
             sums += len(batch) * np.array([found.loss, found.cross_entropy, found.penalty])
             if on_step:
                 on_step(number, step, steps)
         valid = accuracy(model, split.x_validation, split.y_validation, workers)
         loss, cross_entropy, penalty = map(float, sums / len(split.x_train))
-        history.append(Epoch(number, loss, cross_entropy, penalty, valid, time.perf_counter() - started))
-        if protocol.keep == "best" and valid > best[0]:
-            best = valid, [p.data for p in model.parameters()]
+        state.end_epoch(Epoch(number, loss, cross_entropy, penalty, valid, time.perf_counter() - started))
         if on_epoch:
             on_epoch(history[-1])
     if protocol.keep == "best":
-        for parameter, values in zip(model.parameters(), best[1], strict=True):
+        for parameter, values in zip(model.parameters(), state.best, strict=True):
             parameter.data = values
     return history
 

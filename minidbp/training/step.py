@@ -12,7 +12,11 @@ from minidbp.training.workers import Workers
 
 
 class DivergenceError(ArithmeticError):
-    """The loss or a gradient became NaN or infinite."""
+    """The loss or a gradient became NaN or infinite; `epoch` and `step` of a training count from 1, or are None."""
+
+    def __init__(self, message: str, epoch: int | None = None, step: int | None = None) -> None:
+        super().__init__(message)
+        self.epoch, self.step = epoch, step
 
 
 def training_step(

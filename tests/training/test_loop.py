@@ -8,7 +8,7 @@ import pytest
 
 from minidbp import nn
 from minidbp.data import Mnist, Split, split_train_validation
-from minidbp.training import DivergenceError, Epoch, Protocol, accuracy, predict, train, workers
+from minidbp.training import DivergenceError, Epoch, Protocol, TrainingState, accuracy, predict, train, workers
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def run(model: nn.Sequential, split: Split, lam: float = 0.0, threads: int = 1, 
     settings = {"stop_rule": "none", "max_epochs": 2, "batch_size": 64, **protocol}
     calls = {name: settings.pop(name, None) for name in ("on_step", "on_epoch")}
     with workers(threads) as team:
-        return train(model, split, lam, Protocol(**settings), np.random.default_rng(1), team, **calls)
+        return train(TrainingState(model, lam, Protocol(**settings), np.random.default_rng(1)), split, team, **calls)
 
 
 # -- when to stop ---------------------------------------------------------------------------------------------------
@@ -159,7 +159,8 @@ def test_the_order_of_the_images_comes_from_the_generator(split: Split) -> None:
     for seed in (1, 1, 2):
         model = small_model()
         with workers(1) as team:
-            train(model, split, 0.0, Protocol(stop_rule="none", max_epochs=1), np.random.default_rng(seed), team)
+            protocol = Protocol(stop_rule="none", max_epochs=1)
+            train(TrainingState(model, 0.0, protocol, np.random.default_rng(seed)), split, team)
         weights.append(model.parameters()[0].data.tobytes())
     assert weights[0] == weights[1] != weights[2]
 
@@ -227,6 +228,6 @@ def test_ten_epochs_without_a_penalty_reach_97_5_percent(mnist: Mnist) -> None:
     model = nn.build_model("C", seed=0)
     assert len(split.x_train) == 55_000
     with workers() as team:
-        history = train(model, split, 0.0, Protocol(stop_rule="none", max_epochs=10), rng, team)
+        history = train(TrainingState(model, 0.0, Protocol(stop_rule="none", max_epochs=10), rng), split, team)
         assert len(history) == 10
         assert accuracy(model, mnist.x_test, mnist.y_test, team) >= 97.5
