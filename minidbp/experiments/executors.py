@@ -42,13 +42,14 @@ def _begin_worker() -> None:
     """A worker leaves Ctrl-C to the process that started it, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in spawned processes only
+    sentinel = parent.sentinel
 
     def end_with_parent() -> None:
-        wait([parent.sentinel])
+        wait([sentinel])
         os._exit(1)  # every file is written whole or not at all, and locks end with their process
 
-    if parent is not None:
-        threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @contextmanager
@@ -62,7 +63,8 @@ def dask(address: str) -> Iterator[Executor]:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"no Dask scheduler answers at {address} ({reason}); it should look like tcp://host:8786") from None
+        raise RunError(
+            f"no Dask scheduler answers at {address} ({reason}); it should look like tcp://host:8786"
+        ) from None
     with client:
-        # two tasks of a worker with several threads may run at a time; keys must differ, so results are not taken as pure
-        yield client.get_executor(pure=False, retries=2)
+        yield client.get_executor(pure=False, retries=2)  # not pure: a task that found its run busy may be asked again

@@ -1,27 +1,30 @@
-"""Pictures of a table: accuracy against lambda, and images with their adversarial twins."""
+"""Pictures of a table: accuracy along lambda, eps or epochs, and images with their adversarial twins.
+
+Each has a description in words, for who cannot see it.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from minidbp.atomic import atomic_write
-from minidbp.experiments.table2 import Row
+from minidbp.experiments.tables import Row, shown
 from minidbp.nn import Sequential
 from minidbp.robust import fgsm
 from minidbp.training import Protocol, predict
 from minidbp.training.protocol import attack_reading
 
 # Okabe and Ito's colours keep apart for every kind of colour vision; markers and dashes do so in black and white.
-STYLES = {
-    "clean": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "FGSM": {"color": "#D55E00", "marker": "s", "linestyle": "-"},
-    "PGD": {"color": "#009E73", "marker": "^", "linestyle": "-"},
-    "FGSM, paper": {"color": "#D55E00", "marker": "s", "linestyle": ":", "markerfacecolor": "white"},
-    "clean, paper": {"color": "#0072B2", "marker": "o", "linestyle": ":", "markerfacecolor": "white"},
-}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
+AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
+SYMBOLS = {"lambda": "λ", "eps": "ε", "max_epochs": "epochs"}
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -30,34 +33,95 @@ def save(figure: Figure, path: Path) -> None:
         FigureCanvasAgg(figure).print_png(file)
 
 
-def accuracy_against_lambda(rows: Sequence[Row]) -> Figure:
-    """One panel for each model; error bars are standard deviations, dotted lines the paper's numbers."""
+def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
+    """Test accuracy against lambda or a field of the protocol; a column for each model, dotted lines the paper's.
+
+    Where nothing else varies, one panel for each model has clean, FGSM and PGD; else each has a panel of its own,
+    with a line for each combination of the rest.  Error bars are standard deviations.
+    """
     models = sorted({row.model for row in rows})
-    lambdas = sorted({row.lam for row in rows})
-    figure = Figure(figsize=(4 * len(models) + 1.5, 4), layout="constrained")
-    for axes, model in zip(figure.subplots(1, len(models), sharey=True, squeeze=False)[0], models, strict=True):
-        mine = [row for row in rows if row.model == model]
-        ours = {"clean": [r.clean for r in mine], "FGSM": [r.fgsm for r in mine], "PGD": [r.pgd for r in mine]}
-        for name, spreads in ours.items():
-            _points(axes, name, [lambdas.index(r.lam) for r in mine], spreads)
-        reported = [(lambdas.index(r.lam), r.paper) for r in mine if r.paper]
-        _points(axes, "clean, paper", [i for i, _ in reported], [p.clean for _, p in reported])
-        _points(axes, "FGSM, paper", [i for i, _ in reported], [p.fgsm for _, p in reported])
-        axes.set_xticks(range(len(lambdas)), [f"{lam:g}" for lam in lambdas])
-        axes.set(title=f"model {model}", xlabel="λ", ylim=(-3, 103))
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("test accuracy (%)")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    places = sorted({_place(row, along) for row in rows})
+    groups = list(dict.fromkeys(_rest(row, along) for row in rows))
+    together = len(groups) == 1
+    measures = [list(MEASURES)] if together else [[measure] for measure in MEASURES]
+    figure = Figure(figsize=(3.6 * len(models) + 2.2, 0.8 + 3.2 * len(measures)), layout="constrained")
+    panels = figure.subplots(len(measures), len(models), sharey="row", sharex=True, squeeze=False)
+    for i, measures_here in enumerate(measures):
+        for axes, model in zip(panels[i], models, strict=True):
+            lines = [(measure, group) for measure in measures_here for group in groups]
+            for k, (measure, group) in enumerate(lines):
+                mine = [row for row in rows if row.model == model and _rest(row, along) == group and row.results]
+                name = MEASURES[measure] if together else group
+                _lines(axes, k, (k - (len(lines) - 1) / 2) * 0.05, name, measure, mine, along, places)
+            axes.set_xticks(range(len(places)), [shown(place) for place in places])
+            axes.grid(alpha=0.3)
+        panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{MEASURES[measures_here[0]]}: test accuracy (%)")
+    for axes, model in zip(panels[0], models, strict=True):
+        axes.set_title(f"model {model}")
+    for axes in panels[-1]:
+        axes.set_xlabel(AXES.get(along, along))
+    if together:
+        panels[0, 0].set_ylim(-3, 103)
+    found = {
+        label: handle for axes in panels.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(found.values(), found.keys(), loc="outside right center", frameon=False)
     return figure
 
 
-def _points(axes, name: str, places: Sequence[int], spreads: Sequence[Sequence[float]]) -> None:  # type: ignore[no-untyped-def]
-    means = [mean for mean, _ in spreads]
-    deviations = [0.0 if np.isnan(sd) else sd for _, sd in spreads]
-    # shifted a little, so that error bars do not hide each other
-    shift = 0.04 * (list(STYLES).index(name) - 2)
-    axes.errorbar(np.add(places, shift), means, deviations, label=name, capsize=3, **STYLES[name])
+def describe(rows: Sequence[Row], along: str) -> str:
+    """`accuracy_along` in words: each line's first and last point."""
+    parts = []
+    for model in sorted({row.model for row in rows}):
+        for group in dict.fromkeys(_rest(row, along) for row in rows):
+            mine = [row for row in rows if row.model == model and _rest(row, along) == group and row.results]
+            mine.sort(key=lambda row: _place(row, along))
+            if mine:
+                ends = [mine[0], mine[-1]] if len(mine) > 1 else mine
+                where = " to ".join(shown(_place(row, along)) for row in ends)
+                figures = "; ".join(
+                    f"{word} " + " to ".join(f"{row.summary(measure).mean:.1f}%" for row in ends)
+                    for measure, word in MEASURES.items()
+                )
+                parts.append(
+                    f"model {model}{', ' + group if group else ''}, {SYMBOLS.get(along, along)} {where}: {figures}"
+                )
+    return f"Test accuracy against {AXES.get(along, along)}. " + ". ".join(parts) + "."
+
+
+def _place(row: Row, along: str) -> Any:
+    return (
+        row.lam if along == "lambda" else row.varied.get(along, row.results[0]["protocol"][along] if row.results else 0)
+    )
+
+
+def _rest(row: Row, along: str) -> str:
+    """What a row's line is called: all that varies but what runs along the axis."""
+    rest = dict(row.varied) if along == "lambda" else {"λ": row.lam, **row.varied}
+    rest.pop(along, None)
+    return ", ".join(f"{name} = {shown(value)}" for name, value in rest.items())
+
+
+def _lines(
+    axes: Axes, k: int, shift: float, name: str, measure: str, rows: Sequence[Row], along: str, places: Sequence[Any]
+) -> None:
+    """The k-th line of a panel and, dotted with open markers, the paper's, moved aside so that bars do not hide."""
+    rows = sorted(rows, key=lambda row: _place(row, along))
+    colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+    summaries = [row.summary(measure) for row in rows]
+    ours = [(places.index(_place(row, along)), s.mean, s.sd) for row, s in zip(rows, summaries, strict=True)]
+    papers = [
+        (places.index(_place(row, along)), *getattr(row.paper, measure))
+        for row in rows
+        if row.paper and hasattr(row.paper, measure)
+    ]
+    for points, label, line, face in (ours, name, "-", colour), (papers, f"{name}, paper", ":", "white"):
+        if points:
+            x, means, deviations = (np.array(column, float) for column in zip(*points, strict=True))
+            axes.errorbar(
+                x + shift, means, np.nan_to_num(deviations), label=label, color=colour, marker=marker,
+                markerfacecolor=face, linestyle=line, capsize=3,
+            )  # fmt: skip
 
 
 def adversarial_twins(
@@ -79,7 +143,7 @@ def adversarial_twins(
     return figure
 
 
-def _row(panels, images: np.ndarray, label: str, said: np.ndarray, true: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+def _row(panels: Sequence[Axes], images: np.ndarray, label: str, said: np.ndarray, true: np.ndarray) -> None:
     panels[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for axes, image, answer, truth in zip(panels, images, said, true, strict=True):
         axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)

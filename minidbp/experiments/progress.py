@@ -13,7 +13,7 @@ from rich.text import Text
 
 from minidbp.atomic import write_text
 from minidbp.experiments.cost import Cost
-from minidbp.experiments.runs import Run, find
+from minidbp.experiments.runs import Run, find, labels
 
 INTERVAL = 1.0  # seconds between two signs of life
 QUIET = 120.0  # seconds without one: the process may be gone
@@ -82,13 +82,11 @@ class State:
 
 
 class Watch:
-    """Reads the state of these runs from the folder that holds their files, again and again.
-
-    `speed_of_one`: what to go by until a run under way has told its own.
-    """
+    """Reads the state of these runs from the folder that holds their files, again and again."""
 
     def __init__(self, runs: Sequence[Run], home: Path) -> None:
         self.home = home
+        self.labels = labels(runs)
         self.costs = {run: Cost(run).total for run in runs}
         self.results: dict[Run, bool] = {}  # run: whether it diverged
 
@@ -117,7 +115,9 @@ class Watch:
         try:
             found = json.loads((self.home / f"{run.name}.progress.json").read_text(encoding="utf-8"))
             silence = max(0.0, time.time() - found["time"])
-            return Running(run.label, found["done"] / found["total"], found["speed"], str(found["what"]), silence)
+            return Running(
+                self.labels[run], found["done"] / found["total"], found["speed"], str(found["what"]), silence
+            )
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             return None  # not under way, or just ended
 

@@ -6,19 +6,21 @@ NAME.json is the result and NAME.npz the weights of a finished run; while it is 
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidbp.atomic import write_text
-from minidbp.nn import Sequential, build_model, save_model
+from minidbp.nn import N_CLASSES, Sequential, build_model, save_model
 from minidbp.nn.models import check_model_name
 from minidbp.reading import read_json
 from minidbp.robust.objective import check_lambda
 from minidbp.training import Protocol
 
+ACCURACIES = ("clean", "fgsm", "pgd")
 FORMAT = 2  # of runs and their folders; 1 had no hash in the names
 
 
@@ -42,13 +44,8 @@ class Run:
         check_model_name(self.model)
 
     @property
-    def label(self) -> str:
-        """For people: 'model C, lambda 10, seed 0'."""
-        return f"model {self.model}, lambda {self.lam:g}, seed {self.seed}"
-
-    @property
     def name(self) -> str:
-        """For files: the same in short, and a hash of the whole identity."""
+        """For files: model, lambda, seed, and a hash of the whole identity."""
         text = json.dumps(self.identity(), sort_keys=True)
         return f"{self.model}_lambda{self.lam:g}_seed{self.seed}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
@@ -106,4 +103,61 @@ def find(run: Run, folder: Path) -> dict[str, Any] | None:
     wanted = run.identity()
     if {k: result.get(k) for k in wanted} != wanted:
         raise RunError(f"{path} is not the result of the run that its name says; move it away")
+    complete = isinstance(result.get("environment"), dict) and "diverged" in result
+    if not complete or not (_whole_result if result["diverged"] is None else _whole_divergence)(result):
+        raise RunError(f"{path} lacks a part of a run's result; move it away, and the run is trained again")
     return result
+
+
+def _whole_result(result: dict[str, Any]) -> bool:
+    classes, seconds = result.get("per_class"), result.get("seconds")
+    return (
+        all(_is_number(result.get(name)) for name in ("epochs", *ACCURACIES))
+        and isinstance(classes, dict)
+        and all(isinstance(classes.get(name), list) and len(classes[name]) == N_CLASSES for name in ACCURACIES)
+        and all(value is None or _is_number(value) for name in ACCURACIES for value in classes[name])
+        and isinstance(seconds, dict)
+        and all(map(_is_number, seconds.values()))
+    )
+
+
+def _whole_divergence(result: dict[str, Any]) -> bool:
+    where = result["diverged"]
+    return isinstance(where, dict) and {"epoch", "step", "message"} <= set(where)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def labels(runs: Sequence[Run]) -> dict[Run, str]:
+    """What to call each of these runs for people: 'model C, lambda 10, eps 0.1, seed 0', with what varies among them."""
+    names = varied_fields([run.identity() for run in runs])
+    return {
+        run: ", ".join(
+            [
+                f"model {run.model}, lambda {run.lam:g}",
+                *(f"{name} {shown(getattr(run.protocol, name))}" for name in names),
+                f"seed {run.seed}",
+            ]
+        )
+        for run in runs
+    }
+
+
+def varied_fields(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields of the protocol, in its order, that are not the same in all runs of some model.
+
+    results: of runs, or their identities.
+    """
+    models = {result["model"] for result in results}
+    return [
+        field.name
+        for field in fields(Protocol)
+        if any(len({r["protocol"][field.name] for r in results if r["model"] == model}) > 1 for model in models)
+    ]
+
+
+def shown(value: Any) -> str:
+    """A value of the protocol as text: 10 for 10.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

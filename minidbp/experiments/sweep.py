@@ -4,6 +4,7 @@ DIR/sweep.json says which runs; DIR/runs/ has their files (see `runs.py`).  That
 watchers share: whoever finds a run that is neither finished nor locked trains it.
 """
 
+import dataclasses
 import json
 import time
 import uuid
@@ -24,8 +25,9 @@ from minidbp.experiments.catalogue import experiment_named
 from minidbp.experiments.execute import perform
 from minidbp.experiments.plans import Experiment
 from minidbp.experiments.progress import Watch, view
-from minidbp.experiments.runs import FORMAT, Run, RunError, find
+from minidbp.experiments.runs import FORMAT, Run, RunError, find, labels
 from minidbp.reading import read_json
+from minidbp.training import Protocol
 
 MOST_SWEEP = 1 << 26  # bytes of a sweep.json
 REFRESH = 0.5  # seconds between two looks at the folder
@@ -34,12 +36,16 @@ BROKEN_AT_MOST = 3  # times in a row that worker processes may die without finis
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a folder holds: the experiment, the title and command for its report, and its runs in order."""
+    """What a folder holds: the experiment, the title and command for its report, and its runs in order.
+
+    vary: the fields of the protocol that were asked to vary, besides those in which the experiment's conditions differ.
+    """
 
     experiment: Experiment
     title: str
     command: str
     runs: Sequence[Run]
+    vary: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For sweep.json."""
@@ -48,6 +54,7 @@ class Sweep:
             "experiment": self.experiment.name,
             "title": self.title,
             "command": self.command,
+            "vary": list(self.vary),
             "runs": [run.identity() for run in self.runs],
         }
 
@@ -98,10 +105,12 @@ def load(folder: Path) -> Sweep:
             f"{path} is of format {found.get('format')!r}, another version's; this is format {FORMAT}: "
             "give another --out, or use that version"
         )
-    runs = found.get("runs")
-    if not isinstance(runs, list) or not all(isinstance(found.get(key), str) for key in ("title", "command")):
-        raise RunError(f"{path} should hold a title, a command and a list of runs")
-    return Sweep(experiment_named(found.get("experiment")), found["title"], found["command"], list(map(Run.of, runs)))
+    kinds = {"title": str, "command": str, "vary": list, "runs": list}
+    names = [field.name for field in dataclasses.fields(Protocol)]
+    if any(type(found.get(key)) is not kind for key, kind in kinds.items()) or not set(found["vary"]) <= set(names):
+        raise RunError(f"{path} should hold a title, a command, the fields that vary and a list of runs")
+    runs = [Run.of(identity) for identity in found["runs"]]
+    return Sweep(experiment_named(found.get("experiment")), found["title"], found["command"], runs, found["vary"])
 
 
 def results_in(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
@@ -184,20 +193,21 @@ def _show(live: Live, watch: Watch, title: str) -> None:
     state = watch.state()
     for run in watch.results:
         if run not in known and (result := find(run, watch.home)):
-            live.console.print(summary(result), highlight=False, soft_wrap=True, style="red" if result["diverged"] else "")
+            style = "red" if result["diverged"] else ""
+            live.console.print(summary(result, watch.labels[run]), highlight=False, soft_wrap=True, style=style)
     if live.console.is_terminal:
         live.update(view(state, title), refresh=True)
 
 
 def _ending(runs: Sequence[Run], home: Path, stopped: bool) -> Ending:
-    results = [result for run in runs if (result := find(run, home))]
-    messages = [f"{summary(result)}" for result in results if result["diverged"]]
+    results = {run: result for run in runs if (result := find(run, home))}
+    names = labels(runs)
+    messages = [summary(result, names[run]) for run, result in results.items() if result["diverged"]]
     return Ending(len(results) - len(messages), messages, stopped)
 
 
-def summary(result: dict[str, Any]) -> str:
+def summary(result: dict[str, Any], who: str) -> str:
     """A finished run in one line."""
-    who = f"model {result['model']}, lambda {result['lambda']:g}, seed {result['seed']}"
     if result["diverged"]:
         return f"{who}: diverged in epoch {result['diverged']['epoch']}, step {result['diverged']['step']}"
     seconds, epochs = sum(result["seconds"].values()), result["epochs"]

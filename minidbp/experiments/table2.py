@@ -25,12 +25,20 @@ TABLE2 = Experiment(
         "smoke": _preset(
             "does everything work: under a minute, too little training to mean anything",
             (0.0, 50.0),
-            {"A": (1, small(1, 384, 32, 500, 100)), "B": (1, small(1, 192, 32, 250, 50)), "C": (1, small(1, 3200, 64, 1000, 200))},
+            {
+                "A": (1, small(1, 384, 32, 500, 100)),
+                "B": (1, small(1, 192, 32, 250, 50)),
+                "C": (1, small(1, 3200, 64, 1000, 200)),
+            },
         ),
         "laptop": _preset(
             "the penalty's effect on fewer images and epochs: under 15 minutes on two cores",
             (0.0, 1.0, 10.0, 50.0),
-            {"A": (2, small(2, 2560, 32, 2000, 500)), "B": (2, small(2, 800, 32, 2000, 500)), "C": (3, small(5, 8000, 64, 10_000, 1000))},
+            {
+                "A": (2, small(2, 2560, 32, 2000, 500)),
+                "B": (2, small(2, 800, 32, 2000, 500)),
+                "C": (3, small(5, 8000, 64, 10_000, 1000)),
+            },
         ),
         "paper": _preset(
             "the paper's protocol in full, 10 seeds, and lambda = 0: days on two cores",
@@ -40,4 +48,4 @@ TABLE2 = Experiment(
     },
     _paper,
     table2_verdicts,
-)  # fmt: skip
+)

@@ -1,16 +1,16 @@
 """Table 3: FGSM adversarial training with and without the penalty, for four eps and models A, B, C."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from minidbp.experiments.paper import TABLE_3, Reported
+from minidbp.experiments.paper import EPSILONS, TABLE_3, Reported
 from minidbp.experiments.plans import Condition, Experiment, Preset
 from minidbp.experiments.small import small
 from minidbp.experiments.verdicts import table3_verdicts
 from minidbp.training import Protocol
 
-EPSILONS = (0.05, 0.1, 0.2, 0.3)
 # The paper's surrogate, "due to time constraints"; it trains for 100 epochs without a stop rule.
-SECTION_4_2 = {"adversarial_training": True, "penalty": "summed_jacobian_l1"}
+SECTION_4_2: dict[str, Any] = {"adversarial_training": True, "penalty": "summed_jacobian_l1"}
 
 
 def _preset(about: str, epsilons: tuple[float, ...], plans: Mapping[str, tuple[int, Protocol]]) -> Preset:

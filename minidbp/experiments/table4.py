@@ -4,15 +4,17 @@ The paper's lambda = 0 and 10 repeat Table 3's 100 epochs and the others were tr
 at once.  Here every lambda is trained for the longer time, and lambda = 0 and 10 for the shorter one too.
 """
 
+from collections.abc import Sequence
+
 from minidbp.experiments.paper import TABLE_4, Reported
-from minidbp.experiments.plans import Condition, Experiment, Preset
+from minidbp.experiments.plans import Condition, Experiment, Preset, Result
 from minidbp.experiments.small import small
 from minidbp.experiments.table3 import SECTION_4_2
-from minidbp.experiments.verdicts import table4_verdicts
+from minidbp.experiments.verdicts import Verdict, table4_verdicts
 from minidbp.training import Protocol
 
-
 LENGTHS = {"smoke": (1, 2), "laptop": (10, 15), "paper": (100, 150)}  # epochs; the paper's is its own
+LONG = [long for _, long in LENGTHS.values()]
 REPEATED = (0.0, 10.0)  # the lambdas that the paper took over from Table 3
 
 
@@ -28,8 +30,13 @@ def _small(lengths: tuple[int, int], *sizes: int) -> tuple[Protocol, Protocol]:
 
 def _paper(condition: Condition) -> Reported | None:
     """The paper's figures, beside the length of training that they come from."""
-    long = condition.protocol.max_epochs in [long for _, long in LENGTHS.values()]
+    long = condition.protocol.max_epochs in LONG
     return None if condition.lam in REPEATED and long else TABLE_4.get(condition.lam)
+
+
+def _verdicts(results: Sequence[Result]) -> list[Verdict]:
+    """On what was trained for one length of time, the longer one."""
+    return table4_verdicts([result for result in results if result["protocol"]["max_epochs"] in LONG])
 
 
 TABLE4 = Experiment(
@@ -56,5 +63,5 @@ TABLE4 = Experiment(
         ),
     },
     _paper,
-    table4_verdicts,
+    _verdicts,
 )

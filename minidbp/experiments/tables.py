@@ -3,11 +3,12 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from minidbp.experiments.paper import Reported
 from minidbp.experiments.plans import Condition, Experiment, Result
+from minidbp.experiments.runs import shown, varied_fields
 from minidbp.experiments.statistics import Summary, by_condition, number, summarise
 from minidbp.training import Protocol
 
@@ -50,21 +51,6 @@ def rows_of(experiment: Experiment, results: Iterable[Result]) -> list[Row]:
         paper = experiment.paper(condition)
         rows.append(Row(condition.model, condition.lam, varied, done, len(group) - len(done), paper))
     return sorted(rows, key=lambda row: (row.model, tuple(row.varied.values()), row.lam))
-
-
-def varied_fields(results: Sequence[Result]) -> list[str]:
-    """The fields of the protocol, in its order, that are not the same in all results of some model."""
-    models = {result["model"] for result in results}
-    return [
-        field.name
-        for field in fields(Protocol)
-        if any(len({r["protocol"][field.name] for r in results if r["model"] == model}) > 1 for model in models)
-    ]
-
-
-def shown(value: Any) -> str:
-    """A value of the protocol as text: 10 for 10.0."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def spread(summary: Summary | None, digits: int = 2) -> str:

@@ -1,0 +1,9 @@
+"""The commands.  Thin: each checks its arguments, calls the package, and prints.
+
+Heavy imports wait until a command runs, so that --help answers at once.
+"""
+
+from minidbp.cli import bench, checks, models, tables  # in the order of --help
+from minidbp.cli.app import app, main
+
+__all__ = ["app", "main"]

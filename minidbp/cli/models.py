@@ -1,0 +1,128 @@
+"""Commands about one model: train it, attack it."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from minidbp.cli.app import at_least, command, compile_kernels, fail, messages, screen, told_where
+from minidbp.cli.options import (
+    AsJson,
+    AttackLabel,
+    Data,
+    Eps,
+    Lambda,
+    ModelName,
+    Out,
+    Penalised,
+    Reduction,
+    Seed,
+    Threads,
+)
+
+
+@command
+def train(
+    model: ModelName = "C",
+    lam: Lambda = 0.0,
+    seed: Seed = 0,
+    epochs: Annotated[
+        int | None, typer.Option(help="Exactly this many; without it, the paper's stop rule (about 20).")
+    ] = None,
+    images: Annotated[int, typer.Option(help="How many training images to use.")] = 55_000,
+    penalty: Annotated[
+        str,
+        typer.Option(help="jacobian_l1 (eq. 3), summed_jacobian_l1 (Table 3), loss_gradient_l2 or loss_gradient_l1."),
+    ] = "jacobian_l1",
+    penalised: Penalised = "logits",
+    reduction: Reduction = "mean",
+    eps: Annotated[
+        float | None, typer.Option("--adversarial", help="Adversarial training with FGSM of this eps (section 4.2).")
+    ] = None,
+    out: Out = None,
+    threads: Threads = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one model by the paper's protocol and judge it: clean, FGSM and PGD.
+
+    Writes NAME.json (protocol, every epoch, accuracies) and NAME.npz (weights, for `minidbp attack`) to --out, by
+    default out/train; NAME ends in a hash of all settings.  Stopped, the same command goes on from the last epoch.
+    """
+    from minidbp.data import load_mnist
+    from minidbp.experiments import executors, sweep
+    from minidbp.experiments.runs import Run, find, labels
+    from minidbp.training import Protocol
+
+    at_least(0, seed=seed)
+    at_least(1, epochs=epochs, images=images, threads=threads)
+    changes: dict[str, Any] = {} if epochs is None else {"max_epochs": epochs, "stop_rule": "none"}
+    if eps is not None:
+        changes |= {"eps": eps, "adversarial_training": True}
+    protocol = Protocol(
+        n_train=images, penalty=penalty, penalised=penalised, reduction=reduction, n_pgd=1000, **changes
+    )
+    run = Run(model, lam, seed, protocol)
+    load_mnist(data)  # before anything is made
+    folder = sweep.prepare(out or Path("out") / "train").resolve()
+    title = f"training {model}"
+    ending = sweep.train_all([run], folder, title, executors.in_process, data, threads, messages)
+    if ending.stopped:
+        fail("stopped: the same command goes on from the last whole epoch, if there was one", 130)
+    if ending.diverged:
+        fail("; ".join(ending.diverged), code=1)
+    result = find(run, folder)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    elif result:
+        screen.print(sweep.summary(result, labels([run])[run]), highlight=False, soft_wrap=True)
+    told_where(out or Path("out") / "train", f"{run.name}.json", f"{run.name}.npz")
+
+
+@command
+def attack(
+    weights: Annotated[Path, typer.Argument(help="A .npz file that train or table2 wrote.", show_default=False)],
+    eps: Eps = 0.3,
+    images: Annotated[int, typer.Option(help="How many test images are judged, clean and under FGSM.")] = 10_000,
+    pgd_images: Annotated[int, typer.Option(help="How many of them PGD attacks.")] = 1000,
+    steps: Annotated[int, typer.Option(help="PGD's steps.")] = 40,
+    step: Annotated[float, typer.Option(help="PGD's step, in pixel units.")] = 0.01,
+    restarts: Annotated[int, typer.Option(help="PGD's random starts.")] = 1,
+    attack_label: AttackLabel = "true",
+    seed: Seed = 0,
+    out: Out = None,
+    threads: Threads = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Attack a trained model: test accuracy clean, under FGSM and under PGD, and a picture of what it falls for.
+
+    Writes attack.json and images.png to --out, by default out/attack-NAME.
+    """
+    from minidbp.data import load_mnist
+    from minidbp.experiments import attack as attacking
+    from minidbp.experiments import sweep
+    from minidbp.nn import load_model
+    from minidbp.training import Protocol
+
+    at_least(0, seed=seed)
+    at_least(1, images=images, pgd_images=pgd_images, steps=steps, restarts=restarts, threads=threads)
+    protocol = Protocol(
+        eps=eps, attack_label=attack_label, n_test=images, n_pgd=min(images, pgd_images), pgd_steps=steps,
+        pgd_step=step, pgd_restarts=restarts,
+    )  # fmt: skip
+    load_model(weights)  # before anything is made, so that a bad file leaves no folder
+    mnist = load_mnist(data)
+    compile_kernels()
+    folder = sweep.prepare(out or Path("out") / f"attack-{weights.stem}")
+    result = attacking.attack(weights, protocol, seed, folder, mnist, threads, messages)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        screen.print(
+            f"model {result['model']}, eps {eps:g}: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%, "
+            f"PGD {result['pgd']:.2f}%",
+            highlight=False,
+        )
+    told_where(folder, "attack.json", "images.png")
