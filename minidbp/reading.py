@@ -62,14 +62,11 @@ def parse_json(text: str, source: str, error: type[ValueError]) -> dict[str, Any
     return found
 
 
-def _depth(found: Any) -> int:
-    depth, level = 0, [found]
-    while level:  # no recursion
-        level = [
-            item
-            for value in level
-            if isinstance(value, dict | list)
-            for item in (value.values() if isinstance(value, dict) else value)
-        ]
+def _depth(found: dict[str, Any]) -> int:
+    """How many brackets are within each other at most, counted without recursion."""
+    depth, level = 0, [found.values()]
+    while level:
+        items = [item for values in level for item in values]
+        level = [i.values() if isinstance(i, dict) else i for i in items if isinstance(i, dict | list)]
         depth += 1
-    return depth - 1
+    return depth

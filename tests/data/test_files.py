@@ -3,10 +3,13 @@
 import errno
 import gzip
 import os
+import time
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -224,3 +227,63 @@ def test_any_damage_gives_the_right_bytes_or_a_data_error(
         assert read_verified(path, TEST_LABELS, "") == plain
     except DataError as error:
         assert str(error).startswith(str(path))  # noqa: PT017  damage need not be an error
+
+
+# -- every fault of a kind, and many of all kinds -------------------------------------------------------------------
+
+
+def right_or_refused(path: Path, plain: bytes) -> bool:
+    """Whether the file was read, as the very original; a DataError is the only other way, within a second."""
+    started = time.process_time()
+    try:
+        assert read_verified(path, TEST_LABELS, "do this") == plain
+        return True
+    except DataError as error:
+        assert str(error).startswith(str(path))  # noqa: PT017  damage need not be an error
+        assert "\n" not in str(error)  # noqa: PT017
+        return False
+    finally:
+        assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_truncations(scratch: Path, stored: bytes, plain: bytes, suffix: str) -> None:
+    whole = stored if suffix else plain
+    path = scratch / f"{NAME}{suffix}"
+    for kept in [*range(300), *range(300, len(whole), 7), *range(len(whole) - 300, len(whole))]:
+        path.write_bytes(whole[:kept])
+        assert not right_or_refused(path, plain), kept
+
+
+def test_every_bit_of_the_idx_header(scratch: Path, plain: bytes) -> None:
+    path = scratch / NAME
+    for position in range(8):
+        for bit in range(8):
+            damaged = bytearray(plain)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            assert not right_or_refused(path, plain), position
+
+
+def test_every_bit_of_the_gzip_header_and_checksum(scratch: Path, stored: bytes, plain: bytes) -> None:
+    path = scratch / f"{NAME}.gz"
+    read = 0
+    for position in [*range(40), *range(len(stored) - 8, len(stored))]:
+        for bit in range(8):
+            damaged = bytearray(stored)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            read += right_or_refused(path, plain)
+    assert 0 < read < 200  # the date, the system and the name are dead bytes
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_ten_thousand_mutations(
+    scratch: Path, stored: bytes, plain: bytes, mutated: Callable[[bytes, np.random.Generator], bytes], suffix: str
+) -> None:
+    path, rng, read = scratch / f"{NAME}{suffix}", np.random.default_rng(0), 0
+    for _ in range(10_000):
+        path.write_bytes(mutated(stored if suffix else plain, rng))
+        read += right_or_refused(path, plain)
+    assert read < 1000
+    assert suffix or read == 0  # an IDX file has no dead bytes
