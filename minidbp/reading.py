@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def parse_json(text: str, source: str, error: type[ValueError]) -> dict[str, Any
 
 def _depth(found: dict[str, Any]) -> int:
     """How many brackets are within each other at most, counted without recursion."""
-    depth, level = 0, [found.values()]
+    depth = 0
+    level: list[Iterable[Any]] = [found.values()]
     while level:
         items = [item for values in level for item in values]
         level = [i.values() if isinstance(i, dict) else i for i in items if isinstance(i, dict | list)]

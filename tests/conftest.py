@@ -1,5 +1,6 @@
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -16,6 +17,39 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture(scope="session")
 def mnist() -> Mnist:
     return load_mnist()
+
+
+class Faults:
+    """Counts damaged files: each must be read as what it was, or be refused in one sentence, within a second."""
+
+    def __init__(self) -> None:
+        self.intact = self.refused = 0
+        self.slowest = 0.0
+
+    def intact_or_refused(self, read: Callable[[], None], error: type[ValueError]) -> bool:
+        """Whether `read`, which asserts that the content is right, went through; `error` is the only other way."""
+        started = time.process_time()
+        try:
+            read()
+        except error as refusal:
+            assert str(refusal).isprintable()  # noqa: PT017  damage need not be an error
+            self.refused += 1
+            return False
+        finally:
+            self.slowest = max(self.slowest, time.process_time() - started)
+        self.intact += 1
+        return True
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Iterator[Faults]:
+    counted = Faults()
+    yield counted
+    print(  # for docs/files.md
+        f"\n{request.node.nodeid}: {counted.refused} refused, {counted.intact} read intact, "
+        f"slowest {1000 * counted.slowest:.0f} ms"
+    )
+    assert counted.slowest < 1
 
 
 @pytest.fixture(scope="session")
