@@ -35,15 +35,17 @@ def read_json(path: Path, error: type[ValueError], most: int = MOST_JSON) -> dic
         text = raw.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise error(f"{path} is not UTF-8 (byte {problem.start} is 0x{raw[problem.start]:02x})") from None
-    return parse_json(text, str(path), error)
+    return parse_json(text, str(path), error, most)
 
 
-def parse_json(text: str, source: str, error: type[ValueError]) -> dict[str, Any]:
-    """The JSON object in `text`; `source` names it in errors.
+def parse_json(text: str, source: str, error: type[ValueError], most: int = MOST_JSON) -> dict[str, Any]:
+    """The JSON object in `text`, at most this many characters; `source` names it in errors.
 
     NaN, Infinity and 1e999 are refused, and so are half a surrogate pair and brackets more than MOST_DEPTH deep: what
     comes out can be written again.  Too long an integer is refused by Python (sys.set_int_max_str_digits).
     """
+    if len(text) > most:
+        raise error(f"{source} has {len(text)} characters, more than the {most} that it may have")
     try:
         found = json.loads(text)
     except RecursionError:

@@ -115,6 +115,20 @@ def test_a_training_that_did_not_begin_can_be_saved_too() -> None:
     assert bits(other) == bits(state)
 
 
+def test_the_longest_that_can_be_saved_can_be_loaded(tmp_path: Path) -> None:
+    def state() -> TrainingState:
+        made = tiny()
+        made.protocol = dataclasses.replace(made.protocol, max_epochs=5000)
+        return made
+
+    long, other = state(), state()
+    worst = -2.2250738585072014e-308  # no float has more letters
+    long.history[:] = [Epoch(number, *5 * [worst]) for number in range(1, 5001)]
+    save_checkpoint(tmp_path / "c.npz", long, WHOSE)
+    load_checkpoint(tmp_path / "c.npz", other, WHOSE)
+    assert other.history == long.history
+
+
 def test_half_a_draw_that_the_generator_keeps_is_kept() -> None:
     state, other = beginning(), beginning(seed=99)
     state.rng.integers(0, 10, dtype=np.uint32)
@@ -267,6 +281,7 @@ def changed(**arrays: np.ndarray | str | None) -> bytes:
         ({"training": None}, "it has no text `training`"),
         ({"training": np.ones(3)}, "training should be one text"),
         ({"training": "{"}, "training is not JSON"),
+        ({"training": " " * 100_000 + "{}"}, "has 100002 characters, more than the"),
         ({"training": "[]"}, "training is JSON, but not an object"),
         ({"training": "{}"}, "is not a 'minidbp checkpoint 1'"),
         ({"training": '{"kind": "\\u001b[2J"}'}, "is not a 'minidbp checkpoint 1'"),
@@ -290,6 +305,7 @@ TRAINING = json.loads(str(np.load(io.BytesIO(RAW))["training"]))
         (["generator", "bit_generator"], "MT19937", "not the state of a PCG64"),
         (["generator", "state"], 3, "not the state of a PCG64"),
         (["generator", "state", "inc"], 2, "not the state of a PCG64"),
+        (["generator", "state", "inc"], "%9999999999d", "not the state of a PCG64"),  # "..." % 2 would be 10 GB
         (["generator", "state", "inc"], "x", "not the state of a PCG64"),
         (["generator", "state", "state"], 2**128, "not the state of a PCG64"),
         (["generator", "state", "state"], -1, "not the state of a PCG64"),
