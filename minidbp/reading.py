@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,17 @@ def read_json(path: Path, error: type[ValueError], most: int = MOST_JSON) -> dic
         text = raw.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise error(f"{path} is not UTF-8 (byte {problem.start} is 0x{raw[problem.start]:02x})") from None
-    return parse_json(text, str(path), error)
+    return parse_json(text, str(path), error, most)
 
 
-def parse_json(text: str, source: str, error: type[ValueError]) -> dict[str, Any]:
-    """The JSON object in `text`; `source` names it in errors.
+def parse_json(text: str, source: str, error: type[ValueError], most: int = MOST_JSON) -> dict[str, Any]:
+    """The JSON object in `text`, at most this many characters; `source` names it in errors.
 
     NaN, Infinity and 1e999 are refused, and so are half a surrogate pair and brackets more than MOST_DEPTH deep: what
     comes out can be written again.  Too long an integer is refused by Python (sys.set_int_max_str_digits).
     """
+    if len(text) > most:
+        raise error(f"{source} has {len(text)} characters, more than the {most} that it may have")
     try:
         found = json.loads(text)
     except RecursionError:
@@ -62,14 +65,12 @@ def parse_json(text: str, source: str, error: type[ValueError]) -> dict[str, Any
     return found
 
 
-def _depth(found: Any) -> int:
-    depth, level = 0, [found]
-    while level:  # no recursion
-        level = [
-            item
-            for value in level
-            if isinstance(value, dict | list)
-            for item in (value.values() if isinstance(value, dict) else value)
-        ]
+def _depth(found: dict[str, Any]) -> int:
+    """How many brackets are within each other at most, counted without recursion."""
+    depth = 0
+    level: list[Iterable[Any]] = [found.values()]
+    while level:
+        items = [item for values in level for item in values]
+        level = [i.values() if isinstance(i, dict) else i for i in items if isinstance(i, dict | list)]
         depth += 1
-    return depth - 1
+    return depth

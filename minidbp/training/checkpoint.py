@@ -12,10 +12,11 @@ from typing import Any
 
 from minidbp.atomic import write_bytes
 from minidbp.npz import dump_npz, parse_npz
-from minidbp.reading import MOST_JSON, parse_json, read_bytes
+from minidbp.reading import parse_json, read_bytes
 from minidbp.training.state import Epoch, TrainingState
 
 KIND = "minidbp checkpoint 1"
+HEADERS = 512  # bytes: more than an .npz has around the numbers of one array
 
 
 class CheckpointError(ValueError):
@@ -44,7 +45,8 @@ def load_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any]) 
     of another identity.
     """
     try:
-        most = 4 * sum(p.data.nbytes for p in state.model.parameters()) + 5 * MOST_JSON
+        arrays = 4 * sum(p.data.nbytes + HEADERS for p in state.model.parameters())
+        most = arrays + 4 * _most_text(state, identity) + HEADERS
         parse_checkpoint(read_bytes(path, most, CheckpointError), state, identity, str(path))
     except CheckpointError as error:
         raise CheckpointError(f"{error}; move it away, and the training begins anew") from error.__cause__
@@ -79,7 +81,8 @@ def parse_checkpoint(
     members = parse_npz(raw, source, CheckpointError)
     if "training" not in members:
         raise CheckpointError(f"{source} is not a checkpoint of minidbp: it has no text `training`")
-    training = parse_json(members.pop("training").text(), f"{source}: training", CheckpointError)
+    text = members.pop("training").text()
+    training = parse_json(text, f"{source}: training", CheckpointError, _most_text(state, identity))
     if training.get("kind") != KIND:
         raise CheckpointError(f"{source} is not a {KIND!r}: it is a {str(training.get('kind'))[:40]!r}")
     wanted = json.loads(json.dumps(identity))
@@ -111,6 +114,11 @@ def parse_checkpoint(
     state.best = [arrays[f"best{i}"].copy() for i in range(len(parameters)) if "best" in parts]
 
 
+def _most_text(state: TrainingState, identity: dict[str, Any]) -> int:
+    """More characters than `training` can have: an epoch has fewer than 300."""
+    return len(json.dumps(identity)) + 1024 + 300 * state.protocol.max_epochs
+
+
 def _history(epochs: Any, source: str) -> list[Epoch]:
     kinds = {field.name: field.type for field in dataclasses.fields(Epoch)}
     if not isinstance(epochs, list):
@@ -130,8 +138,8 @@ def _generator(state: Any, source: str) -> dict[str, Any]:
     try:
         inner = state["state"]
         bits = ((inner["state"], 128), (inner["inc"], 128), (state["has_uint32"], 1), (state["uinteger"], 32))
-        right = state["bit_generator"] == "PCG64" and inner["inc"] % 2 == 1
-        right = right and all(type(n) is int and 0 <= n < 1 << width for n, width in bits)
+        right = state["bit_generator"] == "PCG64" and all(type(n) is int and 0 <= n < 1 << width for n, width in bits)
+        right = right and inner["inc"] % 2 == 1  # only now: % of a text would format it
     except (KeyError, TypeError):
         right = False
     if not right:

@@ -5,8 +5,11 @@ import gzip
 import os
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -224,3 +227,57 @@ def test_any_damage_gives_the_right_bytes_or_a_data_error(
         assert read_verified(path, TEST_LABELS, "") == plain
     except DataError as error:
         assert str(error).startswith(str(path))  # noqa: PT017  damage need not be an error
+
+
+# -- every fault of a kind, and many of all kinds -------------------------------------------------------------------
+
+
+@pytest.fixture
+def intact_or_refused(scratch: Path, plain: bytes, faults: Any) -> Callable[[bytes, str], bool]:
+    """Write these bytes to a file of this suffix, and look whether it is read as the very original, or refused."""
+
+    def look(damaged: bytes, suffix: str) -> bool:
+        path = scratch / f"{NAME}{suffix}"
+        path.write_bytes(damaged)
+
+        def assert_right() -> None:
+            assert read_verified(path, TEST_LABELS, "do this") == plain
+
+        return faults.intact_or_refused(assert_right, DataError)
+
+    return look
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_truncations(stored: bytes, plain: bytes, suffix: str, intact_or_refused: Callable) -> None:
+    whole = stored if suffix else plain
+    for kept in [*range(300), *range(300, len(whole), 7), *range(len(whole) - 300, len(whole))]:
+        assert not intact_or_refused(whole[:kept], suffix), kept
+
+
+def test_every_bit_of_the_idx_header(plain: bytes, intact_or_refused: Callable) -> None:
+    for position in range(8):
+        for bit in range(8):
+            damaged = bytearray(plain)
+            damaged[position] ^= 1 << bit
+            assert not intact_or_refused(damaged, ""), position
+
+
+def test_every_bit_of_the_gzip_header_and_checksum(stored: bytes, faults: Any, intact_or_refused: Callable) -> None:
+    for position in [*range(40), *range(len(stored) - 8, len(stored))]:
+        for bit in range(8):
+            damaged = bytearray(stored)
+            damaged[position] ^= 1 << bit
+            intact_or_refused(damaged, ".gz")
+    assert 0 < faults.intact < 200  # the date, the system and the name are dead bytes
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_ten_thousand_mutations(
+    stored: bytes, plain: bytes, mutated: Callable, suffix: str, faults: Any, intact_or_refused: Callable
+) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10_000):
+        intact_or_refused(mutated(stored if suffix else plain, rng), suffix)
+    assert faults.intact < 1000
+    assert suffix or faults.intact == 0  # an IDX file has no dead bytes
