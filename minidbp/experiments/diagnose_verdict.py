@@ -39,6 +39,10 @@ class Finding(NamedTuple):
     def holds(self) -> bool:
         return self.figure > self.limit
 
+    @property
+    def sentence(self) -> str:
+        return f"{self.rule} ({self.figure:.1f}% of the images)"
+
 
 class Verdict(NamedTuple):
     """word: "robust", "partly robust", "not robust" or "masks"; sentences: why, the verdict's own first."""
@@ -85,7 +89,7 @@ def judge(withstood: Withstood, chance: float) -> Verdict:
     """Apply the rules.  chance: the accuracy of a guess, in percent."""
     clean = withstood.attacks["clean"]
     findings = find(withstood, chance)
-    signs = [f.rule for f in findings if f.kind == "masking" and f.holds]
+    signs = [f.sentence for f in findings if f.kind == "masking" and f.holds]
     worst, pgd = percent(withstood.worst_case), percent(withstood.attacks["pgd"])
     left = f"{worst:.1f}% of the images withstand every attack"
     if percent(clean) <= chance + STANDARD_ERRORS * share_error(clean):
@@ -98,7 +102,7 @@ def judge(withstood: Withstood, chance: float) -> Verdict:
     else:
         word = "robust" if worst >= ROBUST * percent(clean) else "partly robust"
         why = f"{left}, of {percent(clean):.1f}% without attack, and there is no sign of masked gradients"
-    return Verdict(word, [why, *(f.rule for f in findings if f.kind == "overstated" and f.holds)], findings)
+    return Verdict(word, [why, *(f.sentence for f in findings if f.kind == "overstated" and f.holds)], findings)
 
 
 def find(withstood: Withstood, chance: float) -> list[Finding]:
