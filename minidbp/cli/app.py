@@ -35,13 +35,13 @@ def at_least(least: int, **options: int | None) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, if that is a terminal; call what this yields after each of `total` pieces of work."""
+def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar on stderr, if that is a terminal; call what this yields after one of `total` pieces of work, or n."""
     from rich.progress import Progress
 
     with Progress(console=messages, disable=not messages.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda n=1: bar.advance(task, n)
 
 
 def compile_kernels() -> None:

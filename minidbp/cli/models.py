@@ -1,4 +1,4 @@
-"""Commands about one model: train it, attack it."""
+"""Commands about models: train one, attack one, tell robust ones from those that hide their gradients."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,9 @@ from minidbp.cli.options import (
     Out,
     Penalised,
     Reduction,
+    Restarts,
     Seed,
+    Steps,
     Threads,
 )
 
@@ -86,9 +88,9 @@ def attack(
     eps: Eps = 0.3,
     images: Annotated[int, typer.Option(help="How many test images are judged, clean and under FGSM.")] = 10_000,
     pgd_images: Annotated[int, typer.Option(help="How many of them PGD attacks.")] = 1000,
-    steps: Annotated[int, typer.Option(help="PGD's steps.")] = 40,
+    steps: Steps = 40,
     step: Annotated[float, typer.Option(help="PGD's step, in pixel units.")] = 0.01,
-    restarts: Annotated[int, typer.Option(help="PGD's random starts.")] = 1,
+    restarts: Restarts = 1,
     attack_label: AttackLabel = "true",
     seed: Seed = 0,
     out: Out = None,
@@ -126,3 +128,57 @@ def attack(
             highlight=False,
         )
     told_where(folder, "attack.json", "images.png")
+
+
+@command
+def diagnose(
+    weights: Annotated[
+        list[Path], typer.Argument(help="One or more .npz files of train or table2.", show_default=False)
+    ],
+    eps: Eps = 0.3,
+    images: Annotated[int, typer.Option(help="How many test images every attack gets.")] = 1000,
+    steps: Steps = 40,
+    restarts: Restarts = 3,
+    seed: Seed = 0,
+    out: Out = None,
+    threads: Threads = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Robust, or gradients masked?  Many attacks on the same images, the worst case of each, a verdict by stated rules.
+
+    With several files also the transfer of adversarial images between the models.  Writes diagnosis.json,
+    diagnosis.md and pictures to --out, by default out/diagnose-NAME, or out/diagnose for several.
+    """
+    from minidbp.data import load_mnist
+    from minidbp.experiments import diagnose as diagnosis
+    from minidbp.experiments import diagnose_report, sweep
+    from minidbp.experiments.environment import environment
+    from minidbp.nn import load_model
+    from minidbp.training import Protocol, workers
+
+    at_least(0, seed=seed)
+    at_least(1, steps=steps, restarts=restarts, threads=threads)
+    at_least(100, images=images)  # with fewer, sampling noise hides everything
+    if not 0 < eps <= 1:
+        raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
+    protocol = Protocol(eps=eps, n_pgd=images, pgd_steps=steps, pgd_restarts=restarts)
+    models = {label: load_model(path)[0] for label, path in zip(diagnosis.labels_of(weights), weights, strict=True)}
+    mnist = load_mnist(data)
+    name = f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose"
+    folder = sweep.prepare(out or Path("out") / name)
+    compile_kernels()
+    with workers(threads) as team, progress("attacks", diagnosis.work(len(models), protocol)) as done:
+        found = diagnosis.diagnose(models, mnist.x_test, mnist.y_test, protocol, team, seed, done)
+    found["environment"] = environment()
+    as_typed = f"minidbp diagnose {' '.join(path.name for path in weights)} --eps {eps:g} --images {images} " + (
+        f"--steps {steps} --restarts {restarts} --seed {seed}"
+    )
+    written = diagnose_report.write(found, folder, as_typed)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        screen.print(diagnose_report.on_screen(found))
+        for sentence in diagnose_report.verdicts(found):
+            screen.print(sentence, highlight=False, markup=False)
+    told_where(folder, *written)

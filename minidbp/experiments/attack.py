@@ -13,7 +13,7 @@ from minidbp.data import Mnist
 from minidbp.experiments import figures
 from minidbp.experiments.environment import environment
 from minidbp.nn import load_model
-from minidbp.training import Protocol, percent, right, right_under_fgsm, right_under_pgd, workers
+from minidbp.training import Protocol, correct, correct_under_fgsm, correct_under_pgd, percent, workers
 
 
 def attack(
@@ -36,9 +36,9 @@ def attack(
             "model": name,
             "weights": str(weights),
             "seed": seed,
-            "clean": percent(right(model, x, y, team, lambda n: bar.advance(clean, n))),
-            "fgsm": percent(right_under_fgsm(model, x, y, protocol, team, lambda n: bar.advance(fgsm, n))),
-            "pgd": percent(right_under_pgd(model, x, y, protocol, team, seed, lambda n: bar.advance(pgd, n))),
+            "clean": percent(correct(model, x, y, team, lambda n: bar.advance(clean, n))),
+            "fgsm": percent(correct_under_fgsm(model, x, y, protocol, team, lambda n: bar.advance(fgsm, n))),
+            "pgd": percent(correct_under_pgd(model, x, y, protocol, team, seed, lambda n: bar.advance(pgd, n))),
             "protocol": {
                 k: v for k, v in dataclasses.asdict(protocol).items()
                 if k.startswith("pgd") or k in ("eps", "clip", "attack_label", "n_test", "n_pgd")

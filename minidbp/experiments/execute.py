@@ -22,12 +22,12 @@ from minidbp.training import (
     Epoch,
     TrainingState,
     Workers,
+    correct,
+    correct_under_fgsm,
+    correct_under_pgd,
     load_checkpoint,
     percent,
     percent_by_class,
-    right,
-    right_under_fgsm,
-    right_under_pgd,
     save_checkpoint,
     train,
     workers,
@@ -108,9 +108,9 @@ def execute(
     started, model = perf_counter(), state.model
     x, y = mnist.x_test[: p.n_test], mnist.y_test[: p.n_test]
     judged = {
-        "clean": right(model, x, y, workers, lambda n: report(cost.forward * n, "clean test images")),
-        "fgsm": right_under_fgsm(model, x, y, p, workers, lambda n: report(cost.fgsm_image * n, "FGSM")),
-        "pgd": right_under_pgd(model, x, y, p, workers, run.seed, lambda n: report(cost.pgd_image * n, "PGD")),
+        "clean": correct(model, x, y, workers, lambda n: report(cost.forward * n, "clean test images")),
+        "fgsm": correct_under_fgsm(model, x, y, p, workers, lambda n: report(cost.fgsm_image * n, "FGSM")),
+        "pgd": correct_under_pgd(model, x, y, p, workers, run.seed, lambda n: report(cost.pgd_image * n, "PGD")),
     }
     return {
         **run.identity(),

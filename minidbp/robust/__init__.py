@@ -1,6 +1,7 @@
 """Attacks, and penalties against them.  Everything here takes any function of a Tensor, not only our models."""
 
-from minidbp.robust.attacks import fgsm, pgd
+from minidbp.robust.attacks import fgsm, pgd, random_noise
+from minidbp.robust.diagnostics import gradient_cosines, input_gradients, zero_shares
 from minidbp.robust.objective import PENALTIES, Objective, penalised_loss
 from minidbp.robust.penalties import READINGS, REDUCTIONS, jacobian_l1, loss_gradient_penalty, summed_jacobian_l1
 
@@ -10,9 +11,13 @@ __all__ = [
     "REDUCTIONS",
     "Objective",
     "fgsm",
+    "gradient_cosines",
+    "input_gradients",
     "jacobian_l1",
     "loss_gradient_penalty",
     "penalised_loss",
     "pgd",
+    "random_noise",
     "summed_jacobian_l1",
+    "zero_shares",
 ]

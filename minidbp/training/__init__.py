@@ -4,12 +4,12 @@ from minidbp.training.adam import Adam
 from minidbp.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidbp.training.evaluate import (
     accuracy,
+    correct,
+    correct_under_fgsm,
+    correct_under_pgd,
     percent,
     percent_by_class,
     predict,
-    right,
-    right_under_fgsm,
-    right_under_pgd,
 )
 from minidbp.training.gradients import BatchGradient, batch_gradient
 from minidbp.training.loop import train
@@ -30,13 +30,13 @@ __all__ = [
     "accuracy",
     "available_cores",
     "batch_gradient",
+    "correct",
+    "correct_under_fgsm",
+    "correct_under_pgd",
     "load_checkpoint",
     "percent",
     "percent_by_class",
     "predict",
-    "right",
-    "right_under_fgsm",
-    "right_under_pgd",
     "save_checkpoint",
     "train",
     "training_step",

@@ -8,9 +8,10 @@ from minidbp.autodiff import no_grad
 from minidbp.nn import N_CLASSES, Sequential
 from minidbp.robust import fgsm, pgd
 from minidbp.training.protocol import Protocol, attack_reading
-from minidbp.training.workers import Workers, shard_size, shards
+from minidbp.training.workers import Result, Workers, shard_size, shards
 
 Done = Callable[[int], None]
+Attack = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # images, labels, chance: new images
 
 
 def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
@@ -19,28 +20,57 @@ def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
         return np.argmax(model(x).data, axis=1)
 
 
-def right(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done | None = None) -> np.ndarray:
+def correct(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done | None = None) -> np.ndarray:
     """Whether the predicted class of each image x (N, ...) is y (N,): (N,) booleans.  done(n): n more are judged."""
-    return _judge(model, x, y, workers, lambda images, labels, shard: images, done)
+    return np.concatenate(over_shards(model, x, workers, lambda part: predict(model, x[part]) == y[part], done))
+
+
+def percent(correct: np.ndarray) -> float:
+    """How many of (N,) booleans are true, in percent."""
+    return 100.0 * int(np.sum(correct)) / len(correct)
+
+
+def percent_by_class(correct: np.ndarray, y: np.ndarray) -> list[float | None]:
+    """`percent` for the images of each class 0, 1, ..., 9 of y (N,); None for a class without images."""
+    classes = [correct[y == label] for label in range(N_CLASSES)]
+    return [percent(mine) if mine.size else None for mine in classes]
 
 
 def accuracy(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers) -> float:
     """The share of images x (N, ...) whose predicted class is y (N,), in percent."""
-    return percent(right(model, x, y, workers))
+    return percent(correct(model, x, y, workers))
 
 
-def right_under_fgsm(
+def attacked(
+    model: Sequential,
+    x: np.ndarray,
+    y: np.ndarray,
+    workers: Workers,
+    attack: Attack,
+    seed: int = 0,
+    done: Done | None = None,
+) -> np.ndarray:
+    """What `attack` makes of images x (N, ...) with labels y (N,), in shards, each with its own stream of `seed`."""
+
+    def on_shard(part: slice) -> np.ndarray:
+        rng = np.random.default_rng([seed, 3, part.start])  # 0, 1, 2 are the streams of `Run`
+        return attack(x[part], y[part], rng)
+
+    return np.concatenate(over_shards(model, x, workers, on_shard, done))
+
+
+def correct_under_fgsm(
     model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, workers: Workers, done: Done | None = None
 ) -> np.ndarray:
-    """`right` under the protocol's FGSM."""
+    """`correct` under the protocol's FGSM."""
 
-    def attack(images: np.ndarray, labels: np.ndarray, shard: slice) -> np.ndarray:
+    def attack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return fgsm(model, images, labels, protocol.eps, **attack_reading(protocol))
 
-    return _judge(model, x, y, workers, attack, done)
+    return correct(model, attacked(model, x, y, workers, attack, done=done), y, workers)
 
 
-def right_under_pgd(
+def correct_under_pgd(
     model: Sequential,
     x: np.ndarray,
     y: np.ndarray,
@@ -49,44 +79,33 @@ def right_under_pgd(
     seed: int = 0,
     done: Done | None = None,
 ) -> np.ndarray:
-    """`right` under the protocol's PGD, for its first n_pgd images."""
+    """`correct` under the protocol's PGD, for its first n_pgd images."""
 
-    def attack(images: np.ndarray, labels: np.ndarray, shard: slice) -> np.ndarray:
-        rng = np.random.default_rng([seed, 3, shard.start])  # 0, 1, 2 are the streams of `Run`
+    def attack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return pgd(
             model, images, labels, protocol.eps, protocol.pgd_step, protocol.pgd_steps, protocol.pgd_restarts, rng,
             **attack_reading(protocol),
         )  # fmt: skip
 
-    return _judge(model, x[: protocol.n_pgd], y[: protocol.n_pgd], workers, attack, done)
+    x, y = x[: protocol.n_pgd], y[: protocol.n_pgd]
+    return correct(model, attacked(model, x, y, workers, attack, seed, done), y, workers)
 
 
-def percent(right: np.ndarray) -> float:
-    """How many of (N,) booleans are true, in percent."""
-    return 100.0 * int(np.sum(right)) / len(right)
-
-
-def percent_by_class(right: np.ndarray, y: np.ndarray) -> list[float | None]:
-    """`percent` for the images of each class 0, 1, ..., 9 of y (N,); None for a class without images."""
-    classes = [right[y == label] for label in range(N_CLASSES)]
-    return [percent(mine) if mine.size else None for mine in classes]
-
-
-def _judge(
+def over_shards(
     model: Sequential,
     x: np.ndarray,
-    y: np.ndarray,
     workers: Workers,
-    attack: Callable[[np.ndarray, np.ndarray, slice], np.ndarray],
-    done: Done | None,
-) -> np.ndarray:
-    def judge(shard: slice) -> np.ndarray:
-        images = attack(x[shard], y[shard], shard)
-        found = predict(model, images) == y[shard]
+    work: Callable[[slice], Result],
+    done: Done | None = None,
+    rows: int = 1,
+) -> list[Result]:
+    """What `work` returns for each shard of images x (N, ...), if it makes `rows` copies of each."""
+
+    def on_shard(part: slice) -> Result:
+        result = work(part)
         if done:
-            done(len(found))
-        return found
+            done(part.stop - part.start)
+        return result
 
     # at least two shards for each of a few cores, and none so large that a progress bar stands still
-    size = min(shard_size(model, x[0]), 250)
-    return np.concatenate(workers.map(judge, shards(0, len(x), size)))
+    return workers.map(on_shard, shards(0, len(x), min(shard_size(model, x[0], rows), 250)))

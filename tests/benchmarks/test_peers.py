@@ -11,7 +11,7 @@ import pytest
 import minidbp
 from minidbp.data import Mnist
 from minidbp.nn import build_model
-from minidbp.training import Protocol, accuracy, batch_gradient, percent, right_under_fgsm, workers
+from minidbp.training import Protocol, accuracy, batch_gradient, correct_under_fgsm, percent, workers
 
 FOLDER = Path(minidbp.__file__).parents[1] / "benchmarks"
 FORMULATIONS = [(name, j, name == "A") for name in "AC" for j in ("loop", "batched", "expanded")]
@@ -36,8 +36,8 @@ def assert_same_step(script: Any, peer: Any, name: str, lam: float, mnist: Mnist
         assert peer.gradient(*peer.load(x, y))[0] < ours.loss
         x, y = mnist.x_test[:50], mnist.y_test[:50]
         peer = type(peer)(model, 0.0, p, "loop", *[False] * (peer.name == "torch"))
-        assert peer.right(*peer.load(x, y), 0.0) == round(accuracy(model, x, y, team) / 2)
-        assert abs(peer.right(*peer.load(x, y), 0.3) - percent(right_under_fgsm(model, x, y, p, team)) / 2) < 1.5
+        assert peer.correct(*peer.load(x, y), 0.0) == round(accuracy(model, x, y, team) / 2)
+        assert abs(peer.correct(*peer.load(x, y), 0.3) - percent(correct_under_fgsm(model, x, y, p, team)) / 2) < 1.5
 
 
 @pytest.mark.parametrize(("name", "jacobian", "channels_last"), FORMULATIONS)

@@ -10,7 +10,7 @@ import pytest
 
 import minidbp as mdb
 from minidbp import nn
-from minidbp.robust import fgsm, pgd
+from minidbp.robust import fgsm, pgd, random_noise
 
 Attack = Callable[..., Any]
 
@@ -179,7 +179,8 @@ def test_pgd_is_decided_by_its_seed() -> None:
     assert not np.array_equal(found(5), found(6))
 
 
-def test_on_a_linear_model_of_two_classes_pgd_finds_the_best_point() -> None:
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_on_a_linear_model_of_two_classes_pgd_finds_the_best_point(loss: str) -> None:
     """The loss rises along -sign(w_y - w_other) from everywhere: the worst point is that corner, clipped."""
     w = RNG.normal(size=(8, 2))
     x = RNG.uniform(0, 1, (30, 8))
@@ -188,7 +189,7 @@ def test_on_a_linear_model_of_two_classes_pgd_finds_the_best_point() -> None:
     corner = np.clip(x - 0.02 * np.sign(np.where(y[:, None] == 0, margin, -margin)), 0, 1)
     sure = np.argmax(corner @ w, axis=1) == y  # on the others PGD stops at the first point that does
     assert sure.sum() >= 10
-    found = pgd(linear(w), x, y, 0.02, 0.011, 6)
+    found = pgd(linear(w), x, y, 0.02, 0.011, 6, loss=loss)
     np.testing.assert_allclose(found[sure], corner[sure], rtol=0, atol=1e-15)
     assert not right(linear(w), found[~sure], y[~sure]).any()
 
@@ -277,6 +278,98 @@ def test_more_steps_than_one_are_worth_it() -> None:
     assert right(NET, pgd(NET, X, Y, 0.12, 0.03, 20, restarts=3), Y).sum() <= one
 
 
+# -- PGD on the margin ----------------------------------------------------------------------------------------------
+
+
+def margins(z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """max_{i != y} z_i - z_y, written with a sort."""
+    return np.array([np.sort(np.delete(row, label))[-1] - row[label] for row, label in zip(z, y, strict=True)])
+
+
+def test_on_a_linear_model_the_margin_reaches_its_closed_form() -> None:
+    """Within the ball, w_i x - w_y x rises by eps |w_i - w_y|_1 at most; the margin can reach the largest over i."""
+    w = RNG.normal(size=(8, 4))
+    y = np.argmax(X @ w, axis=1)
+    eps = 0.02
+    rise = eps * np.array([np.abs(w - w[:, [label]]).sum(axis=0) for label in y])
+    best = margins(X @ w + rise, y)
+    sure = best < 0
+    found = pgd(linear(w), X, y, eps, 0.011, 6, restarts=4, clip=None, loss="margin")
+    assert 10 < sure.sum() < len(X)
+    np.testing.assert_allclose(margins(found @ w, y)[sure], best[sure], rtol=0, atol=1e-12)
+    assert not right(linear(w), found[~sure], y[~sure]).any()
+
+
+def test_the_margin_has_a_gradient_where_softmax_is_saturated() -> None:
+    """Logits of 1e6 leave cross-entropy a gradient of exactly 0; the margin of a linear model knows no scale."""
+    w = (RNG.normal(size=(8, 2)) * 1e6).astype(np.float32)
+    x = X.astype(np.float32)
+    y = np.argmax(x @ w, axis=1)
+    model = linear(w)
+    np.testing.assert_array_equal(fgsm(model, x, y, 0.3), x)
+    found = pgd(model, x, y, 0.3, 0.05, 20, clip=None, loss="margin")
+    gap = np.abs((x @ w) @ [1.0, -1.0])
+    can_be_fooled = gap < 0.29 * np.abs(w @ [1.0, -1.0]).sum()
+    assert can_be_fooled.sum() > 10
+    assert not right(model, found, y)[can_be_fooled].any()
+
+
+def test_going_on_returns_the_wrong_point_with_the_largest_loss() -> None:
+    visited: list[np.ndarray] = []
+
+    def recorded(t: mdb.Tensor) -> mdb.Tensor:
+        visited.append(t.data.copy())
+        return NET(t)
+
+    found = pgd(recorded, X, Y, 0.1, 0.03, 5, restarts=2, loss="margin", go_on=True)
+    assert len(visited) == 1 + 2 * (5 + 1)  # all images on all paths
+    seen = np.array([margins(NET(points).data, Y) for points in visited])
+    wrong = np.array([~right(NET, points, Y) for points in visited])
+    expected = np.where(wrong.any(axis=0), np.where(wrong, seen, -np.inf).max(axis=0), seen.max(axis=0))
+    np.testing.assert_allclose(margins(NET(found).data, Y), expected, rtol=0, atol=1e-12)
+    stopped = pgd(NET, X, Y, 0.1, 0.03, 5, restarts=2, loss="margin")
+    fooled = ~right(NET, stopped, Y)
+    assert (margins(NET(found).data, Y) > margins(NET(stopped).data, Y))[fooled].mean() > 0.5
+
+
+# -- noise ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_uniform_noise_is_uniform_and_signs_are_corners(dtype: str) -> None:
+    x = np.full((2000, 10), 0.5, dtype)
+    noise, signs = (random_noise(x, 0.2, np.random.default_rng(3), kind=kind) - x for kind in ("uniform", "sign"))
+    assert noise.dtype == signs.dtype == np.dtype(dtype)
+    # U(-eps, eps): variance eps^2 / 3, and its fourth moment eps^4 / 5; 5 standard errors each
+    assert abs(noise.mean()) < 5 * 0.2 / math.sqrt(3 * noise.size)
+    assert noise.var() == pytest.approx(0.04 / 3, abs=5 * math.sqrt((0.0016 / 5 - 0.0016 / 9) / noise.size))
+    np.testing.assert_allclose(np.abs(signs), 0.2, rtol=1e-6)
+    assert abs(signs.mean()) < 5 * 0.2 / math.sqrt(signs.size)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "sign"])
+def test_noise_keeps_to_ball_and_range_and_to_its_generator(kind: str) -> None:
+    def noisy(seed: int, x: Any = X, **how: Any) -> Any:
+        return random_noise(x, 0.3, np.random.default_rng(seed), kind=kind, **how)
+
+    assert np.abs(noisy(0) - X).max() <= 0.3 + 1e-15
+    assert (noisy(0).min(), noisy(0).max()) == (0, 1)
+    assert noisy(0, clip=None).min() < 0
+    np.testing.assert_array_equal(noisy(1), noisy(1))
+    assert not np.array_equal(noisy(1), noisy(2))
+    assert isinstance(noisy(1, mdb.Tensor(X)), mdb.Tensor)
+
+
+def test_noise_refuses_what_it_cannot_use() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"uniform, sign; got 'normal'"):
+        random_noise(X, 0.1, rng, kind="normal")
+    with pytest.raises(ValueError, match=r"eps must .* got -0.1"):
+        random_noise(X, -0.1, rng)
+    with pytest.raises(ValueError, match=r"1\.5"):
+        random_noise(pixel(1.5), 0.1, rng)
+
+
 # -- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +391,15 @@ def test_steps_and_restarts_must_be_at_least_1(counts: dict[str, Any]) -> None:
     name, value = list(counts.items())[-1]
     with pytest.raises(ValueError, match=rf"{name} must be a whole number of at least 1; got {value}"):
         pgd(NET, X, Y, 0.1, 0.1, **counts)
+
+
+def test_an_unknown_loss_and_a_smoothed_margin_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"cross_entropy, margin; got 'dlr'"):
+        pgd(NET, X, Y, 0.1, 0.1, 1, loss="dlr")
+    with pytest.raises(ValueError, match=r"label_smoothing belongs .* got 0.1"):
+        pgd(NET, X, Y, 0.1, 0.1, 1, loss="margin", label_smoothing=0.1)
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.3; got 4"):
+        pgd(NET, X, np.full(len(X), 4), 0.1, 0.1, 1, loss="margin")
 
 
 def pixel(value: float) -> np.ndarray:

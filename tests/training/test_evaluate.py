@@ -9,12 +9,12 @@ from minidbp.robust import fgsm, pgd
 from minidbp.training import (
     Protocol,
     accuracy,
+    correct,
+    correct_under_fgsm,
+    correct_under_pgd,
     percent,
     percent_by_class,
     predict,
-    right,
-    right_under_fgsm,
-    right_under_pgd,
     workers,
 )
 
@@ -76,7 +76,7 @@ def test_fgsm_reads_the_protocol(
 ) -> None:
     x, y = images
     with workers(2) as team:
-        found = percent(right_under_fgsm(model, x, y, Protocol(**reading), team))
+        found = percent(correct_under_fgsm(model, x, y, Protocol(**reading), team))
         expected = share_right(model, fgsm(model, x, y, **arguments), y)
     assert found == pytest.approx(expected, abs=100 / N * 1.01)  # one image may stand on the border by rounding
 
@@ -88,10 +88,10 @@ def test_pgd_reads_the_protocol_and_its_first_images(
     protocol = Protocol(eps=0.05, n_pgd=100, pgd_steps=4, pgd_step=0.02, pgd_restarts=2)
     rng = np.random.default_rng([7, 0])
     with workers(2) as team:
-        found = percent(right_under_pgd(model, x, y, protocol, team, seed=7))
+        found = percent(correct_under_pgd(model, x, y, protocol, team, seed=7))
         expected = share_right(model, pgd(model, x[:100], y[:100], 0.05, 0.02, 4, 2, rng), y[:100])
         assert found == pytest.approx(expected, abs=1e-12)
-        assert found <= percent(right_under_fgsm(model, x[:100], y[:100], protocol, team)) + 5
+        assert found <= percent(correct_under_fgsm(model, x[:100], y[:100], protocol, team)) + 5
         assert found < accuracy(model, x[:100], y[:100], team)
 
 
@@ -102,8 +102,8 @@ def test_the_number_of_threads_changes_nothing(model: nn.Sequential, images: tup
             found.append(
                 (
                     accuracy(model, *images, team),
-                    percent(right_under_fgsm(model, *images, protocol, team)),
-                    percent(right_under_pgd(model, *images, protocol, team, 1)),
+                    percent(correct_under_fgsm(model, *images, protocol, team)),
+                    percent(correct_under_pgd(model, *images, protocol, team, 1)),
                 )
             )
     assert found[0] == found[1] == found[2]
@@ -113,9 +113,9 @@ def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.nda
     protocol, counted = Protocol(eps=0.1, n_pgd=300, pgd_steps=1), []
     with workers(1) as team:
         for judge in (
-            lambda done: right(model, *images, team, done),
-            lambda done: right_under_fgsm(model, *images, protocol, team, done),
-            lambda done: right_under_pgd(model, *images, protocol, team, 0, done),
+            lambda done: correct(model, *images, team, done),
+            lambda done: correct_under_fgsm(model, *images, protocol, team, done),
+            lambda done: correct_under_pgd(model, *images, protocol, team, 0, done),
         ):
             calls: list[int] = []
             judge(calls.append)
@@ -127,7 +127,7 @@ def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.nda
 def test_percent_by_class_against_counting(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = images
     with workers(2) as team:
-        found = right(model, x, y, team)
+        found = correct(model, x, y, team)
     said = np.argmax(model(x).data, axis=1)
     for label, share in enumerate(percent_by_class(found, y)):
         mine = [s == t for s, t in zip(said, y, strict=True) if t == label]
