@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minidbp.cli.app import at_least, command, compile_kernels, fail, messages, screen, told_where
+from minidbp.cli.app import at_least, command, compile_kernels, fail, messages, progress, screen, told_where
 from minidbp.cli.options import (
     AsJson,
     AttackLabel,

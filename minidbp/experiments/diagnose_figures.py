@@ -8,16 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from minidbp.experiments.diagnose import CHANCE
-from minidbp.experiments.figures import STYLES
+from minidbp.experiments.figures import COLOURS, MARKERS
 
 CURVES: dict[str, tuple[str, dict[str, Any]]] = {
-    "noise": ("noise, random signs", {"color": "#CC79A7", "marker": "D", "linestyle": "--"}),
-    "fgsm": ("FGSM", STYLES["FGSM"]),
-    "pgd": ("PGD", STYLES["PGD"]),
+    "noise": ("noise, random signs", {"color": COLOURS[3], "marker": MARKERS[3], "linestyle": "--"}),
+    "fgsm": ("FGSM", {"color": COLOURS[1], "marker": MARKERS[1]}),  # as in the pictures of tables
+    "pgd": ("PGD", {"color": COLOURS[2], "marker": MARKERS[2]}),
 }
 CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1}
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "black")  # Okabe and Ito's
-MARKERS, DASHES = "os^Dv", ("-", "--", "-.")
+DASHES = ("-", "--", "-.")
 COLUMNS = 3  # panels in a row
 
 

@@ -11,7 +11,7 @@ from minidbp.autodiff import Tensor, sign
 from minidbp.data import Mnist
 from minidbp.experiments.diagnose import CHANCE, diagnose, diagnose_columns, labels_of, work
 from minidbp.robust import fgsm
-from minidbp.training import Protocol, pgd_accuracy, workers
+from minidbp.training import Protocol, correct_under_pgd, percent, workers
 
 PIXELS = 78  # of each class, in the model of blocks
 QUICK = Protocol(eps=0.3, n_pgd=200, pgd_steps=5)
@@ -208,7 +208,7 @@ def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> N
     protocol = Protocol(eps=0.02, n_pgd=300, pgd_steps=4)
     with workers(2) as team:
         found = diagnose_columns(model, x, y, protocol, team, seed=3)
-        by_pgd = pgd_accuracy(model, x, y, protocol, team, seed=3)
+        by_pgd = percent(correct_under_pgd(model, x, y, protocol, team, seed=3))
     assert all(isinstance(value, float) for value in found.values())
     assert {"zero_gradients", "zero_gradient_images", "gradient_cosine", "jacobian_l1", "jacobian_l1_adv"} < set(found)
     assert found["jacobian_l1"] == pytest.approx(np.abs(fitted).sum(), rel=1e-5)
