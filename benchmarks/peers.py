@@ -203,7 +203,7 @@ def judging_entries(model: Sequential, eps: float, setup: Setup) -> list[Entry]:
             loaded = [peer.load(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
 
             def theirs(peer: Any = peer, loaded: list = loaded) -> float:
-                return 100 * sum(peer.correct(a, b, eps) for a, b in loaded) / len(x)
+                return 100 * sum(peer.right(a, b, eps) for a, b in loaded) / len(x)
 
             if abs(theirs() - expected) > 0.2:
                 sys.exit(f"{peer.name} counts {theirs():.2f}% right, minidbp {expected:.2f}%: nothing was timed")

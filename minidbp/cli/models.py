@@ -182,3 +182,31 @@ def diagnose(
         for sentence in diagnose_report.verdicts(found):
             screen.print(sentence, highlight=False, markup=False)
     told_where(folder, *written)
+
+
+@command
+def vacuity(
+    weights: Annotated[Path, typer.Argument(help="A .npz file that train or a table wrote.", show_default=False)],
+    images: Annotated[int, typer.Option(help="How many test images are looked at.")] = 1000,
+    threads: Threads = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Centre a model's last layer: the same predictions and loss, and Table 3's surrogate penalty is 0."""
+    from minidbp.data import load_mnist
+    from minidbp.experiments.vacuity import centre, compare, on_screen
+    from minidbp.nn import load_model
+    from minidbp.training import workers
+
+    at_least(1, images=images, threads=threads)
+    models = {label: load_model(weights)[0] for label in ("as it is", "centred")}
+    centre(models["centred"])
+    mnist = load_mnist(data)
+    compile_kernels()
+    x, y = mnist.x_test[:images], mnist.y_test[:images]
+    with workers(threads) as team, progress("images", len(x)) as done:
+        found = compare(models, x, y, team, done)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        screen.print(on_screen(found, list(models)))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidbp.autodiff import Tensor, no_grad
+from minidbp.experiments.diagnose import column_passes
 from minidbp.experiments.runs import Run
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Sequential
 
@@ -19,12 +20,13 @@ class Cost:
         if p.adversarial_training:
             self.train_image = 2 * self.train_image + self.fgsm_image
         self.pgd_image = 2 * p.pgd_steps * p.pgd_restarts * self.forward
+        self.diagnosis_image = column_passes(p) * self.forward
         epochs = p.max_epochs if p.stop_rule == "none" else min(p.max_epochs, 2 * p.min_epochs)  # the paper's 20
         self.epoch = p.n_train * self.train_image
         self.total = (
             epochs * self.epoch
             + p.n_test * (self.forward + self.fgsm_image)
-            + p.n_pgd * self.pgd_image
+            + p.n_pgd * (self.pgd_image + self.diagnosis_image)
         )  # fmt: skip
 
 

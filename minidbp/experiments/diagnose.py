@@ -160,35 +160,53 @@ def diagnose(
 
 
 def diagnose_columns(
-    model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, workers: Workers, seed: int = 0
+    model: Sequential,
+    x: np.ndarray,
+    y: np.ndarray,
+    withstood: np.ndarray,
+    protocol: Protocol,
+    workers: Workers,
+    seed: int = 0,
+    done: Done | None = None,
 ) -> dict[str, float]:
     """A few figures for each run's JSON, on the first n_pgd of images x (N, 28, 28, 1) in [0, 1] with labels y (N,).
 
     zero_gradients, zero_gradient_images: elements of dL/dx, and images without any other, that are exactly 0, percent.
     gradient_cosine: of dL/dx at x and at FGSM's x + delta, mean.  jacobian_l1, jacobian_l1_adv: ||J||_1,1 at both.
     same_prediction: images of which the model says the same at both, percent.
-    noise, pgd_margin, worst_case: accuracy in percent under random signs (the worst of 10), under PGD on the margin,
-    and of images that withstand these, FGSM and PGD on the cross-entropy.  The true label, the protocol's eps, clip,
-    steps, step and restarts.
+    noise, pgd_margin: accuracy in percent under random signs (the worst of 10), and under PGD on the margin.
+    worst_case: of images that withstand these and what `withstood` (n_pgd,) says they withstood before.
+    The true label, the protocol's eps, clip, steps, step and restarts.
+    done(n): n more of the n_pgd * column_passes(protocol) image passes.
     """
     x, y = x[: protocol.n_pgd], y[: protocol.n_pgd]
     p, clip = protocol, CLIP if protocol.clip else None
     by_pgd = partial(pgd, eps=p.eps, step=p.pgd_step, steps=p.pgd_steps, restarts=p.pgd_restarts, clip=clip)
-    attacks: dict[str, Attack] = {
-        "fgsm": partial(_fgsm, eps=p.eps, clip=clip),
-        "noise": partial(_noise, eps=p.eps, kind="sign", clip=clip),
-        "pgd": lambda model, x, y, rng: by_pgd(model, x, y, seed=rng),
-        "pgd_margin": lambda model, x, y, rng: by_pgd(model, x, y, seed=rng, loss="margin"),
-    }
-    images = {name: attacked(model, x, y, workers, partial(attack, model), seed) for name, attack in attacks.items()}
-    right = {name: correct(model, made, y, workers) for name, made in images.items()}
-    figures, _ = _gradient_figures(model, x, images["fgsm"], y, workers)
+
+    def run(attack: Attack, passes: int) -> np.ndarray:
+        report = None if done is None else (lambda n: done(n * passes))
+        return attacked(model, x, y, workers, partial(attack, model), seed, report)
+
+    noise = correct(model, run(partial(_noise, eps=p.eps, kind="sign", clip=clip), DRAWS), y, workers)
+    by_margin = run(lambda model, x, y, rng: by_pgd(model, x, y, seed=rng, loss="margin"), _pgd_passes(p))
+    margin = correct(model, by_margin, y, workers)
+    twins = run(partial(_fgsm, eps=p.eps, clip=clip), 2)
+    figures, _ = _gradient_figures(model, x, twins, y, workers, done)
     return {
         **figures,
-        "noise": percent(right["noise"]),
-        "pgd_margin": percent(right["pgd_margin"]),
-        "worst_case": percent(np.all([correct(model, x, y, workers), *right.values()], axis=0)),
+        "noise": percent(noise),
+        "pgd_margin": percent(margin),
+        "worst_case": percent(withstood & noise & margin),
     }
+
+
+def column_passes(protocol: Protocol) -> int:
+    """How many passes of each image through the model `diagnose_columns` may take."""
+    return DRAWS + _pgd_passes(protocol) + 2 + GRADIENT_PASSES
+
+
+def _pgd_passes(p: Protocol) -> int:
+    return 2 * p.pgd_steps * p.pgd_restarts
 
 
 def _as_json(withstood: Withstood, right: Mapping[Key, np.ndarray], gradients: dict[str, float]) -> dict[str, Any]:

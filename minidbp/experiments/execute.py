@@ -8,11 +8,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from minidbp.atomic import remove_leftovers
 from minidbp.data import Mnist, Split, load_mnist, split_train_validation
 from minidbp.experiments.cost import Cost
+from minidbp.experiments.diagnose import diagnose_columns
 from minidbp.experiments.environment import environment
 from minidbp.experiments.progress import Beacon, Stopped
 from minidbp.experiments.runs import Run, RunError, find, keep, keep_result
@@ -84,8 +86,8 @@ def execute(
     """Train and judge: the result as it goes to JSON, and the model.
 
     The result has the run's identity, `epochs` (how many), `clean`, `fgsm` and `pgd` (test accuracy in percent),
-    `per_class` (the same for each of the ten classes), `history` (what each epoch did), `seconds`, `environment`, and
-    `diverged`, which is None.  `checkpoint`: gone on from if it is there, and written after every epoch.
+    `per_class` (the same for each of the ten classes), `diagnosis` (see `diagnose_columns`), `history` (what each epoch
+    did), `seconds`, `environment`, and `diverged`, which is None.  `checkpoint`: gone on from if it is there, and written after every epoch.
     Raises DivergenceError.
     """
     p, cost = run.protocol, Cost(run)
@@ -112,12 +114,17 @@ def execute(
         "fgsm": correct_under_fgsm(model, x, y, p, workers, lambda n: report(cost.fgsm_image * n, "FGSM")),
         "pgd": correct_under_pgd(model, x, y, p, workers, run.seed, lambda n: report(cost.pgd_image * n, "PGD")),
     }
+    withstood = np.all([found[: p.n_pgd] for found in judged.values()], axis=0)
+    diagnosis = diagnose_columns(
+        model, x, y, withstood, p, workers, run.seed, lambda n: report(cost.forward * n, "diagnosis")
+    )
     return {
         **run.identity(),
         "diverged": None,
         "epochs": len(state.history),
         **{name: percent(found) for name, found in judged.items()},
         "per_class": {name: percent_by_class(found, y[: len(found)]) for name, found in judged.items()},
+        "diagnosis": diagnosis,
         "history": [dataclasses.asdict(epoch) for epoch in state.history],
         "seconds": {"training": sum(e.seconds for e in state.history), "judging": perf_counter() - started},
         "threads": workers.threads,

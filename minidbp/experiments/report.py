@@ -36,6 +36,10 @@ UNSAID = (
 READ = """Test accuracy in percent, mean ± standard deviation over the runs; each column `paper` stands beside ours and
 is over 10 runs. FGSM is the paper's attack. `PGD` is a stronger one on the same weights, to tell robustness from masked
 gradients. λ = 0 is training without the penalty."""
+HIDDEN = """On the images that PGD attacks. Accuracy in percent under random noise (signs times ε, the worst of ten), under
+PGD on the margin, and of images that withstand every attack of this page; the share of elements of the loss's gradient
+that are exactly 0, in percent; the cosine of that gradient at x and at FGSM's x + δ; ‖J‖₁,₁ at both.
+`minidbp diagnose` looks closer at one model: docs/diagnostics.md."""
 STYLE = """
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; }
@@ -92,6 +96,7 @@ def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Result]) ->
         *_verdicts(sweep, done),
         *_against_zero(rows),
         *_distances(sweep.experiment, sweep.vary, results),
+        *_diagnosis(rows),
         *_per_class(rows),
         "## Protocol",
         "**Bold**: the paper does not say; docs/protocol.md gives the reasons.",
@@ -165,6 +170,26 @@ def _against_zero(rows: Sequence[Row]) -> list[str]:
 def _interval(difference: Summary) -> str:
     mean, low, high = (number(n, signed=True) for n in (difference.mean, difference.low, difference.high))
     return f"{mean} [{low}, {high}]"
+
+
+def _diagnosis(rows: Sequence[Row]) -> list[str]:
+    """Robust, or gradients hidden?  The means of each condition."""
+    columns = {
+        "noise": "noise", "pgd_margin": "PGD, margin", "worst_case": "worst case", "zero_gradients": "dL/dx = 0",
+        "gradient_cosine": "cosine", "jacobian_l1": "‖J‖ at x", "jacobian_l1_adv": "‖J‖ at x + δ",
+    }  # fmt: skip
+    digits = {"gradient_cosine": 2}
+    lines = [
+        [row.model, f"{row.lam:g}", *map(shown, row.varied.values())]
+        + [number(summarise([r["diagnosis"][k] for r in row.results]).mean, digits.get(k, 1)) for k in columns]
+        for row in rows
+        if row.results
+    ]
+    return [
+        "## Robust, or gradients hidden?",
+        HIDDEN,
+        _table(["model", "λ", *(rows[0].varied), *columns.values()], lines),
+    ]
 
 
 def _per_class(rows: Sequence[Row]) -> list[str]:

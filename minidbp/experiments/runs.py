@@ -21,6 +21,10 @@ from minidbp.robust.objective import check_lambda
 from minidbp.training import Protocol
 
 ACCURACIES = ("clean", "fgsm", "pgd")
+DIAGNOSIS = (
+    "zero_gradients", "zero_gradient_images", "gradient_cosine", "jacobian_l1", "jacobian_l1_adv", "same_prediction",
+    "noise", "pgd_margin", "worst_case",
+)  # fmt: skip
 FORMAT = 2  # of runs and their folders; 1 had no hash in the names
 
 
@@ -110,14 +114,16 @@ def find(run: Run, folder: Path) -> dict[str, Any] | None:
 
 
 def _whole_result(result: dict[str, Any]) -> bool:
-    classes, seconds = result.get("per_class"), result.get("seconds")
+    classes, seconds, diagnosis = (result.get(name) for name in ("per_class", "seconds", "diagnosis"))
     return (
         all(_is_number(result.get(name)) for name in ("epochs", *ACCURACIES))
         and isinstance(classes, dict)
         and all(isinstance(classes.get(name), list) and len(classes[name]) == N_CLASSES for name in ACCURACIES)
         and all(value is None or _is_number(value) for name in ACCURACIES for value in classes[name])
         and isinstance(seconds, dict)
-        and all(map(_is_number, seconds.values()))
+        and isinstance(diagnosis, dict)
+        and set(DIAGNOSIS) == set(diagnosis)
+        and all(map(_is_number, [*seconds.values(), *diagnosis.values()]))
     )
 
 
@@ -131,7 +137,7 @@ def _is_number(value: Any) -> bool:
 
 
 def labels(runs: Sequence[Run]) -> dict[Run, str]:
-    """What to call each of these runs for people: 'model C, lambda 10, eps 0.1, seed 0', with what varies among them."""
+    """What people call each of these runs: 'model C, lambda 10, eps 0.1, seed 0', with all that varies among them."""
     names = varied_fields([run.identity() for run in runs])
     return {
         run: ", ".join(

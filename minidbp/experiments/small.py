@@ -11,6 +11,6 @@ def small(epochs: int, n_train: int, batch_size: int, n_test: int, n_pgd: int, *
     No rule looks at the validation images, so 1,000 tell enough.
     """
     return Protocol(
-        n_validation=1000, stop_rule="none", max_epochs=epochs, n_train=n_train, batch_size=batch_size, n_test=n_test, n_pgd=n_pgd,
-        pgd_steps=20, pgd_step=0.03, **rest,
+        n_validation=1000, stop_rule="none", max_epochs=epochs, n_train=n_train, batch_size=batch_size, n_test=n_test,
+        n_pgd=n_pgd, pgd_steps=20, pgd_step=0.03, **rest,
     )  # fmt: skip

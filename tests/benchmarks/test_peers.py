@@ -36,8 +36,8 @@ def assert_same_step(script: Any, peer: Any, name: str, lam: float, mnist: Mnist
         assert peer.gradient(*peer.load(x, y))[0] < ours.loss
         x, y = mnist.x_test[:50], mnist.y_test[:50]
         peer = type(peer)(model, 0.0, p, "loop", *[False] * (peer.name == "torch"))
-        assert peer.correct(*peer.load(x, y), 0.0) == round(accuracy(model, x, y, team) / 2)
-        assert abs(peer.correct(*peer.load(x, y), 0.3) - percent(correct_under_fgsm(model, x, y, p, team)) / 2) < 1.5
+        assert peer.right(*peer.load(x, y), 0.0) == round(accuracy(model, x, y, team) / 2)
+        assert abs(peer.right(*peer.load(x, y), 0.3) - percent(correct_under_fgsm(model, x, y, p, team)) / 2) < 1.5
 
 
 @pytest.mark.parametrize(("name", "jacobian", "channels_last"), FORMULATIONS)

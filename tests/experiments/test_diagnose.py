@@ -9,7 +9,8 @@ import pytest
 from minidbp import nn
 from minidbp.autodiff import Tensor, sign
 from minidbp.data import Mnist
-from minidbp.experiments.diagnose import CHANCE, diagnose, diagnose_columns, labels_of, work
+from minidbp.experiments.diagnose import CHANCE, column_passes, diagnose, diagnose_columns, labels_of, work
+from minidbp.experiments.runs import DIAGNOSIS
 from minidbp.robust import fgsm
 from minidbp.training import Protocol, correct_under_pgd, percent, workers
 
@@ -207,21 +208,28 @@ def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> N
     x, y = mnist.x_test, mnist.y_test
     protocol = Protocol(eps=0.02, n_pgd=300, pgd_steps=4)
     with workers(2) as team:
-        found = diagnose_columns(model, x, y, protocol, team, seed=3)
-        by_pgd = percent(correct_under_pgd(model, x, y, protocol, team, seed=3))
+        by_pgd = correct_under_pgd(model, x, y, protocol, team, seed=3)
+        passes: list[int] = []
+        found = diagnose_columns(model, x, y, by_pgd, protocol, team, 3, passes.append)
     assert all(isinstance(value, float) for value in found.values())
     assert {"zero_gradients", "zero_gradient_images", "gradient_cosine", "jacobian_l1", "jacobian_l1_adv"} < set(found)
     assert found["jacobian_l1"] == pytest.approx(np.abs(fitted).sum(), rel=1e-5)
-    assert 0 < found["worst_case"] <= min(by_pgd, found["pgd_margin"], found["noise"])
-    assert found["noise"] > by_pgd
+    assert set(found) == set(DIAGNOSIS)
+    assert sum(passes) == 300 * column_passes(protocol)
+    assert 0 < found["worst_case"] <= min(percent(by_pgd), found["pgd_margin"], found["noise"])
+    assert found["noise"] > percent(by_pgd)
 
 
 def test_columns_of_blocks_are_their_closed_form() -> None:
     x, y = block_images(np.where(np.arange(100) % 10 < 6, 0.9, 0.4))
     with workers(1) as team:
-        found = diagnose_columns(blocks(), x, y, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), team)
+        none_fooled = np.ones(100, bool)
+        found = diagnose_columns(blocks(), x, y, none_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), team)
+        first_fooled = np.arange(100) > 0
+        other = diagnose_columns(blocks(), x, y, first_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), team)
     assert found["worst_case"] == found["pgd_margin"] == 60.0
     assert found["noise"] == 100.0
+    assert other["worst_case"] == 59.0
 
 
 def test_labels(tmp_path: Any) -> None:
