@@ -117,7 +117,9 @@ def _settle_any(claim: str, differences: Mapping[str, Paired], sign: int) -> Ver
     """Holds if at least one difference has this sign, after Holm over all; does not if all have the other one."""
     tests = {name: test for name, test in differences.items() if not math.isnan(test.p)}
     if not tests:
-        return Verdict(claim, OPEN, "nothing to compare over 2 seeds with a spread yet; more would decide")
+        n = max(len(test.seeds) for test in differences.values())
+        why = "at least 2 are needed" if n < 2 else "all with the same difference, which tells no spread"
+        return Verdict(claim, OPEN, f"{n} seed{'s' * (n != 1)} to compare, {why}; more would decide")
     adjusted = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
     clear = [name for name in tests if adjusted[name] < ALPHA]
     so = [name for name in clear if sign * tests[name].summary.mean > 0]
