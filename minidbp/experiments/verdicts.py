@@ -117,7 +117,9 @@ def _settle_any(claim: str, differences: Mapping[str, Paired], sign: int) -> Ver
     """Holds if at least one difference has this sign, after Holm over all; does not if all have the other one."""
     tests = {name: test for name, test in differences.items() if not math.isnan(test.p)}
     if not tests:
-        return Verdict(claim, OPEN, "nothing to compare over 2 seeds with a spread yet; more would decide")
+        n = max(len(test.seeds) for test in differences.values())
+        why = "at least 2 are needed" if n < 2 else "all with the same difference, which tells no spread"
+        return Verdict(claim, OPEN, f"{n} seed{'s' * (n != 1)} to compare, {why}; more would decide")
     adjusted = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
     clear = [name for name in tests if adjusted[name] < ALPHA]
     so = [name for name in clear if sign * tests[name].summary.mean > 0]
@@ -140,9 +142,10 @@ def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _beyond(summary: Summary, margin: float) -> float:
-    """p-value for a mean that is further from 0 than `margin`."""
-    return p_value(summary, math.copysign(margin, summary.mean)) if abs(summary.mean) > margin else 1.0
+def _outside(summary: Summary, low: float, high: float = math.inf) -> float:
+    """p-value for a mean that is not from `low` to `high`."""
+    nearest = min(max(summary.mean, low), high)
+    return 1.0 if summary.mean == nearest else p_value(summary, nearest)
 
 
 # Table 2
@@ -183,8 +186,8 @@ def _trend(family: _Family, figure: str) -> Verdict:
     slope = family.contrast({lam: (rank - middle) / scale for rank, lam in enumerate(lambdas)}, figure)
     ends = family.difference(lambdas[-1], lambdas[0], figure)
     steps = {(low, high): family.difference(high, low, figure) for low, high in pairwise(lambdas)}
-    beyond = holm([_beyond(step.summary, EQUAL["fgsm"]) for step in steps.values()])
-    falls = [pair for pair, p in zip(steps, beyond, strict=True) if p < ALPHA and steps[pair].summary.mean < 0]
+    adjusted = holm([_outside(step.summary, -EQUAL["fgsm"]) for step in steps.values()])
+    falls = [pair for pair, p in zip(steps, adjusted, strict=True) if p < ALPHA]
     figures = (
         f"{_points(slope.summary)} for each step of λ; λ = {lambdas[-1]:g} against {lambdas[0]:g} "
         f"{_points(ends.summary)}; from one to the next it falls by over {EQUAL['fgsm']:g} point in {len(falls)} of "
@@ -304,7 +307,7 @@ def _equal(family: _Family, paper: float) -> Verdict:
         return Verdict(claim, OPEN, reason)
     tests = {figure: family.difference(TABLE_3_LAMBDA, 0.0, figure) for figure in EQUAL}
     inside = all(-EQUAL[f] < test.summary.low and test.summary.high < EQUAL[f] for f, test in tests.items())
-    outside = holm([_beyond(test.summary, EQUAL[f]) for f, test in tests.items()])
+    outside = holm([_outside(test.summary, -EQUAL[f], EQUAL[f]) for f, test in tests.items()])
     margins = ", ".join(f"{NAMES[f]} ±{margin:g}" for f, margin in EQUAL.items())
     figures = f"{_with_and_without(family, paper)}; margins {margins}, Holm over the two"
     return _settle(claim, inside, any(p < ALPHA for p in outside), figures, *tests.values())
