@@ -12,7 +12,7 @@ import threadpoolctl
 import minidbp
 from minidbp.training import available_cores
 
-PACKAGES = ("numpy", "numba", "matplotlib", "threadpoolctl", "typer", "rich", "pooch")
+PACKAGES = ("numpy", "numba", "scipy", "matplotlib", "threadpoolctl", "typer", "rich", "pooch")
 VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_")
 
 
@@ -50,9 +50,9 @@ def _cpuinfo(key: str) -> str:
 
 
 def blas() -> list[dict[str, Any]]:
-    """The BLAS libraries in this process, NumPy's first: name, version, kernel (the processor it is for), threads."""
-    np.ones((2, 2)) @ np.ones((2, 2))  # make sure that one is loaded
-    found = threadpoolctl.threadpool_info()
+    """The BLAS that NumPy uses: name, version, kernel (the processor it is for), threads; all, if it has no own."""
+    np.ones((2, 2)) @ np.ones((2, 2))  # make sure that it is loaded
+    found = [library for library in threadpoolctl.threadpool_info() if library.get("user_api") == "blas"]
     return [
         {
             "library": library.get("internal_api"),
@@ -60,6 +60,5 @@ def blas() -> list[dict[str, Any]]:
             "kernel": library.get("architecture"),
             "threads": library.get("num_threads"),
         }
-        for library in sorted(found, key=lambda library: "numpy" not in library["filepath"])
-        if library.get("user_api") == "blas"
+        for library in [library for library in found if "numpy" in library["filepath"]] or found
     ]

@@ -87,7 +87,9 @@ def execute(
 
     The result has the run's identity, `epochs` (how many), `clean`, `fgsm` and `pgd` (test accuracy in percent),
     `per_class` (the same for each of the ten classes), `diagnosis` (see `diagnose_columns`), `history` (what each epoch
-    did), `seconds`, `environment`, and `diverged`, which is None.  `checkpoint`: gone on from if it is there, and written after every epoch.
+    did), `seconds`, `environment`, and `diverged`, which is None.
+
+    checkpoint: gone on from if it is there, and written after every epoch.
     Raises DivergenceError.
     """
     p, cost = run.protocol, Cost(run)

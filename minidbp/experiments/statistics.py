@@ -1,20 +1,19 @@
-"""Statistics over seeds: spreads, comparisons in pairs, corrections for many comparisons, distance to the paper.
+"""Statistics over seeds: spreads, comparisons in pairs, corrections for many comparisons.
 
 A result is the JSON of one finished run. Runs of one model and protocol with the same seed start from the same weights,
 split and order of images whatever their lambda, so conditions are compared seed by seed.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes four times as long to import
 
-from minidbp.experiments.paper import TABLE_2, TABLE_3, TABLE_4, Reported
 from minidbp.nn import N_CLASSES
 
 Result = Mapping[str, Any]
@@ -22,8 +21,6 @@ Condition = tuple[str, float, tuple[tuple[str, Any], ...]]
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05
-PAPER: Mapping[int, Mapping[Any, Reported]] = {2: TABLE_2, 3: TABLE_3, 4: TABLE_4}
-FLIPS_AT_MOST = 20  # values whose 2^n signs are still counted one by one
 
 
 def protocol_key(result: Result) -> tuple[tuple[str, Any], ...]:
@@ -83,7 +80,7 @@ class Summary:
 @cache
 def _quantile(n: int) -> float:
     """How many standard errors a 95% interval of the mean of n values reaches to each side."""
-    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+    return float(stdtrit(n - 1, (1 + LEVEL) / 2))
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -100,22 +97,7 @@ def p_value(summary: Summary, null: float = 0.0) -> float:
     if not summary.sd > 0:
         return math.nan
     t = (summary.mean - null) / (summary.sd / math.sqrt(summary.n))
-    return float(2 * stats.t.sf(abs(t), summary.n - 1))
-
-
-def sign_flip_p(values: Sequence[float]) -> float:
-    """Exact two-sided p-value that the values are symmetric around 0.
-
-    The share of all 2^n choices of signs whose sum is at least as far from 0; never below 2^(1 - n). NaN for fewer
-    than 2 values or more than FLIPS_AT_MOST.
-    """
-    if not 2 <= len(values) <= FLIPS_AT_MOST:
-        return math.nan
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
-    rounding = 1e-9 * math.fsum(map(abs, values))  # sums that are equal on paper must count as ties
-    return float(np.mean(np.abs(sums) >= abs(math.fsum(values)) - rounding))
+    return float(2 * stdtr(summary.n - 1, -abs(t)))
 
 
 @dataclass(frozen=True)
@@ -130,11 +112,6 @@ class Paired:
     def p(self) -> float:
         """Of the paired t-test, two-sided; NaN for fewer than 2 seeds and where all values are equal."""
         return p_value(self.summary)
-
-    @property
-    def p_flips(self) -> float:
-        """Of the exact sign-flip test, two-sided; see sign_flip_p."""
-        return sign_flip_p(self.values)
 
 
 def contrast(conditions: Sequence[Mapping[int, float]], weights: Sequence[float]) -> Paired:
@@ -207,45 +184,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def per_class(results: Sequence[Result], attack: str) -> list[Summary]:
     """Accuracy for each of the ten digits over the runs of a condition; `attack` is "clean", "fgsm" or "pgd"."""
-    return [summarise([result["per_class"][attack][digit] for result in results]) for digit in range(N_CLASSES)]
-
-
-@dataclass(frozen=True)
-class Distance:
-    """Root mean square of (our mean - the paper's mean): in percentage points, and in the paper's deviations.
-
-    `cells` are the cells of the table that went in; NaN if there are none. A cell that was run under two protocols is
-    in twice.
-    """
-
-    cells: tuple[Hashable, ...]
-    points: float
-    deviations: float
-
-
-def cell(result: Result, table: int) -> Hashable:
-    """The key of the paper's Table 2, 3 or 4 (see PAPER) that a result repeats; None if there is none."""
-    model, lam, protocol = result["model"], result["lambda"], result["protocol"]
-    eps, adversarial = protocol["eps"], protocol["adversarial_training"]
-    if adversarial != (table > 2) or (table != 3 and eps != 0.3) or (table == 4 and model != "C"):
-        return None
-    key = {2: (model, lam), 3: (model, eps, lam), 4: lam}[table]
-    return key if key in PAPER[table] else None
-
-
-def distance(results: Iterable[Result], table: int, figure: str) -> Distance:
-    """How far the results are from the paper's Table 2, 3 or 4 in one figure, "clean" or "fgsm"."""
-    cells, points, deviations = [], [], []
-    for group in by_condition(results).values():
-        key = cell(group[0], table)
-        if key is not None:
-            mean, sd = getattr(PAPER[table][key], figure)
-            difference = fmean(by_seed(group, figure).values()) - mean
-            cells.append(key)
-            points.append(difference)
-            deviations.append(difference / sd)
-    return Distance(tuple(cells), _root_mean_square(points), _root_mean_square(deviations))
-
-
-def _root_mean_square(values: Sequence[float]) -> float:
-    return math.sqrt(fmean(value**2 for value in values)) if values else math.nan
+    return [
+        summarise([share for r in results if (share := r["per_class"][attack][digit]) is not None])
+        for digit in range(N_CLASSES)
+    ]
