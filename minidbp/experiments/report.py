@@ -37,8 +37,8 @@ READ = """Test accuracy in percent, mean ± standard deviation over the runs; ea
 is over 10 runs. FGSM is the paper's attack. `PGD` is a stronger one on the same weights, to tell robustness from masked
 gradients. λ = 0 is training without the penalty."""
 HIDDEN = """On the images that PGD attacks. Accuracy in percent under random noise (signs times ε, the worst of ten),
-under PGD on the margin, and of images that withstand every attack of this page; the share of elements of the loss's gradient
-that are exactly 0, in percent; the cosine of that gradient at x and at FGSM's x + δ; ‖J‖₁,₁ at both.
+under PGD on the margin, and of images that withstand every attack of this page; the share of elements of the loss's
+gradient that are exactly 0, in percent; the cosine of that gradient at x and at FGSM's x + δ; ‖J‖₁,₁ at both.
 `minidbp diagnose` looks closer at one model: docs/diagnostics.md."""
 STYLE = """
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; }
