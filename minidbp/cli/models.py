@@ -136,7 +136,7 @@ def diagnose(
         list[Path], typer.Argument(help="One or more .npz files of train or table2.", show_default=False)
     ],
     eps: Eps = 0.3,
-    images: Annotated[int, typer.Option(help="How many test images every attack gets.")] = 1000,
+    images: Annotated[int, typer.Option(help="How many test images every attack gets.")] = 500,
     steps: Steps = 40,
     restarts: Restarts = 3,
     seed: Seed = 0,
