@@ -22,7 +22,9 @@ from minidbp.training.protocol import attack_reading
 
 N_TEST = 10_000
 POINTS = ("x", "x_adv")
-T = np.arange(-16, 81) / 64  # places on the line x + t (x_adv - x), exact in float32; 0 is x and 1 is x_adv
+PENALTIES = ("summed_jacobian_l1", "jacobian_l1")  # what section 4.2 used, and the norm it stands for
+T = np.arange(81) / 64  # places on the line x + t (x_adv - x), exact in float32; 0 is x and 1 is x_adv
+BETWEEN = T <= 1
 
 # epochs and training images by preset and model; batches are the paper's in all of them
 PRESETS: Mapping[str, Mapping[str, tuple[int, int]]] = {
@@ -44,6 +46,7 @@ class Observation:
     gradient_l1: np.ndarray  # (2, 10): ||grad_x f_i||_1 = sum_j |J_ij|, per unit of pixel value
     summed_jacobian_l1: np.ndarray  # (2,): sum_j |sum_i J_ij|, what Table 3 penalises
     along: np.ndarray  # (len(T),): f_y(x + t (x_adv - x)) for t in T
+    predicted_along: np.ndarray  # (len(T),): the class with the largest logit there
     slopes: np.ndarray  # (2,): d/dt of that at t = 0 and t = 1
 
     @property
@@ -53,9 +56,19 @@ class Observation:
         return abs(float(at_x_adv) - float(at_x))
 
     @property
+    def span(self) -> float:
+        """Largest minus smallest f_y between x and x_adv: Delta alone does not say that f is flat between them."""
+        between = self.along[BETWEEN]
+        return float(between.max()) - float(between.min())
+
+    @property
     def norms(self) -> np.ndarray:
         """(2,): ||grad_x f_y||_1 at x and at x_adv."""
         return self.gradient_l1[:, self.label]
+
+    def penalised(self, penalty: str) -> np.ndarray:
+        """(2,): what the penalty sums up at x and at x_adv, before the protocol's reduction."""
+        return self.gradient_l1.sum(axis=1) if penalty == "jacobian_l1" else self.summed_jacobian_l1
 
     @property
     def predicted(self) -> np.ndarray:
@@ -87,8 +100,9 @@ def plan_runs(preset: str, model: str, lam: float, penalty: str, seed: int) -> l
 
     Raises ValueError for an unknown preset, model or penalty, and for what `Run` refuses.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    for what, value, choices in ("preset", preset, PRESETS), ("penalty", penalty, PENALTIES):
+        if value not in choices:
+            raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(choices)}")
     small = Run(model, lam, seed, Protocol(adversarial_training=True, penalty=penalty, stop_rule="none"))  # checks all
     epochs, images = PRESETS[preset][model]
     run = dataclasses.replace(small, protocol=dataclasses.replace(small.protocol, max_epochs=epochs, n_train=images))
@@ -131,6 +145,7 @@ def observe(model: Sequential, x: np.ndarray, y: int, protocol: Protocol, step: 
             gradient_l1=np.abs(J).sum(axis=(2, 3, 4)),
             summed_jacobian_l1=np.abs(J.sum(axis=1)).sum(axis=(1, 2, 3)),
             along=along.data[:, y],
+            predicted_along=np.argmax(along.data, axis=1),
             slopes=(J[:, y] * way).sum(axis=(1, 2, 3)),
         )  # fmt: skip
 
@@ -207,7 +222,14 @@ def _observation_as_json(o: Observation) -> dict[str, Any]:
         }
         for i, point in enumerate(POINTS)
     }
-    return {"step": o.step, "delta": o.delta, **points, "f_y": _decimals(o.along)}
+    return {
+        "step": o.step,
+        "delta": o.delta,
+        "span": o.span,
+        **points,
+        "f_y": _decimals(o.along),
+        "predicted": o.predicted_along.tolist(),
+    }
 
 
 def _decimals(values: np.ndarray | np.floating) -> Any:
