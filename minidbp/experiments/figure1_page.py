@@ -143,8 +143,8 @@ at both points; red crosses: another class has the largest logit. v is the sign 
 ε = {p.eps:g}, pixels are clipped to [0, 1]. The small images are x and x + εv, with the class that has the largest
 logit (red and crossed where wrong) and the probability of the true one.
 
-**Below**, against the step: Δ, and dotted the span of f_y (largest minus smallest) between x and x + εv; ‖∇f_y‖₁ at both points, in logits per unit of pixel value; and what λ weighs,
-{PENALISED[p.penalty]}, at x.{control}
+**Below**, against the step: Δ, and dotted the span of f_y (largest minus smallest) between x and x + εv; ‖∇f_y‖₁ at
+both points, in logits per unit of pixel value; and what λ weighs, {PENALISED[p.penalty]}, at x.{control}
 
 All {len(first.observations)} observations as a film: [figure1.gif](figure1.gif). Every number, for all ten classes:
 [figure1.json](figure1.json).

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
@@ -24,6 +25,7 @@ POINT_STYLES: Sequence[Mapping[str, Any]] = (  # of x and of x_adv
     {"marker": "o", "markerfacecolor": "white"},
     {"marker": "s", "markerfacecolor": "black"},
 )
+TANGENT_STYLE: Mapping[str, Any] = {"color": "black", "linestyle": (0, (4, 1.5)), "linewidth": 1.3}
 NAMES = "x", "x + εv"
 FORMULAS = {
     "summed_jacobian_l1": r"$\Sigma_j|\Sigma_i\,\partial f_i/\partial x_j|$",
@@ -59,7 +61,15 @@ def still(study: Study) -> Figure:
         _segment(axes, o, limits, f"$\\Delta_{k + 1}$")
         axes.set_ylabel(f"logit $f_y$, y = {study.label}" if k == 0 else "")
         axes.tick_params(labelleft=k == 0)
-    below = figure.add_gridspec(1, 4, left=0.06, right=0.985, top=0.335, bottom=0.075, wspace=0.17)
+    keys = [
+        Line2D([], [], color="black", linestyle="none", **POINT_STYLES[0], label="x"),
+        Line2D([], [], color="black", linestyle="none", **POINT_STYLES[1], label="x + εv, the FGSM image at this step"),
+        Line2D([], [], linewidth=2.5, color=RUN_STYLES[0]["color"], label="$f_y$ on the line through both"),
+        Line2D([], [], **TANGENT_STYLE, label="tangent"),
+        Line2D([], [], color=WRONG, marker="x", linestyle="none", label="another class wins here"),
+    ]
+    figure.legend(handles=keys, loc="center", bbox_to_anchor=(0.5, 0.4), ncols=len(keys), frameon=False, fontsize=10)
+    below = figure.add_gridspec(1, 4, left=0.06, right=0.985, top=0.315, bottom=0.07, wspace=0.17)
     panels = [figure.add_subplot(below[0, k]) for k in range(4)]
     for axes in _series(panels, study):
         axes.set_xlabel("training step")
@@ -150,7 +160,7 @@ def _segment(axes: Axes, o: Observation, limits: tuple[float, float], delta: str
     heights = o.logits[:, o.label]
     for t, height, slope, style in zip((0, 1), heights, o.slopes, POINT_STYLES, strict=True):
         reach = np.array([-0.22, 0.22])
-        axes.plot(t + reach, height + slope * reach, color="black", linestyle=(0, (4, 1.5)), linewidth=1.3, zorder=3)
+        axes.plot(t + reach, height + slope * reach, zorder=3, **TANGENT_STYLE)
         axes.plot([t, 1.42], [height, height], color="0.6", linestyle=":", linewidth=1, zorder=1)
         axes.plot(t, height, color="black", markersize=8, zorder=4, **style)
     axes.plot([1.42, 1.42], heights, color="black", linewidth=1.3, marker="_", markersize=7)
@@ -194,6 +204,7 @@ def _series(panels: Sequence[Axes], study: Study, until: int | None = None) -> S
         (f"what λ weighs: {FORMULAS[penalty]} at x", lambda o: float(o.penalised(penalty)[0])),
     ]
     last = max(o.step for w in study.watched for o in w.observations)
+    dotted = "dotted: span of $f_y$"
     for axes, (title, value) in zip(panels, quantities, strict=True):
         for w, style in zip(study.watched, RUN_STYLES, strict=False):
             steps, values = [o.step for o in w.observations], [value(o) for o in w.observations]
@@ -205,7 +216,8 @@ def _series(panels: Sequence[Axes], study: Study, until: int | None = None) -> S
             axes.plot(steps[:seen], values[:seen], label=label, markersize=size, linewidth=1.5, **style)
             if axes is panels[0]:
                 spans = [o.span for o in w.observations[:seen]]
-                axes.plot(steps[:seen], spans, color=style["color"], linestyle=":", label=f"span of $f_y$, {label}")
+                axes.plot(steps[:seen], spans, color=style["color"], linestyle=":", label=dotted)
+                dotted = "_nolegend_"  # once is enough: the colour tells the run
         axes.set_title(title, fontsize=11 if until is None else 9, loc="left", pad=16 if until is None else 4)
         axes.set_xscale("symlog", linthresh=1, linscale=0.5)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
@@ -214,5 +226,6 @@ def _series(panels: Sequence[Axes], study: Study, until: int | None = None) -> S
         axes.grid(alpha=0.3)
     for axes in panels[1:3]:  # norms at both points, to be compared
         axes.set_ylim(0, 1.08 * max(float(o.norms.max()) for w in study.watched for o in w.observations))
-    panels[0].legend(frameon=False, fontsize=9 if until is None else 8, loc="upper left")
+    panels[0].legend(frameon=False, fontsize=9 if until is None else 7, loc="upper left", labelspacing=0.25)
+    panels[0].set_ylim(top=1.45 * panels[0].get_ylim()[1])  # room for the legend
     return panels
