@@ -541,8 +541,7 @@ def figure1(
     if as_json:
         typer.echo(json.dumps(figure1_page.as_json(study), indent=1))
     else:
-        for sentence in figure1_page.sentences(study):
-            screen.print(sentence, highlight=False, soft_wrap=True)
+        screen.print("\n".join(figure1_page.lines(study)), highlight=False, soft_wrap=True)
     messages.print(
         f"written to {folder}: figure1.png, figure1.gif, figure1.md, figure1.json", highlight=False, soft_wrap=True
     )

@@ -12,7 +12,7 @@ from minidbp.experiments.page import markdown_table
 NEARLY = 0.05  # "almost 0": below this share of the largest value seen in the run
 QUANTITIES = {
     "delta": "Δ",
-    "span": "the span of f_y between x and x + εv",
+    "span": "span of f_y between x and x + εv",
     "norm_x": "‖∇f_y‖₁ at x",
     "norm_x_adv": "‖∇f_y‖₁ at x + εv",
     "penalised_x": "what λ weighs, at x",
@@ -81,21 +81,21 @@ def ideal(watched: Watched) -> list[Claim]:
     return claims
 
 
-def sentences(study: Study) -> list[str]:
-    """For each run, how Delta and the norms went, and what the model says at the end."""
+def lines(study: Study) -> list[str]:
+    """For a terminal: how each quantity went in each run, and what the model says at the end."""
     told = []
     for w in study.watched:
         last = w.observations[-1]
-        parts = [
-            f"{QUANTITIES[name]}: {c.first:.3g} before the first step, at most {c.largest:.3g} (step "
-            f"{c.largest_step:,}), median {c.late_median:.3g} in the second half, {c.last:.3g} in the end"
+        told.append(
+            f"λ = {w.run.lam:g}: after {last.step:,} steps the model says {last.predicted[0]} at x and "
+            f"{last.predicted[1]} at x + εv; the true class is {last.label}"
+        )
+        told += [
+            f"  {QUANTITIES[name]}: {c.first:.3g} before, at most {c.largest:.3g} (step {c.largest_step:,}), "
+            f"late {c.late_median:.3g}, last {c.last:.3g}"
             for name, c in changes(w).items()
         ]
-        told.append(
-            f"λ = {w.run.lam:g}, {last.step:,} steps. {'. '.join(parts)}. Then the model says {last.predicted[0]} at x "
-            f"and {last.predicted[1]} at x + εv; the true class is {last.label}."
-        )
-    return told
+    return [*told, '"late" is the median over the second half of the steps']
 
 
 def as_json(study: Study) -> dict[str, Any]:
