@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from minidbp.atomic import remove_leftovers
-from minidbp.data import Mnist, Split, load_mnist, split_train_validation
+from minidbp.data import Mnist, load_mnist
 from minidbp.experiments.cost import Cost
 from minidbp.experiments.diagnose import diagnose_columns
 from minidbp.experiments.environment import environment
@@ -22,7 +22,6 @@ from minidbp.nn import Sequential
 from minidbp.training import (
     DivergenceError,
     Epoch,
-    TrainingState,
     Workers,
     correct,
     correct_under_fgsm,
@@ -93,8 +92,7 @@ def execute(
     Raises DivergenceError.
     """
     p, cost = run.protocol, Cost(run)
-    split = _split(run, mnist)
-    state = TrainingState(run.build(), run.lam, p, run.generator(2))
+    state = run.start()
     if checkpoint and checkpoint.exists():
         load_checkpoint(checkpoint, state, run.identity())
     if isinstance(report, Beacon):
@@ -108,7 +106,7 @@ def execute(
         if checkpoint:
             save_checkpoint(checkpoint, state, run.identity())
 
-    train(state, split, workers, on_step, on_epoch)
+    train(state, run.split(mnist), workers, on_step, on_epoch)
     started, model = perf_counter(), state.model
     x, y = mnist.x_test[: p.n_test], mnist.y_test[: p.n_test]
     judged = {
@@ -138,9 +136,3 @@ def diverged(run: Run, error: DivergenceError) -> dict[str, Any]:
     """The result of a run that became NaN or infinite: it would again, so it is done."""
     where = {"epoch": error.epoch, "step": error.step, "message": str(error)}
     return {**run.identity(), "diverged": where, "environment": environment()}
-
-
-def _split(run: Run, mnist: Mnist) -> Split:
-    p = run.protocol
-    whole = split_train_validation(mnist.x_train, mnist.y_train, p.n_validation, p.validation_split, run.generator(1))
-    return dataclasses.replace(whole, x_train=whole.x_train[: p.n_train], y_train=whole.y_train[: p.n_train])

@@ -7,18 +7,19 @@ NAME.json is the result and NAME.npz the weights of a finished run; while it is 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidbp.atomic import write_text
+from minidbp.data import Mnist, Split, split_train_validation
 from minidbp.nn import N_CLASSES, Sequential, build_model, save_model
 from minidbp.nn.models import check_model_name
 from minidbp.reading import read_json
 from minidbp.robust.objective import check_lambda
-from minidbp.training import Protocol
+from minidbp.training import Protocol, TrainingState
 
 ACCURACIES = ("clean", "fgsm", "pgd")
 DIAGNOSIS = (
@@ -57,6 +58,18 @@ class Run:
         """The model with the weights that training starts from."""
         rng = self.generator(0)
         return build_model(self.model, rng, "float32", self.protocol.initialiser, self.protocol.padding)
+
+    def start(self) -> TrainingState:
+        """The training at its beginning."""
+        return TrainingState(self.build(), self.lam, self.protocol, self.generator(2))
+
+    def split(self, mnist: Mnist) -> Split:
+        """The images that it trains on, and those that it is validated on."""
+        p = self.protocol
+        whole = split_train_validation(
+            mnist.x_train, mnist.y_train, p.n_validation, p.validation_split, self.generator(1)
+        )
+        return replace(whole, x_train=whole.x_train[: p.n_train], y_train=whole.y_train[: p.n_train])
 
     def generator(self, purpose: int) -> np.random.Generator:
         """Independent streams for 0 weights, 1 split, 2 order of images, from the seed but not from lambda."""
