@@ -80,7 +80,11 @@ def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: 
 
 
 def execute(
-    run: Run, mnist: Mnist, workers: Workers, report: Report, checkpoint: Path | None = None
+    run: Run,
+    mnist: Mnist,
+    workers: Workers,
+    report: Report = lambda work, what: None,
+    checkpoint: Path | None = None,
 ) -> tuple[dict[str, Any], Sequential]:
     """Train and judge: the result as it goes to JSON, and the model.
 
@@ -95,8 +99,7 @@ def execute(
     state = run.start()
     if checkpoint and checkpoint.exists():
         load_checkpoint(checkpoint, state, run.identity())
-    if isinstance(report, Beacon):
-        report.skip(len(state.history) * cost.epoch)
+    report(len(state.history) * cost.epoch, "beginning")
 
     def on_step(epoch: int, step: int, steps: int) -> None:
         last = f", validation {state.history[-1].validation_accuracy:.2f}%" if state.history else ""

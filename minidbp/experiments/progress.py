@@ -26,32 +26,27 @@ class Stopped(Exception):
 class Beacon:
     """Says in NAME.progress.json how far a run is; call it with the GFLOP done since the last call, and what goes on.
 
-    Raises Stopped at the next call once the file `stop` exists.
+    The first call tells of what an earlier process did: it does not count for speed.  Raises Stopped at the next call
+    once the file `stop` exists.
     """
 
     def __init__(self, run: Run, home: Path, stop: Path) -> None:
         self.path, self.stop = home / f"{run.name}.progress.json", stop
-        self.total, self.done, self.skipped = Cost(run).total, 0.0, 0.0
-        self.started = time.time()
+        self.total, self.done = Cost(run).total, 0.0
+        self.first: tuple[float, float] | None = None  # when, and how much was done
         self.written = 0.0
 
     def __call__(self, work: float, what: str) -> None:
         if self.stop.exists():
             raise Stopped
         self.done += work
-        if time.time() - self.written >= INTERVAL:
-            self._write(what)
-
-    def skip(self, work: float) -> None:
-        """Count work that an earlier process did."""
-        self.skipped += work
-        self.done += work
-
-    def _write(self, what: str) -> None:
-        self.written = time.time()
-        speed = (self.done - self.skipped) / max(1e-9, self.written - self.started)
-        found = {"done": self.done, "total": self.total, "speed": speed, "what": what, "time": self.written}
-        write_text(self.path, json.dumps(found) + "\n")
+        now = time.time()
+        self.first = self.first or (now, self.done)
+        if now - self.written >= INTERVAL:
+            self.written = now
+            speed = (self.done - self.first[1]) / max(1e-9, now - self.first[0])
+            found = {"done": self.done, "total": self.total, "speed": speed, "what": what, "time": now}
+            write_text(self.path, json.dumps(found) + "\n")
 
     def remove(self) -> None:
         """The run ended."""

@@ -14,8 +14,9 @@ from PIL import Image
 from minidbp import nn
 from minidbp.data import Mnist
 from minidbp.experiments import figure1, figure1_page, figure1_pictures, figures
+from minidbp.experiments.execute import execute
 from minidbp.experiments.figure1 import Observation, Study, T, Watched
-from minidbp.experiments.runs import Run, execute
+from minidbp.experiments.runs import Run
 from minidbp.training import Protocol, workers
 
 TINY = Protocol(
