@@ -56,16 +56,18 @@ class Experiment:
     def runs(self, preset: str, first_seed: int = 0, readings: Sequence[Mapping[str, Any]] = ({},)) -> list[Run]:
         """All runs of a preset, seed by seed, so that a table stopped early has every cell.
 
-        readings: changes to the protocol; each gets all runs.  Raises ValueError for an unknown preset, field or value.
+        readings: changes to the protocol; each gets all runs, and where they make conditions equal there is one run.
+        Raises ValueError for an unknown preset, field or value.
         """
         seeds = self.preset(preset).seeds
-        return [
+        runs = (
             Run(condition.model, condition.lam, first_seed + k, changed(condition.protocol, reading))
             for k in range(max(seeds.values()))
             for reading in readings
             for condition, count in seeds.items()
             if k < count
-        ]
+        )
+        return list(dict.fromkeys(runs))
 
 
 def changed(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
@@ -80,14 +82,16 @@ def changed(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
 def readings_of(vary: Sequence[str]) -> list[dict[str, Any]]:
     """Every combination of what `--vary` asks for: FIELD=VALUE,VALUE or, for a choice of words, FIELD alone.
 
-    Raises ValueError for a field that the protocol does not have, or a value of the wrong kind.
+    Raises ValueError for a field that the protocol does not have or that stands twice, or a value of the wrong kind.
     """
     kinds = {field.name: field.type for field in dataclasses.fields(Protocol)}
-    axes = []
+    axes: list[list[tuple[str, Any]]] = []
     for text in vary:
         name, given, values = text.partition("=")
         if name not in kinds:
             raise ValueError(f"--vary {text}: the protocol has no field {name!r}; it has {', '.join(kinds)}")
+        if any(name == axis[0][0] for axis in axes):
+            raise ValueError(f"--vary {text}: {name} stands twice; give all its values in one --vary")
         if given:
             axes.append([(name, _value(text, kinds[name], value)) for value in values.split(",")])
         elif name in CHOICES or kinds[name] is bool:

@@ -44,9 +44,10 @@ class Run:
 
     def __post_init__(self) -> None:
         check_lambda(self.lam)
-        if self.seed < 0:
-            raise ValueError(f"the seed must be at least 0; got {self.seed}")
+        if type(self.seed) is not int or self.seed < 0:
+            raise ValueError(f"the seed must be a whole number of at least 0; got {self.seed!r}")
         check_model_name(self.model)
+        object.__setattr__(self, "lam", float(self.lam) + 0.0)  # equal runs have one name: 10 and 10.0, -0.0 and 0.0
 
     @property
     def name(self) -> str:
@@ -86,14 +87,22 @@ class Run:
         }
 
     @classmethod
-    def of(cls, identity: dict[str, Any]) -> "Run":
+    def of(cls, identity: Any) -> "Run":
         """The run of such an identity.  Raises RunError if it is not one."""
+        if not isinstance(identity, dict):
+            raise RunError(f"the description of a run should be an object; got {str(identity)[:40]!r}")
+        if identity.get("format") != FORMAT:
+            raise RunError(f"a run of format {identity.get('format')!r} is not one of this version's format {FORMAT}")
         try:
             run = cls(identity["model"], identity["lambda"], identity["seed"], Protocol(**identity["protocol"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise RunError(f"this is not the description of a run: it has no {error}") from None
+        except (TypeError, ValueError) as error:
             raise RunError(f"this is not the description of a run: {error}") from None
-        if run.identity() != identity:
-            raise RunError(f"a run of format {identity.get('format')!r} is not one of this version's format {FORMAT}")
+        whole = run.identity()
+        odd = set(whole) ^ set(identity) | set(whole["protocol"]) ^ set(identity["protocol"])
+        if odd:
+            raise RunError(f"this is not the description of a run: it lacks or should not have {', '.join(sorted(odd))}")
         return run
 
 
@@ -150,7 +159,7 @@ def _is_number(value: Any) -> bool:
 
 
 def labels(runs: Sequence[Run]) -> dict[Run, str]:
-    """What people call each of these runs: 'model C, lambda 10, eps 0.1, seed 0', with all that varies among them."""
+    """Names for people, with what varies among these runs: 'model C, lambda 10, eps 0.1, seed 0'."""
     names = varied_fields([run.identity() for run in runs])
     return {
         run: ", ".join(

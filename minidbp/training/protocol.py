@@ -72,6 +72,8 @@ class Protocol:
                 raise ValueError(f"{field.name} must be a number of at least 0; got {value!r}")
             if field.type is bool and not isinstance(value, bool):
                 raise ValueError(f"{field.name} must be True or False; got {value!r}")
+            if field.type is float:
+                object.__setattr__(self, field.name, float(value) + 0.0)  # equal protocols are written in one way
         if self.label_smoothing > 1:
             raise ValueError(f"label_smoothing must be at most 1; got {self.label_smoothing}")
         for name in ("beta1", "beta2"):
