@@ -206,8 +206,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def per_class(results: Sequence[Result], attack: str) -> list[Summary]:
-    """Accuracy for each of the ten digits over the runs of a condition; `attack` is "clean", "fgsm" or "pgd"."""
-    return [summarise([result["per_class"][attack][digit] for result in results]) for digit in range(N_CLASSES)]
+    """Accuracy for each of the ten digits over the runs of a condition; `attack` is "clean", "fgsm" or "pgd".
+
+    A run that was judged on no image of a digit does not count for that digit.
+    """
+    found = [result["per_class"][attack] for result in results]
+    return [summarise([run[digit] for run in found if run[digit] is not None]) for digit in range(N_CLASSES)]
 
 
 @dataclass(frozen=True)
