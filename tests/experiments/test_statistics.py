@@ -217,6 +217,14 @@ def test_a_seed_may_occur_once() -> None:
         by_seed([result(seed=4), result(seed=4, lam=10.0)], "fgsm")
 
 
+def test_per_class_leaves_out_runs_that_had_no_image_of_a_digit() -> None:
+    runs = [{"per_class": {"pgd": [value] + [None] * 9}} for value in (50.0, None, 100.0)]
+    found = per_class(runs, "pgd")
+    assert (found[0].n, found[0].mean) == (2, 75.0)
+    assert found[9].n == 0
+    assert math.isnan(found[9].mean)
+
+
 def test_per_class() -> None:
     runs = [{"per_class": {"fgsm": [digit + 2.0 * run for digit in range(10)]}} for run in range(3)]
     found = per_class(runs, "fgsm")
