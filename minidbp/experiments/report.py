@@ -73,7 +73,7 @@ def on_screen(rows: Sequence[Row], title: str) -> Table:
         caption="test accuracy in percent, mean±standard deviation over runs; the paper's mean",
     )
     for name in header(rows):
-        screen.add_column(name, justify="right", style="dim" if name == "paper" else "")
+        screen.add_column(name, justify="right", style="dim" if name == "paper" else "", overflow="fold")
     for i, row in enumerate(rows):
         last_of_model = i + 1 == len(rows) or rows[i + 1].model != row.model
         screen.add_row(*(cell.replace(" ", "") for cell in cells(row, short=True)), end_section=last_of_model)
