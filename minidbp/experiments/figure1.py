@@ -28,7 +28,7 @@ BETWEEN = T <= 1
 
 # epochs and training images by preset and model; batches are the paper's in all of them
 PRESETS: Mapping[str, Mapping[str, tuple[int, int]]] = {
-    "smoke": {"A": (2, 2560), "B": (2, 1280), "C": (2, 12_800)},
+    "smoke": {"A": (2, 1280), "B": (2, 640), "C": (2, 12_800)},
     "laptop": {"A": (4, 19_200), "B": (3, 12_800), "C": (10, 55_000)},
     "paper": {"A": (100, 55_000), "B": (100, 55_000), "C": (100, 55_000)},
 }

@@ -156,7 +156,8 @@ def _segment(axes: Axes, o: Observation, limits: tuple[float, float], delta: str
     axes.plot(T, o.along, color=colour, linewidth=1, alpha=0.5)
     axes.plot(T[BETWEEN], o.along[BETWEEN], color=colour, linewidth=2.5)
     wrong = o.predicted_along != o.label
-    axes.plot(T[wrong][::4], o.along[wrong][::4], color=WRONG, marker="x", markersize=5, linestyle="none", zorder=3)
+    crossed = wrong & ((np.arange(len(T)) % 4 == 0) | ~np.roll(wrong, 1))  # where it begins, and then every fourth
+    axes.plot(T[crossed], o.along[crossed], color=WRONG, marker="x", markersize=5, linestyle="none", zorder=3)
     heights = o.logits[:, o.label]
     for t, height, slope, style in zip((0, 1), heights, o.slopes, POINT_STYLES, strict=True):
         reach = np.array([-0.22, 0.22])
