@@ -68,6 +68,8 @@ def command(function: Callable[..., None], to: typer.Typer = app) -> Callable[..
         except OSError as error:
             fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
 
+    # --help breaks lines where the docstring does; a terminal knows better where
+    guarded.__doc__ = "\n\n".join(" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n"))
     return to.command(function.__name__.removeprefix("bench_"))(guarded)
 
 
