@@ -13,10 +13,10 @@ import pytest
 
 from minidbp.experiments.paper import LAMBDAS, TABLE_2
 from minidbp.experiments.runs import Run
+from minidbp.experiments.statistics import summarise
 from minidbp.experiments.table2 import TABLE2
 from minidbp.experiments.table3 import TABLE3
 from minidbp.experiments.tables import Row, as_csv, as_json, cells, header, reported, rows_of, spread
-from minidbp.experiments.statistics import summarise
 from minidbp.training import Protocol
 
 Result = dict[str, Any]
@@ -198,5 +198,3 @@ def test_json_and_csv_say_the_same(rows: list[Row]) -> None:
         for name in ("clean", "fgsm", "pgd", "epochs"):
             said = [line[f"{name}_{part}"] for part in ("mean", "sd", "low", "high")]
             assert said == ["" if n is None else str(n) for n in (*row[name], *row[f"{name}_interval"])]
-
-
