@@ -206,8 +206,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def per_class(results: Sequence[Result], attack: str) -> list[Summary]:
-    """Accuracy for each of the ten digits over the runs of a condition; `attack` is "clean", "fgsm" or "pgd"."""
-    return [summarise([result["per_class"][attack][digit] for result in results]) for digit in range(N_CLASSES)]
+    """Accuracy for each of the ten digits over the runs of a condition; `attack` is "clean", "fgsm" or "pgd".
+
+    A run that judged no image of a digit has None there, and is left out.
+    """
+    found = [[result["per_class"][attack][digit] for result in results] for digit in range(N_CLASSES)]
+    return [summarise([value for value in values if value is not None]) for values in found]
 
 
 @dataclass(frozen=True)

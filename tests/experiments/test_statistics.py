@@ -251,6 +251,13 @@ def test_per_class() -> None:
     assert {(summary.n, summary.sd) for summary in found} == {(3, 2.0)}
 
 
+def test_per_class_leaves_out_runs_that_judged_no_image_of_a_digit() -> None:
+    runs = [{"per_class": {"pgd": [None, share, *[50.0] * 8]}} for share in (None, 10.0, 20.0)]
+    none, two, *_ = per_class(runs, "pgd")
+    assert (none.n, math.isnan(none.mean)) == (0, True)
+    assert (two.n, two.mean) == (2, 15.0)
+
+
 def test_cells() -> None:
     trained = {"adversarial_training": True}
     assert cell(result("A", 25.0), 2) == ("A", 25.0)
