@@ -85,7 +85,9 @@ class Run:
         whole = run.identity()
         odd = set(whole) ^ set(identity) | set(whole["protocol"]) ^ set(identity["protocol"])
         if odd:
-            raise RunError(f"this is not the description of a run: it lacks or should not have {', '.join(sorted(odd))}")
+            raise RunError(
+                f"this is not the description of a run: it lacks or should not have {', '.join(sorted(odd))}"
+            )
         return run
 
 
