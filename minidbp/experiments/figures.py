@@ -37,8 +37,10 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
     """Test accuracy against lambda or a field of the protocol; a column for each model, dotted lines the paper's.
 
     Where nothing else varies, one panel for each model has clean, FGSM and PGD; else each has a panel of its own,
-    with a line for each combination of the rest.  Error bars are standard deviations.
+    with a line for each combination of the rest.  Error bars are standard deviations.  A row without results is not in
+    it.
     """
+    rows = [row for row in rows if row.results]
     models = sorted({row.model for row in rows})
     places = sorted({_place(row, along) for row in rows})
     groups = list(dict.fromkeys(_rest(row, along) for row in rows))
@@ -50,7 +52,7 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
         for axes, model in zip(panels[i], models, strict=True):
             lines = [(measure, group) for measure in measures_here for group in groups]
             for k, (measure, group) in enumerate(lines):
-                mine = [row for row in rows if row.model == model and _rest(row, along) == group and row.results]
+                mine = [row for row in rows if row.model == model and _rest(row, along) == group]
                 name = MEASURES[measure] if together else group
                 _lines(axes, k, (k - (len(lines) - 1) / 2) * 0.05, name, measure, mine, along, places)
             axes.set_xticks(range(len(places)), [shown(place) for place in places])
@@ -71,10 +73,11 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
 
 def describe(rows: Sequence[Row], along: str) -> str:
     """`accuracy_along` in words: each line's first and last point."""
+    rows = [row for row in rows if row.results]
     parts = []
     for model in sorted({row.model for row in rows}):
         for group in dict.fromkeys(_rest(row, along) for row in rows):
-            mine = [row for row in rows if row.model == model and _rest(row, along) == group and row.results]
+            mine = [row for row in rows if row.model == model and _rest(row, along) == group]
             mine.sort(key=lambda row: _place(row, along))
             if mine:
                 ends = [mine[0], mine[-1]] if len(mine) > 1 else mine
@@ -90,9 +93,7 @@ def describe(rows: Sequence[Row], along: str) -> str:
 
 
 def _place(row: Row, along: str) -> Any:
-    return (
-        row.lam if along == "lambda" else row.varied.get(along, row.results[0]["protocol"][along] if row.results else 0)
-    )
+    return row.lam if along == "lambda" else row.results[0]["protocol"][along]
 
 
 def _rest(row: Row, along: str) -> str:
@@ -107,7 +108,8 @@ def _lines(
 ) -> None:
     """The k-th line of a panel and, dotted with open markers, the paper's, moved aside so that bars do not hide."""
     rows = sorted(rows, key=lambda row: _place(row, along))
-    colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+    again, which = divmod(k, len(COLOURS))  # where colours come again they have other markers
+    colour, marker = COLOURS[which], MARKERS[(which + again) % len(MARKERS)]
     summaries = [row.summary(measure) for row in rows]
     ours = [(places.index(_place(row, along)), s.mean, s.sd) for row, s in zip(rows, summaries, strict=True)]
     papers = [

@@ -109,10 +109,9 @@ class Watch:
     def _read(self, run: Run) -> Running | None:
         try:
             found = json.loads((self.home / f"{run.name}.progress.json").read_text(encoding="utf-8"))
+            share = min(1.0, found["done"] / found["total"])  # a stop rule may let more epochs pass than were expected
             silence = max(0.0, time.time() - found["time"])
-            return Running(
-                self.labels[run], found["done"] / found["total"], found["speed"], str(found["what"]), silence
-            )
+            return Running(self.labels[run], share, found["speed"], str(found["what"]), silence)
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             return None  # not under way, or just ended
 

@@ -63,7 +63,7 @@ def test_an_unknown_preset_is_answered_with_the_choices(name: str) -> None:
 def test_a_reading_that_means_nothing() -> None:
     with pytest.raises(ValueError, match="penalised must be one of logits, softmax"):
         EXPERIMENT.runs("one", readings=[{"penalised": "tanh"}])
-    with pytest.raises(ValueError, match="no field 'colour': choose one of learning_rate, .*pgd_restarts"):
+    with pytest.raises(ValueError, match=r"no field 'colour': choose one of learning_rate, .*pgd_restarts"):
         EXPERIMENT.runs("one", readings=[{"colour": "red"}])
     with pytest.raises(ValueError, match="seed"):
         EXPERIMENT.runs("one", -1)
