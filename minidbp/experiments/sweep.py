@@ -148,20 +148,19 @@ def train_all(
                 before = len(missing)
                 try:
                     with place() as pool:
-                        _round(missing, pool, (home, data, threads, stop), lambda: _show(live, watch, title))
+                        while missing:
+                            _round(missing, pool, (home, data, threads, stop), lambda: _show(live, watch, title))
+                            offered, missing = missing, [run for run in missing if find(run, home) is None]
+                            if len(missing) == len(offered):
+                                time.sleep(REFRESH)  # another sweep has them all
                 except BrokenProcessPool:  # a worker was killed; its run goes on from its checkpoint
-                    broken += 1
+                    missing = [run for run in missing if find(run, home) is None]
+                    broken = broken + 1 if len(missing) == before else 0
                     if broken == BROKEN_AT_MOST:
                         raise RunError(
                             f"worker processes died {broken} times without finishing a run; is there enough memory? "
                             f"{len(missing)} runs are not finished"
                         ) from None
-                missing = [run for run in missing if find(run, home) is None]
-                if len(missing) < before:
-                    broken = 0
-                elif missing:
-                    time.sleep(REFRESH)  # another sweep has them all
-                    _show(live, watch, title)
         except KeyboardInterrupt:
             return _ending(runs, home, stopped=True)
         finally:
@@ -172,13 +171,17 @@ def train_all(
 def _round(missing: Sequence[Run], pool: Executor, arguments: tuple, show: Callable[[], None]) -> None:
     """Offer every missing run to the pool once; wait for all, and see that they end if one fails or Ctrl-C comes."""
     *_, stop = arguments
-    left: set[Future[str]] = {pool.submit(perform, run, *arguments) for run in missing}
+    left: set[Future[str]] = set()
     try:
+        for run in missing:
+            left.add(pool.submit(perform, run, *arguments))
         while left:
             done, left = wait(left, timeout=REFRESH, return_when=FIRST_COMPLETED)
             for future in done:
                 future.result()
             show()
+    except BrokenProcessPool:
+        raise  # all its processes have ended
     except BaseException:
         stop.touch()
         for future in left:
