@@ -106,3 +106,31 @@ def test_workers_end_with_their_parent(alone: Path, tmp_path: Path) -> None:
     assert alive == []
     assert finish(table2(out, "--workers", "2", preset="long")).returncode == 0
     assert_same(out, alone)
+
+
+# -- Ctrl-C ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["in this process", "two processes"])
+@pytest.mark.parametrize("when", ["starting", "training"])
+def test_ctrl_c(workers: tuple[str, ...], when: str, alone: Path, tmp_path: Path) -> None:
+    """As a terminal sends it, to the command and to all that it started."""
+    out = tmp_path / "out"
+    with started(table2(out, *workers, preset="long"), start_new_session=True) as sweep:
+        if when == "training":
+            until(lambda: under_way(out), sweep)
+        elif workers:
+            until(lambda: workers_of(sweep), sweep)
+        else:
+            until((out / "sweep.json").exists, sweep)
+        os.killpg(sweep.pid, signal.SIGINT)
+        _, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "Traceback" not in errors
+    assert "stopped" in errors
+    assert {Path(name).suffixes[-1] for name in passing(files_in(out))} <= {".npz", ".lock"}  # checkpoints, at most
+    if when == "training":
+        assert "the same command goes on" in errors
+        assert under_way(out)
+        assert finish(table2(out, *workers, preset="long")).returncode == 0
+        assert_same(out, alone)
