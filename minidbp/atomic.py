@@ -25,9 +25,11 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):  # interrupted just after the replacement
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a write that fails does not say where, a replacement names the .part
         raise
     _sync_folder(path.parent)
 

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
+from minidbp.experiments.runs import RunFailed
+
 app = typer.Typer(
     help="Double backpropagation from scratch: the experiments of Seck, Loosli and Canu (ESANN 2019) on MNIST.",
     no_args_is_help=True,
@@ -61,7 +63,7 @@ def command(function: Callable[..., None], to: typer.Typer = app) -> Callable[..
             function(*args, **kwargs)
         except KeyboardInterrupt:
             fail("stopped", code=130)
-        except ArithmeticError as error:  # a training that diverged
+        except (ArithmeticError, RunFailed) as error:
             fail(str(error), code=1)
         except (ValueError, TypeError) as error:
             fail(str(error))

@@ -47,6 +47,8 @@ def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: 
 
     Raises RunError if `home` is not there, CheckpointError for a damaged checkpoint, OSError if nothing can be written.
     """
+    if stop.exists():
+        return "stopped"
     if not home.is_dir():
         raise RunError(f"{platform.node()} does not see the folder {home}: all workers need it under the same path")
     lock = FileLock(home / f"{run.name}.lock")
@@ -68,15 +70,19 @@ def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: 
                     result = diverged(run, error)
                     keep_result(result, run, home)
             found = result
-        # in this order: whoever is killed here is found finished, and what is left does no harm
-        checkpoint.unlink(missing_ok=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
+        clear(run, home)
         return "diverged" if found["diverged"] else "finished"
     except Stopped:
         return "stopped"
     finally:
         beacon.remove()
         lock.release()
+
+
+def clear(run: Run, home: Path) -> None:
+    """Remove what a finished run needed on its way.  Nobody else does if its process was killed just before."""
+    for end in "checkpoint.npz", "progress.json", "lock":  # the lock last: others then find the run finished
+        (home / f"{run.name}.{end}").unlink(missing_ok=True)
 
 
 def execute(

@@ -4,10 +4,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from typing import Any
 
 from minidbp.experiments.runs import RunError
 
@@ -28,7 +29,7 @@ def processes(count: int, threads: int) -> Iterator[Executor]:
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # a spawned process inherits them
     try:
-        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin_worker) as pool:
+        with _Pool(count, multiprocessing.get_context("spawn"), _begin_worker) as pool:
             yield pool
     finally:
         for name, value in before.items():
@@ -36,6 +37,33 @@ def processes(count: int, threads: int) -> Iterator[Executor]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+class _Pool(ProcessPoolExecutor):
+    """Ctrl-C waits while a process is started; no worker could bear it half started, nor the pool one it has not noted.
+
+    To be used from the main thread.
+    """
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
+        with _ctrl_c_later():
+            return super().submit(function, *arguments, **named)
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows; a started process inherits it, until its _begin_worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _begin_worker() -> None:

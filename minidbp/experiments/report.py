@@ -18,12 +18,12 @@ from minidbp.data import Mnist
 from minidbp.experiments import figures
 from minidbp.experiments.page import markdown_table
 from minidbp.experiments.plans import Experiment, Result
-from minidbp.experiments.runs import Run
+from minidbp.experiments.runs import Run, RunFailed
 from minidbp.experiments.statistics import Summary, by_seed, holm, number, paired, per_class, summarise
-from minidbp.experiments.sweep import Sweep, results_in
+from minidbp.experiments.sweep import Sweep, alone, results_in
 from minidbp.experiments.tables import Row, as_csv, cells, header, rows_of, shown
 from minidbp.experiments.verdicts import as_markdown as verdicts_as_markdown
-from minidbp.nn import load_model
+from minidbp.nn import WeightsError, load_model
 from minidbp.training import Protocol
 
 FILES = ("table.md", "table.csv", "report.html", "accuracy.png", "images.png")
@@ -49,7 +49,20 @@ img { max-width: 100%; } code { background: #f2f2f2; padding: 0 0.2rem; }
 
 
 def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
-    """Write FILES into the folder, of whatever is finished; the rows of the table.  Nothing for nothing."""
+    """Write FILES into the folder, of whatever is finished; the rows of the table.  Nothing for nothing.
+
+    Raises RunFailed if they cannot be written, or a run's weights cannot be read.
+    """
+    try:
+        with alone(folder, FILES):
+            return _write(sweep, folder, mnist)
+    except OSError as error:
+        raise RunFailed(
+            f"the report cannot be written ({error.filename}: {error.strerror}); `minidbp report {folder}` tries again"
+        ) from error
+
+
+def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
     results = results_in(sweep, folder)
     rows = rows_of(sweep.experiment, results)
     if not any(row.results for row in rows):
@@ -286,5 +299,8 @@ def _models_to_look_at(sweep: Sweep, rows: Sequence[Row], home: Path) -> tuple[d
         for row in {row.lam: row for row in (mine[0], mine[-1])}.values() if mine else ():
             run = Run.of({key: row.results[0][key] for key in ("format", "model", "lambda", "seed", "protocol")})
             protocol = run.protocol
-            chosen[f"model {model}, λ = {row.lam:g}"] = load_model(home / f"{run.name}.npz")[0]
+            try:
+                chosen[f"model {model}, λ = {row.lam:g}"] = load_model(home / f"{run.name}.npz")[0]
+            except WeightsError as error:
+                raise RunFailed(f"{error}; or move {run.name}.json away, and the run is trained again") from error
     return chosen, protocol

@@ -33,6 +33,10 @@ class RunError(ValueError):
     """A results folder cannot be used, or holds something that is not what its name says."""
 
 
+class RunFailed(Exception):
+    """Training or reporting could not go on: a full disk, a damaged file, workers that died."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What to train.  Raises ValueError for an unknown model, a lambda below 0 or not finite, a negative seed."""

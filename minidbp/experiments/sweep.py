@@ -4,33 +4,37 @@ DIR/sweep.json says which runs; DIR/runs/ has their files (see `runs.py`).  That
 watchers share: whoever finds a run that is neither finished nor locked trains it.
 """
 
+import contextlib
 import dataclasses
 import json
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from rich.console import Console
 from rich.live import Live
 
 from minidbp import kernels
-from minidbp.atomic import write_text
+from minidbp.atomic import remove_leftovers, write_text
 from minidbp.experiments.catalogue import experiment_named
-from minidbp.experiments.execute import perform
+from minidbp.experiments.execute import clear, perform
 from minidbp.experiments.plans import Experiment
 from minidbp.experiments.progress import Watch, view
-from minidbp.experiments.runs import FORMAT, Run, RunError, find, labels
+from minidbp.experiments.runs import FORMAT, Run, RunError, RunFailed, find, labels
 from minidbp.reading import read_json
 from minidbp.training import Protocol
 
 MOST_SWEEP = 1 << 26  # bytes of a sweep.json
 REFRESH = 0.5  # seconds between two looks at the folder
+PATIENCE = 30.0  # seconds in which runs, on whatever machine, should see that they are to stop
 BROKEN_AT_MOST = 3  # times in a row that worker processes may die without finishing a run
 
 
@@ -72,17 +76,34 @@ def prepare(folder: Path) -> Path:
     """Make the output folder and see that it can be written to.  Raises RunError if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".minidbp-{uuid.uuid4().hex}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise RunError(f"--out {folder} cannot be written to: {error.strerror or error}") from None
     return folder
 
 
+@contextmanager
+def alone(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Let one process at a time write the folder's files of these names; what killed ones left of them is removed."""
+    lock = FileLock(folder / ".lock")
+    with lock:
+        try:
+            for name in names:
+                remove_leftovers(folder / name)
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
 def begin(sweep: Sweep, folder: Path) -> None:
     """Give the folder to this sweep.  Raises RunError if it has another one, or what another version made."""
     home = prepare(folder) / "runs"
+    with alone(folder, ["sweep.json"]):
+        _begin(sweep, folder, home)
+
+
+def _begin(sweep: Sweep, folder: Path, home: Path) -> None:
     if (folder / "sweep.json").exists():
         there = load(folder)
         if list(there.runs) != list(sweep.runs):
@@ -90,8 +111,11 @@ def begin(sweep: Sweep, folder: Path) -> None:
         return
     if home.exists() and any(home.glob("*.json")):
         raise RunError(f"{folder} holds runs of another version of minidbp: give another --out, or move them away")
-    home.mkdir(exist_ok=True)
-    write_text(folder / "sweep.json", json.dumps(sweep.as_dict(), indent=1) + "\n")
+    try:
+        home.mkdir(exist_ok=True)
+        write_text(folder / "sweep.json", json.dumps(sweep.as_dict(), indent=1) + "\n")
+    except OSError as error:
+        raise RunFailed(_said(error)) from None
 
 
 def load(folder: Path) -> Sweep:
@@ -130,7 +154,7 @@ def train_all(
     """Train the runs that the folder `home` does not have yet, with the executor that `place` makes; show how far.
 
     A run that diverges is told of and the others go on.  Ctrl-C stops all runs of this sweep; those that were under
-    way keep their last checkpoint.  Any other error of a run stops them too, and is raised.
+    way keep their last checkpoint.  Any other error of a run stops them too, and is raised as RunFailed.
     """
     missing = [run for run in runs if find(run, home) is None]
     if len(missing) < len(runs):
@@ -148,20 +172,19 @@ def train_all(
                 before = len(missing)
                 try:
                     with place() as pool:
-                        _round(missing, pool, (home, data, threads, stop), lambda: _show(live, watch, title))
+                        while missing:
+                            _round(missing, pool, (home, data, threads, stop), lambda: _show(live, watch, title))
+                            offered, missing = missing, [run for run in missing if find(run, home) is None]
+                            if len(missing) == len(offered):
+                                time.sleep(REFRESH)  # another sweep has them all
                 except BrokenProcessPool:  # a worker was killed; its run goes on from its checkpoint
-                    broken += 1
+                    missing = [run for run in missing if find(run, home) is None]
+                    broken = broken + 1 if len(missing) == before else 0
                     if broken == BROKEN_AT_MOST:
-                        raise RunError(
+                        raise RunFailed(
                             f"worker processes died {broken} times without finishing a run; is there enough memory? "
                             f"{len(missing)} runs are not finished"
                         ) from None
-                missing = [run for run in missing if find(run, home) is None]
-                if len(missing) < before:
-                    broken = 0
-                elif missing:
-                    time.sleep(REFRESH)  # another sweep has them all
-                    _show(live, watch, title)
         except KeyboardInterrupt:
             return _ending(runs, home, stopped=True)
         finally:
@@ -172,19 +195,36 @@ def train_all(
 def _round(missing: Sequence[Run], pool: Executor, arguments: tuple, show: Callable[[], None]) -> None:
     """Offer every missing run to the pool once; wait for all, and see that they end if one fails or Ctrl-C comes."""
     *_, stop = arguments
-    left: set[Future[str]] = {pool.submit(perform, run, *arguments) for run in missing}
+    offered: dict[Future[str], Run] = {}
     try:
+        for run in missing:
+            offered[pool.submit(perform, run, *arguments)] = run
+        left = set(offered)
         while left:
             done, left = wait(left, timeout=REFRESH, return_when=FIRST_COMPLETED)
             for future in done:
-                future.result()
+                try:
+                    future.result()
+                except (OSError, ValueError) as error:
+                    raise RunFailed(
+                        f"{labels(missing)[offered[future]]}: {_said(error)}; the same command goes on from what is done"
+                    ) from error
             show()
+    except BrokenProcessPool:
+        raise  # all its processes have ended
     except BaseException:
-        stop.touch()
-        for future in left:
+        with contextlib.suppress(OSError):  # a disk that is full
+            stop.touch()
+        wait(offered, timeout=PATIENCE)
+        for future in offered:
             future.cancel()
-        wait(left)
         raise
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be used: {error.strerror}"
+    return str(error)
 
 
 def _show(live: Live, watch: Watch, title: str) -> None:
@@ -201,6 +241,8 @@ def _show(live: Live, watch: Watch, title: str) -> None:
 
 def _ending(runs: Sequence[Run], home: Path, stopped: bool) -> Ending:
     results = {run: result for run in runs if (result := find(run, home))}
+    for run in results:
+        clear(run, home)
     names = labels(runs)
     messages = [summary(result, names[run]) for run, result in results.items() if result["diverged"]]
     return Ending(len(results) - len(messages), messages, stopped)
