@@ -4,9 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ import threadpoolctl
 from tiny_sweep import PATIENCE, files_in, finish, passing, started, table2, until
 
 from minidbp.experiments import executors
-from minidbp.experiments.runs import RunError
 
 
 @pytest.fixture(scope="module")
