@@ -89,16 +89,17 @@ def _sweep(
     vary: list[str],
     as_json: bool,
 ) -> None:
-    from minidbp.data import load_mnist
     from minidbp.experiments import executors, report, sweep, tables
     from minidbp.experiments.catalogue import experiment_named
+    from minidbp.experiments.execute import mnist_in
     from minidbp.experiments.plans import readings_of
     from minidbp.training import available_cores
 
     experiment = experiment_named(name)
     readings = [{**fixed, **reading} for reading in readings_of(vary)]
     runs = experiment.runs(preset, seed, readings)
-    mnist = load_mnist(data)
+    data = data and data.resolve()
+    mnist = mnist_in(data)
     title = f"{experiment.title}, preset {preset}"
     typed = ["minidbp", name, "--preset", preset, *(["--seed", str(seed)] if seed else [])]
     typed += [part for field, value in fixed.items() for part in (f"--{field.replace('_', '-')}", value)]
@@ -114,7 +115,7 @@ def _sweep(
     elif scheduler:
         threads = threads or 1
         place = functools.partial(executors.dask, scheduler)
-    ending = sweep.train_all(runs, folder.resolve() / "runs", title, place, data and data.resolve(), threads, messages)
+    ending = sweep.train_all(runs, folder.resolve() / "runs", title, place, data, threads, messages)
     rows = report.write_report(planned, folder, mnist)
     if as_json:
         typer.echo(json.dumps(tables.as_json(rows), indent=1))
