@@ -128,7 +128,7 @@ def test_the_result_of_a_divergence_says_where() -> None:
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     executed: Executed, mnist: Mnist, tmp_path: Path, steps: int
 ) -> None:
-    """After this many reports: in the first epoch (nothing is kept), at its end, in the second, and while it is judged."""
+    """After so many reports: in the first epoch (nothing is kept), at its end, in the second, while it is judged."""
     result, model, _ = executed
     checkpoint, left, said = tmp_path / "checkpoint", [None] * steps, []
 
@@ -267,6 +267,6 @@ def test_leftovers_of_the_killed_are_swept_away(executed: Executed, tmp_path: Pa
 
 
 def test_a_folder_that_a_worker_does_not_see(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="does not see the folder .*none: all workers need it under the same path"):
+    with pytest.raises(RunError, match=r"does not see the folder .*none: all workers need it under the same path"):
         perform(RUN, tmp_path / "none", None, 1, tmp_path / "stop")
     assert list(tmp_path.iterdir()) == []

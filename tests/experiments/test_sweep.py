@@ -289,7 +289,7 @@ def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any],
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
 def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "sweep.json").write_bytes(content)
-    with pytest.raises(RunError, match="sweep.json"):
+    with pytest.raises(RunError, match=r"sweep\.json"):
         sweep.load(tmp_path)
 
 
