@@ -131,7 +131,8 @@ def load(folder: Path) -> Sweep:
         )
     kinds = {"title": str, "command": str, "vary": list, "runs": list}
     names = [field.name for field in dataclasses.fields(Protocol)]
-    if any(type(found.get(key)) is not kind for key, kind in kinds.items()) or not set(found["vary"]) <= set(names):
+    kept = all(type(found.get(key)) is kind for key, kind in kinds.items())
+    if not kept or any(field not in names for field in found["vary"]):
         raise RunError(f"{path} should hold a title, a command, the fields that vary and a list of runs")
     runs = [Run.of(identity) for identity in found["runs"]]
     return Sweep(experiment_named(found.get("experiment")), found["title"], found["command"], runs, found["vary"])

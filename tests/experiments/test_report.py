@@ -221,7 +221,7 @@ def by_hand(differences: list[float]) -> str:
 def test_differences_are_paired_by_seed(against_zero: list[list[str]]) -> None:
     assert [line[:2] for line in against_zero] == [["C", "10"], ["C", "50"]]
     assert [line[3] for line in against_zero] == [by_hand([4, 3, 5, 1]), by_hand([10, 15, 8, 18])]
-    assert [line[3] for line in against_zero][0] == "+3.25 [+0.53, +5.97]"
+    assert against_zero[0][3] == "+3.25 [+0.53, +5.97]"
     assert [line[4] for line in against_zero] == [by_hand([0, 1, 2, 3])] * 2
     assert [line[2] for line in against_zero] == ["-0.10 [–, –]", "-0.50 [–, –]"]  # no spread, no interval
     assert [line[6] for line in against_zero] == ["4", "4"]

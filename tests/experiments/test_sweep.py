@@ -1,168 +1,94 @@
-"""A whole table in a small preset: written, gone on with, stopped, diverged."""
+"""Many runs in one folder: each trained once, gone on with, stopped, diverged; and whose folder it is."""
 
-import csv
 import dataclasses
 import io
 import json
-import shutil
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
-import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from rich.console import Console
 
-from minidbp.data import load_mnist
-from minidbp.experiments import sweep
-from minidbp.experiments.runs import Run, RunError
-from minidbp.experiments.table2 import PRESETS, Plan, Preset, plan_runs, table
+from minidbp.experiments import execute as executing
+from minidbp.experiments import executors, sweep
+from minidbp.experiments.catalogue import EXPERIMENTS
+from minidbp.experiments.plans import readings_of
+from minidbp.experiments.runs import FORMAT, Run, RunError, find, keep_result
+from minidbp.experiments.sweep import Ending, Sweep
 from minidbp.nn import load_model
-from minidbp.training import DivergenceError, Protocol
-
-TINY = Protocol(
-    stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_pgd=10, pgd_steps=1
-)  # fmt: skip
-PRESET = Preset("for tests", (0.0, 50.0), {"C": Plan(2, TINY)})
-TITLE = "Table 2, preset tiny"
+from minidbp.training import DivergenceError
 
 
-@pytest.fixture(autouse=True)
-def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, "tiny", PRESET)
-
-
-def tiny_runs(**changes: Any) -> list[Run]:
-    return plan_runs("tiny", **changes)
-
-
-def run_all(runs: list[Run], folder: Path, **rest: Any) -> tuple[sweep.Sweep, str]:
+def train(there: Sweep, folder: Path, place: Any = executors.in_process) -> tuple[Ending, str]:
     told = io.StringIO()
-    done = sweep.run_all(runs, folder, TITLE, load_mnist(), 2, Console(file=told, width=200), **rest)
-    return done, told.getvalue()
+    console = Console(file=told, width=200)
+    return sweep.train_all(there.runs, folder / "runs", there.title, place, None, 2, console), told.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.fixture(scope="module")
-def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder after `table2 --preset tiny`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "tiny", PRESET)
-        folder = sweep.prepare(tmp_path_factory.mktemp("tiny") / "deep" / "out")
-        done, _ = run_all(tiny_runs(), folder)
-        assert done == sweep.Sweep(finished=4, failures=[], stopped=False)
-        sweep.write_report(tiny_runs(), folder, TITLE, "minidbp table2", load_mnist())
-    return folder
-
-
-@pytest.fixture
-def copy(complete: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(complete, tmp_path / "out"))
-
-
 def no_training(*_: Any) -> Any:
     raise AssertionError("a run was executed")
 
 
-def test_everything_is_written(complete: Path) -> None:
-    runs = tiny_runs()
-    expected = {"table.csv", "table.md", "accuracy.png", "images.png"}
-    expected |= {f"runs/{run.name}.{end}" for run in runs for end in ("json", "npz")}
-    assert set(contents(complete)) == expected
-    for run in runs:
-        result = json.loads((complete / "runs" / f"{run.name}.json").read_text())
+# -- training -------------------------------------------------------------------------------------------------------
+
+
+def test_every_run_is_there(trained: Path, tiny_sweep: Sweep) -> None:
+    expected = {f"runs/{run.name}.{end}" for run in tiny_sweep.runs for end in ("json", "npz")}
+    assert set(contents(trained)) == {"sweep.json", *expected}
+    for run in tiny_sweep.runs:
+        result = json.loads((trained / "runs" / f"{run.name}.json").read_text())
         assert {k: result[k] for k in run.identity()} == run.identity()
         assert result["environment"]["python"]
-        assert load_model(complete / "runs" / f"{run.name}.npz")[1] == "C"
-    lines = list(csv.DictReader(io.StringIO((complete / "table.csv").read_text())))
-    assert [(line["model"], float(line["lambda"]), line["runs"]) for line in lines] == [
-        ("C", 0.0, "2"), ("C", 50.0, "2"),
-    ]  # fmt: skip
-    clean = [json.loads((complete / "runs" / f"C_lambda50_seed{s}.json").read_text())["clean"] for s in (0, 1)]
-    assert float(lines[1]["clean_mean"]) == pytest.approx(np.mean(clean))
-    assert float(lines[1]["clean_sd"]) == pytest.approx(np.std(clean, ddof=1))
-    assert float(lines[1]["paper_fgsm_mean"]) == 29.92
-    for picture in ("accuracy.png", "images.png"):
-        assert matplotlib.image.imread(complete / picture)[..., :3].std() > 0.03
+        assert load_model(trained / "runs" / f"{run.name}.npz")[1] == "C"
+    assert sweep.results_in(tiny_sweep, trained) == [find(run, trained / "runs") for run in tiny_sweep.runs]
 
 
-def test_the_markdown_names_preset_and_protocol(complete: Path) -> None:
-    text = (complete / "table.md").read_text()
-    assert TITLE in text
-    for field in dataclasses.fields(Protocol):
-        assert f"{field.name}" in text
-        assert f"| {getattr(TINY, field.name)} |" in text
-
-
-def test_a_second_call_trains_nothing_and_writes_the_same(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "execute", no_training)
+def test_a_second_call_trains_nothing(copy: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executing, "execute", no_training)
     before = contents(copy)
-    done, _ = run_all(tiny_runs(), copy)
-    assert done == sweep.Sweep(4, [], False)
-    sweep.write_report(tiny_runs(), copy, TITLE, "minidbp table2", load_mnist())
+    ending, told = train(tiny_sweep, copy)
+    assert ending == Ending(4, [], False)
+    assert "4 of 4 runs are in" in told
     assert contents(copy) == before
 
 
-def test_only_what_is_missing_is_trained_and_it_comes_out_the_same(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = tiny_runs()[2]
-    weights = (copy / "runs" / f"{lost.name}.npz").read_bytes()
-    (copy / "runs" / f"{lost.name}.json").unlink()
-    executed, honest = [], sweep.execute
+def test_only_what_is_missing_is_trained_and_it_comes_out_the_same(
+    copy: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = tiny_sweep.runs[2]
+    before = contents(copy)
+    for end in "json", "npz":
+        (copy / "runs" / f"{lost.name}.{end}").unlink()
+    executed, honest = [], executing.execute
 
     def counted(run: Run, *rest: Any) -> Any:
         executed.append(run)
         return honest(run, *rest)
 
-    monkeypatch.setattr(sweep, "execute", counted)
-    done, told = run_all(tiny_runs(), copy)
+    monkeypatch.setattr(executing, "execute", counted)
+    ending, told = train(tiny_sweep, copy)
     assert executed == [lost]
-    assert done.finished == 4
-    assert "3 of 4" in told
-    again = load_model(copy / "runs" / f"{lost.name}.npz")[0]
-    (copy / "before.npz").write_bytes(weights)
-    for a, b in zip(again.parameters(), load_model(copy / "before.npz")[0].parameters(), strict=True):
-        assert a.data.tobytes() == b.data.tobytes()
-
-
-def test_the_twins_are_those_of_the_smallest_and_the_largest_lambda(
-    complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[tuple[str, np.ndarray]] = []
-
-    def remembered(models: Any, *_: Any) -> Figure:
-        shown.extend((label, model.parameters()[0].data) for label, model in models.items())
-        return Figure()
-
-    monkeypatch.setattr(sweep.figures, "adversarial_twins", remembered)
-    shutil.copytree(complete / "runs", tmp_path / "runs")
-    sweep.write_report(tiny_runs(), tmp_path, TITLE, "minidbp table2", load_mnist())
-    assert len(shown) == 2
-    for (label, weights), lam in zip(shown, ("0", "50"), strict=True):
-        assert "C" in label
-        assert label.endswith(lam)
-        kept = load_model(tmp_path / "runs" / f"C_lambda{lam}_seed0.npz")[0]
-        np.testing.assert_array_equal(weights, kept.parameters()[0].data)
-
-
-@pytest.mark.parametrize("changes", [{"penalised": "softmax"}, {"eps": 0.2}, {"max_epochs": 2}])
-def test_runs_of_another_protocol_are_not_mixed_in(
-    copy: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep, "execute", no_training)
-    before = contents(copy)
-    with pytest.raises(RunError, match="--out"):
-        run_all(tiny_runs(**changes), copy)
-    assert contents(copy) == before
+    assert ending == Ending(4, [], False)
+    assert "3 of 4 runs are in" in told
+    assert re.search(r"model C, lambda 0, seed 1: clean [\d.]+%, FGSM [\d.]+%, PGD [\d.]+% \(1 epoch, \d+ s\)\n", told)
+    assert told.count("clean") == 1  # of what was there already nothing is told again
+    after = contents(copy)
+    assert set(after) == set(before)
+    assert {name for name in after if after[name] != before[name]} <= {f"runs/{lost.name}.json"}  # seconds
+    told_then, told_now = (json.loads(c[f"runs/{lost.name}.json"]) for c in (before, after))
+    for key in "clean", "fgsm", "pgd", "per_class", "epochs":
+        assert told_now[key] == told_then[key]
 
 
 def failing(error: Callable[[], BaseException], at: int) -> Callable[..., Any]:
     """`execute`, but the run of this number raises."""
-    honest, count = sweep.execute, 0
+    honest, count = executing.execute, 0
 
     def execute(*arguments: Any) -> Any:
         nonlocal count
@@ -174,44 +100,221 @@ def failing(error: Callable[[], BaseException], at: int) -> Callable[..., Any]:
     return execute
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, runs = sweep.prepare(tmp_path / "out"), tiny_runs()
-    monkeypatch.setattr(sweep, "execute", failing(KeyboardInterrupt, at=2))
-    done, _ = run_all(runs, folder)
-    assert (done.finished, done.failures, done.stopped) == (2, [], True)
-    assert set(contents(folder)) == {f"runs/{run.name}.{end}" for run in runs[:2] for end in ("json", "npz")}
-    rows = sweep.write_report(runs, folder, TITLE, "minidbp table2", load_mnist())
-    assert [(row.lam, row.runs) for row in rows] == [(0.0, 1), (50.0, 1)]
-    assert (folder / "images.png").exists()
-
-
-def test_ctrl_c_before_the_first_run_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = sweep.prepare(tmp_path / "out")
-    monkeypatch.setattr(sweep, "execute", failing(KeyboardInterrupt, at=0))
-    done, _ = run_all(tiny_runs(), folder)
-    assert (done.finished, done.stopped) == (0, True)
-    assert sweep.write_report(tiny_runs(), folder, TITLE, "minidbp table2", load_mnist()) == []
-    assert not list(folder.rglob("*.part"))
-
-
 @pytest.mark.parametrize("at", [0, 1])
-def test_a_divergence_does_not_end_the_others(tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, runs = sweep.prepare(tmp_path / "out"), tiny_runs()[:2]
-    monkeypatch.setattr(sweep, "execute", failing(lambda: DivergenceError("training diverged"), at=at))
-    done, told = run_all(runs, folder)
-    assert (done.finished, done.stopped) == (1, False)
-    (failure,) = done.failures
-    assert runs[at].name in failure
-    assert "training diverged" in failure
-    assert f"{runs[at].name} diverged" in told
-    rows = sweep.write_report(runs, folder, TITLE, "minidbp table2", load_mnist())
-    assert [row.lam for row in rows] == [runs[1 - at].lam]  # the picture does without the missing one
-    assert (folder / "images.png").exists()
+def test_a_divergence_does_not_end_the_others(
+    tmp_path: Path, tiny_sweep: Sweep, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = dataclasses.replace(tiny_sweep, runs=tiny_sweep.runs[:2])
+    sweep.begin(two, tmp_path)
+    monkeypatch.setattr(executing, "execute", failing(lambda: DivergenceError("training diverged", 3, 7), at=at))
+    ending, told = train(two, tmp_path)
+    message = f"model C, lambda {(0, 50)[at]}, seed 0: diverged in epoch 3, step 7"
+    assert ending == Ending(1, [message], False)
+    assert message in told
+    assert [bool(found["diverged"]) for found in sweep.results_in(two, tmp_path)] == [at == 0, at == 1]
+    monkeypatch.setattr(executing, "execute", no_training)  # it would diverge again
+    assert train(two, tmp_path)[0] == ending
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_call_goes_on(
+    trained: Path, tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep.begin(tiny_sweep, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(executing, "execute", failing(KeyboardInterrupt, at=2))
+        ending, _ = train(tiny_sweep, tmp_path)
+    finished = [run for run in tiny_sweep.runs if find(run, tmp_path / "runs")]
+    assert ending == Ending(len(finished), [], True)
+    assert finished == list(tiny_sweep.runs[:2])
+    left = {name for name in contents(tmp_path) if not name.endswith(".lock")}
+    assert left == {"sweep.json", *(f"runs/{run.name}.{end}" for run in finished for end in ("json", "npz"))}
+
+    assert train(tiny_sweep, tmp_path)[0] == Ending(4, [], False)
+    assert set(contents(tmp_path)) == set(contents(trained))
+    for run in tiny_sweep.runs:
+        weights = [folder / "runs" / f"{run.name}.npz" for folder in (trained, tmp_path)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_ctrl_c_in_the_main_thread_stops_the_run_under_way(
+    tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it really comes: while the main thread looks at the folder."""
+    sweep.begin(tiny_sweep, tmp_path)
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(sweep, "REFRESH", 0.01)
+        patch.setattr(sweep, "_show", interrupted)
+        ending, _ = train(tiny_sweep, tmp_path)
+    assert ending.stopped
+    assert ending.finished < 4
+    left = set(contents(tmp_path / "runs"))
+    assert not [name for name in left if "stop" in name or "progress" in name or name.endswith(".part")]
+    assert train(tiny_sweep, tmp_path)[0] == Ending(4, [], False)
+
+
+def test_another_error_stops_all_and_comes_out(
+    tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep.begin(tiny_sweep, tmp_path)
+    monkeypatch.setattr(executing, "execute", failing(lambda: OSError(28, "No space left on device"), at=1))
+    with pytest.raises(OSError, match="No space left"):
+        train(tiny_sweep, tmp_path)
+    assert not list((tmp_path / "runs").glob(".stop*"))
+    finished = [run for run in tiny_sweep.runs if find(run, tmp_path / "runs")]
+    assert tiny_sweep.runs[0] in finished
+    assert tiny_sweep.runs[1] not in finished
+
+
+def test_a_damaged_result_stops_before_anything_is_trained(
+    copy: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executing, "execute", no_training)
+    (copy / "runs" / f"{tiny_sweep.runs[3].name}.json").write_text("{")
+    with pytest.raises(RunError, match="move it away, and the run is trained again"):
+        train(tiny_sweep, copy)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_in_one_line(made_up: Callable[..., dict[str, Any]], tiny_sweep: Sweep, epochs: int) -> None:
+    found = made_up(tiny_sweep.runs[0], clean=98.0, fgsm=20.0, pgd=2.0, epochs=epochs)
+    plural = "s" * (epochs > 1)
+    assert sweep.summary(found, "who") == f"who: clean 98.00%, FGSM 20.00%, PGD 2.00% ({epochs} epoch{plural}, 60 s)"
+
+
+# -- whose folder it is ---------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_comes_back_from_its_folder(tmp_path: Path) -> None:
+    for name, experiment in EXPERIMENTS.items():
+        runs = experiment.runs("smoke", 3, readings_of(["penalised", "eps=0.1,0.2"]))
+        written = Sweep(experiment, "title", f"minidbp {name}", runs, ["penalised", "eps"])
+        sweep.begin(written, tmp_path / name)
+        assert (tmp_path / name / "runs").is_dir()
+        read = sweep.load(tmp_path / name)
+        assert read.experiment is experiment
+        assert (read.title, read.command, list(read.vary)) == ("title", f"minidbp {name}", ["penalised", "eps"])
+        assert list(read.runs) == runs
+
+
+def test_a_sweep_begins_again_in_its_own_folder(copy: Path, tiny_sweep: Sweep) -> None:
+    before = contents(copy)
+    sweep.begin(tiny_sweep, copy)
+    assert contents(copy) == before
+
+
+@pytest.mark.parametrize("change", ["seed", "protocol", "fewer", "order", "another"])
+def test_the_folder_of_another_sweep_is_refused(copy: Path, tiny_sweep: Sweep, change: str) -> None:
+    runs = list(tiny_sweep.runs)
+    experiment = tiny_sweep.experiment
+    other = {
+        "seed": lambda: experiment.runs("tiny", 1),
+        "protocol": lambda: experiment.runs("tiny", 0, [{"penalised": "softmax"}]),
+        "fewer": lambda: runs[:-1],
+        "order": lambda: runs[::-1],
+        "another": lambda: EXPERIMENTS["credit"].runs("smoke"),
+    }[change]()
+    before = contents(copy)
+    with pytest.raises(RunError) as caught:
+        sweep.begin(dataclasses.replace(tiny_sweep, runs=other), copy)
+    for word in str(copy), "another sweep", "`minidbp table2 --preset tiny`", "give another --out":
+        assert word in str(caught.value)
+    assert contents(copy) == before
+
+
+def test_a_folder_of_runs_of_before_is_refused(
+    tmp_path: Path, tiny_sweep: Sweep, made_up: Callable[..., dict[str, Any]]
+) -> None:
+    """Version 1 wrote runs/C_lambda0_seed0.json and no sweep.json."""
+    (tmp_path / "runs").mkdir()
+    result = made_up(tiny_sweep.runs[0])
+    (tmp_path / "runs" / "C_lambda0_seed0.json").write_text(json.dumps(result))
+    before = contents(tmp_path)
+    with pytest.raises(RunError) as caught:
+        sweep.begin(tiny_sweep, tmp_path)
+    for word in str(tmp_path), "another version", "give another --out, or move them away":
+        assert word in str(caught.value)
+    assert contents(tmp_path) == before
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    """sweep.json with other values; ... for none at all."""
+    path = folder / "sweep.json"
+    found = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in found.items() if value is not ...}))
+
+
+@pytest.mark.parametrize("format_", [1, FORMAT + 1, None, "2", ...])
+def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, format_: Any) -> None:
+    rewritten(copy, format=format_)
+    for function in (sweep.load, lambda folder: sweep.begin(tiny_sweep, folder)):
+        with pytest.raises(RunError) as caught:
+            function(copy)
+        wrong = None if format_ is ... else format_
+        for word in "sweep.json", f"format {wrong!r}", f"format {FORMAT}", "give another --out, or use that version":
+            assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"experiment": "table9"}, ["'table9'", "table2, table3, table4, credit"]),
+        ({"experiment": ...}, ["None"]),
+        ({"title": 3}, ["a title"]),
+        ({"title": ...}, ["a title"]),
+        ({"command": None}, ["a command"]),
+        ({"vary": "eps"}, ["the fields that vary"]),
+        ({"vary": ["colour"]}, ["the fields that vary"]),
+        ({"vary": [["eps"]]}, ["the fields that vary"]),
+        ({"vary": [{}]}, ["the fields that vary"]),
+        ({"runs": {}}, ["a list of runs"]),
+        ({"runs": ...}, ["a list of runs"]),
+        ({"runs": [{"model": "C"}]}, ["a run"]),
+        ({"runs": ["C_lambda0_seed0"]}, ["a run"]),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any], named: list[str]) -> None:
+    sweep.begin(Sweep(EXPERIMENTS["credit"], "t", "c", EXPERIMENTS["credit"].runs("smoke")), tmp_path / "other")
+    rewritten(tmp_path / "other", **changes)
+    with pytest.raises(RunError) as caught:
+        sweep.load(tmp_path / "other")
+    assert "\n" not in str(caught.value)
+    for word in named:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sweep.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"sweep\.json"):
+        sweep.load(tmp_path)
+
+
+def test_a_folder_without_a_sweep(tmp_path: Path) -> None:
+    for folder in tmp_path, tmp_path / "none":
+        with pytest.raises(RunError, match="holds no sweep: give the --out folder of minidbp table2"):
+            sweep.load(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_of_a_sweep_half_done(copy: Path, tiny_sweep: Sweep) -> None:
+    first, second, *rest = tiny_sweep.runs
+    for run in rest:
+        (copy / "runs" / f"{run.name}.json").unlink()
+    lost = {**second.identity(), "diverged": {"epoch": 1, "step": 1, "message": "m"}, "environment": {}}
+    keep_result(lost, second, copy / "runs")
+    assert sweep.results_in(tiny_sweep, copy) == [find(first, copy / "runs"), lost]
+
+
+# -- the output folder ----------------------------------------------------------------------------------------------
 
 
 def test_prepare_makes_the_folder_and_leaves_no_trace(tmp_path: Path) -> None:
     assert sweep.prepare(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-    assert (tmp_path / "a" / "b" / "runs").is_dir()
+    assert (tmp_path / "a" / "b").is_dir()
     assert contents(tmp_path) == {}
     sweep.prepare(tmp_path / "a" / "b")  # again
 
@@ -224,12 +327,3 @@ def test_prepare_refuses_what_cannot_be_a_folder(tmp_path: Path, place: str) -> 
     assert str(tmp_path / place) in str(caught.value)
     assert "cannot be written" in str(caught.value)
     assert contents(tmp_path) == {"file": b"mine"}
-
-
-def test_rows_as_json_are_json(complete: Path) -> None:
-    rows = table(json.loads((complete / "runs" / f"C_lambda{lam}_seed0.json").read_text()) for lam in (0, 50))
-    found = json.loads(json.dumps(sweep.rows_as_json(rows), allow_nan=False))
-    assert [(row["model"], row["lambda"], row["runs"]) for row in found] == [("C", 0.0, 1), ("C", 50.0, 1)]
-    assert found[0]["clean"] == [rows[0].clean[0], None]  # one run has no deviation
-    assert found[0]["paper_clean"] is None
-    assert found[1]["paper_fgsm"] == [29.92, 14.24]

@@ -1,11 +1,15 @@
-"""minidbp gradcheck."""
+"""minidbp gradcheck and doctor."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import minidbp
 from minidbp.autodiff import catalogue
 from minidbp.cli import app
 from minidbp.experiments import matrix
@@ -46,3 +50,35 @@ def test_a_wrong_derivative_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> N
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
     assert "likely cause" in result.stderr
+
+
+# -- doctor ---------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_says_that_all_is_well(command: Callable[..., Any]) -> None:
+    result = command("doctor")
+    assert result.exit_code == 0
+    for word in (minidbp.__version__, np.__version__, "BLAS", "60000"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize("damage", ["missing", "swapped"])
+def test_doctor_finds_bad_data(
+    damage: str, tmp_path: Path, command: Callable[..., Any], with_damage: Callable[[Path, str], tuple[Path, str]]
+) -> None:
+    folder, name = with_damage(tmp_path / "mnist", damage)
+    result = command("doctor", "--data", folder)
+    assert result.exit_code == 1
+    assert name in result.output
+    assert damage in result.output
+    as_json = command("doctor", "--data", folder, "--json")
+    assert as_json.exit_code == 1
+    assert name in json.loads(as_json.stdout)["problems"][0]
+
+
+def test_a_real_doctor_prints_pure_json(real_command: Callable[..., Any]) -> None:
+    result = real_command("doctor", "--json")
+    assert result.returncode == 0
+    found = json.loads(result.stdout)
+    assert found["problems"] == []
+    assert np.__version__ in found["facts"]["packages"]

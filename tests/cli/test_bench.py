@@ -1,8 +1,6 @@
 """minidbp bench: what it prints and writes, and what bad input gets: one sentence, exit code 2."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +123,3 @@ def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     result = bench("kernels", *TINY, "--out", tmp_path / "file")
     assert result.exit_code == 2
     assert "cannot be written to" in result.stderr
-
-
-def test_help_waits_for_no_heavy_import() -> None:
-    program = "import sys, minidbp.cli; print([m for m in ('numba', 'matplotlib') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"

@@ -1,0 +1,120 @@
+"""What every command shares: help, how it fails, and what stays out of its way."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minidbp.cli.app import at_least, progress
+
+Command = Callable[..., Any]
+SWEEPS = ("table2", "table3", "table4", "credit")
+COMMANDS = (*SWEEPS, "status", "report", "train", "attack", "gradcheck", "bench", "doctor")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, command: Command) -> None:
+    result = command(name, "--help")
+    assert result.exit_code == 0
+    said = " ".join(result.stdout.split())
+    options = ["--help"] if name == "bench" else ["--json"]
+    if name in ("train", "attack", *SWEEPS):
+        options += ["--seed", "--out"]
+    if name in SWEEPS:
+        options += ["--preset", "--workers", "--scheduler", "--vary", "smoke", "laptop", "paper", "minidbp status DIR"]
+        options += [f"out/{name}-PRESET"]
+    assert [option for option in options if option not in said] == []
+
+
+def test_the_commands_are_listed(command: Command) -> None:
+    result = command("--help")
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in COMMANDS)
+    assert "table2" in command().output  # nothing typed: the same help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("table2", "--colour", "red"), "--colour"),
+        (("table2", "--vary"), "--vary"),
+        (("table3", "--workers", "two"), "--workers"),
+        (("train", "--lambda", "much"), "--lambda"),
+        (("attack",), "weights"),
+        (("status",), "folder"),
+        (("report",), "folder"),
+        (("tabel2",), "tabel2"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read(arguments: tuple[str, ...], named: str, command: Command) -> None:
+    result = command(*arguments)
+    assert result.exit_code == 2
+    assert named in result.stderr.lower()
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (ArithmeticError("diverged"), 1, "diverged"),
+        (ValueError("[red]wrong[/]"), 2, "[red]wrong[/]"),  # not taken for markup
+        (TypeError("a kind"), 2, "a kind"),
+        (OSError(28, "No space left on device", "a.json"), 2, "a.json cannot be used: No space left on device"),
+        (OSError("odd"), 2, "a file cannot be used: odd"),
+    ],
+    ids=repr,
+)
+def test_errors_become_one_sentence(
+    error: BaseException, code: int, said: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("minidbp.experiments.sweep.load", fail)
+    result = command("status", "somewhere")
+    assert result.exit_code == code
+    assert result.stderr == f"minidbp: {said}\n"
+    assert result.stdout == ""
+
+
+def test_at_least() -> None:
+    at_least(1, threads=None, pgd_images=1)
+    with pytest.raises(ValueError, match="--pgd-images must be at least 1; got 0"):
+        at_least(1, threads=2, pgd_images=0)
+
+
+def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("title", 2) as done:
+        done()
+        done()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    code = "import sys, minidbp.cli; print([m for m in ('numba', 'matplotlib', 'distributed') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("table2", "--preset", "huge"), ("huge", "smoke", "laptop", "paper")),
+        (("table3", "--vary", "colour=red"), ("colour", "eps")),
+        (("train", "--lambda", "-1"), ("lambda", "-1")),
+        (("attack", "none.npz"), ("none.npz",)),
+    ],
+)
+def test_real_refusals(
+    arguments: tuple[str, ...],
+    named: tuple[str, ...],
+    tmp_path: Path,
+    real_command: Command,
+    assert_refused: Callable[..., None],
+) -> None:
+    assert_refused(real_command(*arguments, "--out", tmp_path / "out"), *named)
+    assert not (tmp_path / "out").exists()

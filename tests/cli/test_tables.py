@@ -1,0 +1,332 @@
+"""minidbp table2, table3, table4, credit, status and report: what they print, write, refuse, and how they go on."""
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minidbp.experiments import execute
+from minidbp.experiments.catalogue import EXPERIMENTS
+from minidbp.experiments.plans import Condition, Preset
+from minidbp.experiments.report import FILES
+from minidbp.experiments.runs import Run, find
+from minidbp.experiments.sweep import load
+from minidbp.training import DivergenceError, Protocol
+
+Command = Callable[..., Any]
+FilesIn = Callable[[Path], set[str]]
+TINY = Protocol(
+    stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_pgd=10, pgd_steps=1
+)  # fmt: skip
+SWEEPS = ("table2", "table3", "table4", "credit")
+
+
+def add_tiny(patch: pytest.MonkeyPatch) -> None:
+    """A preset `tiny` for every experiment: model C, lambda 0 and 50, one seed."""
+    tiny = Preset("for tests", {Condition("C", lam, TINY): 1 for lam in (0.0, 50.0)})
+    for name in SWEEPS:
+        experiment = EXPERIMENTS[name]
+        patch.setitem(EXPERIMENTS, name, dataclasses.replace(experiment, presets={**experiment.presets, "tiny": tiny}))
+
+
+@pytest.fixture(autouse=True)
+def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_tiny(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """What `table2` printed, and its folder.  Not to be changed: see `copy`."""
+    out = tmp_path_factory.mktemp("table2") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        add_tiny(patch)
+        return command("table2", "--preset", "tiny", "--out", out), out
+
+
+@pytest.fixture
+def copy(finished: tuple[Any, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished[1], tmp_path / "out"))
+
+
+def results(out: Path) -> list[dict[str, Any] | None]:
+    return [find(run, out / "runs") for run in load(out).runs]
+
+
+# -- a sweep --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_prints_and_writes_the_table(finished: tuple[Any, Path], files_in: FilesIn) -> None:
+    result, out = finished
+    assert result.exit_code == 0
+    for word in ("Table 2, preset tiny", "FGSM", "PGD", "clean", "paper", "29.9"):
+        assert word in result.stdout
+    names = {f"runs/{run.name}.{end}" for run in load(out).runs for end in ("json", "npz")}
+    assert files_in(out) == {*FILES, "sweep.json", *names}
+    assert len(names) == 4
+    for word in str(out), *FILES:
+        assert word in result.stderr
+    assert "model C, lambda 50, seed 0: clean" in result.stderr
+
+
+def test_a_sweep_goes_on_in_its_default_folder(
+    finished: tuple[Any, Path], command: Command, files_in: FilesIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path("out") / "table2-tiny"
+    shutil.copytree(finished[1] / "runs", out / "runs")
+    shutil.copy(finished[1] / "sweep.json", out)
+    monkeypatch.setattr(execute, "execute", None)  # nothing is left to train
+    result = command("table2", "--preset", "tiny", "--json")
+    assert result.exit_code == 0
+    assert "2 of 2 runs are in" in result.stderr
+    assert files_in(out) == files_in(finished[1])
+    rows = json.loads(result.stdout)
+    lines = list(csv.DictReader(io.StringIO((out / "table.csv").read_text())))
+    assert [(row["model"], row["lambda"]) for row in rows] == [("C", 0.0), ("C", 50.0)]
+    assert [row["clean"][0] for row in rows] == [float(line["clean_mean"]) for line in lines]
+    assert rows[1]["paper_fgsm"] == [29.92, 14.24]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [("--penalised", "softmax"), ("--vary", "eps=0.1,0.2"), ("--seed", "1"), ("--preset", "smoke"), ()],
+    ids=lambda extra: " ".join(extra) or "table4",
+)
+def test_another_sweep_needs_another_folder(
+    copy: Path, extra: tuple[str, ...], command: Command, assert_refused: Callable[..., None], files_in: FilesIn
+) -> None:
+    before = {name: (copy / name).read_bytes() for name in files_in(copy)}
+    name = "table2" if extra else "table4"
+    preset = () if "--preset" in extra or not extra else ("--preset", "tiny")
+    refused = command(name, *preset, *(extra or ("--preset", "smoke")), "--out", copy)
+    assert_refused(refused, "--out", str(copy), "another sweep", "minidbp table2 --preset tiny")
+    assert {name: (copy / name).read_bytes() for name in files_in(copy)} == before
+
+
+def test_runs_of_before_are_refused(
+    tmp_path: Path, command: Command, assert_refused: Callable[..., None], files_in: FilesIn
+) -> None:
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    (tmp_path / "out" / "runs" / "C_lambda0_seed0.json").write_text("{}")
+    refused = command("table2", "--preset", "tiny", "--out", tmp_path / "out")
+    assert_refused(refused, "another version", "give another --out, or move them away")
+    assert files_in(tmp_path / "out") == {"runs/C_lambda0_seed0.json"}
+
+
+@pytest.mark.parametrize("name", ["table2", "table3"])
+def test_what_the_paper_leaves_unsaid_can_be_varied(name: str, command: Command, tmp_path: Path) -> None:
+    line = (name, "--preset", "tiny", "--reduction", "sum", "--vary", "penalised", "--vary", "eps=0.1", "--seed", "4")
+    result = command(*line, "--out", tmp_path / "a b", "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert [(row["lambda"], row["penalised"]) for row in rows] == [
+        (lam, of) for of in ("logits", "softmax") for lam in (0.0, 50.0)
+    ]
+    there = load(tmp_path / "a b")
+    assert there.vary == ["penalised", "eps"]
+    assert {(run.seed, run.protocol.reduction, run.protocol.eps) for run in there.runs} == {(4, "sum", 0.1)}
+    assert there.command == f"minidbp {name} --preset tiny --seed 4 --reduction sum --vary penalised --vary eps=0.1"
+    text = (tmp_path / "a b" / "table.md").read_text(encoding="utf-8")
+    assert "## The paper's claims: penalised = softmax, eps = 0.1" in text
+    assert ("Distance to the paper's table" in text) == (name == "table2")  # Table 3 has no lambda = 50
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
+    which: int, finished: tuple[Any, Path], command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    honest, calls = execute.execute, []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == which:
+            raise KeyboardInterrupt
+        return honest(*arguments)
+
+    line = ("table2", "--preset", "tiny", "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "execute", interrupted)
+        result = command(*line)
+    assert result.exit_code == 130
+    assert f"{which - 1} of 2 runs are finished; the same command goes on from there" in result.stderr
+    assert "Traceback" not in result.stderr
+    for name in FILES:  # it does not claim to have written what it has not
+        assert (name in result.stderr) == (tmp_path / "out" / name).exists() == (which == 2)
+    assert len(list((tmp_path / "out" / "runs").glob("*.json"))) == which - 1
+
+    assert command(*line).exit_code == 0
+    for run in load(finished[1]).runs:  # the same bits as if nothing had stopped it
+        weights = [folder / "runs" / f"{run.name}.npz" for folder in (finished[1], tmp_path / "out")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("how_many", [1, 2])
+def test_a_divergence_is_exit_code_1(
+    how_many: int, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, calls = execute.execute, []
+
+    def diverging(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) <= how_many:
+            raise DivergenceError("training diverged", 3, 7)
+        return honest(*arguments)
+
+    monkeypatch.setattr(execute, "execute", diverging)
+    for _ in range(2):  # the second time nothing is trained
+        result = command("table2", "--preset", "tiny", "--out", tmp_path / "out")
+        assert result.exit_code == 1
+        assert len(calls) == 2
+        assert "minidbp: model C, lambda 0, seed 0: diverged in epoch 3, step 7" in result.stderr
+        for name in FILES:
+            assert (name in result.stderr) == (tmp_path / "out" / name).exists() == (how_many == 1)
+    assert [found is not None and found["diverged"] is not None for found in results(tmp_path / "out")] == [
+        True, how_many == 2,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--preset", "huge"), ("huge", "smoke", "laptop", "paper")),
+        (("--penalty", "l1"), ("l1", "jacobian_l1", "summed_jacobian_l1")),
+        (("--penalised", "tanh"), ("tanh", "logits", "softmax")),
+        (("--reduction", "max"), ("max", "sum", "mean")),
+        (("--attack-label", "no"), ("no", "true", "predicted", "smoothed")),
+        (("--seed", "-1"), ("seed", "-1")),
+        (("--threads", "0"), ("threads", "0")),
+        (("--workers", "0"), ("--workers must be at least 1", "0")),
+        (("--workers", "-2"), ("--workers must be at least 1", "-2")),
+        (("--workers", "2", "--scheduler", "tcp://127.0.0.1:1"), ("--workers", "--scheduler", "one of them")),
+        (("--vary", "colour=red"), ("colour", "learning_rate")),
+        (("--vary", "eps"), ("eps needs values", "eps=0.3")),
+        (("--vary", "eps=0.1,big"), ("'big'", "a number")),
+        (("--vary", "eps=0.1,-1"), ("eps", "-1")),
+        (("--vary", "penalised=tanh"), ("tanh", "logits", "softmax")),
+        (("--vary", "eps=0.1", "--vary", "eps=0.2"), ("eps", "twice")),
+        (("--vary", "n_train=60001"), ("n_train", "60001")),
+    ],
+    ids=lambda value: " ".join(value),
+)
+@pytest.mark.parametrize("name", ["table2", "credit"])
+def test_bad_values_are_refused(
+    name: str,
+    arguments: tuple[str, ...],
+    named: tuple[str, ...],
+    tmp_path: Path,
+    command: Command,
+    assert_refused: Callable[..., None],
+) -> None:
+    preset = () if "--preset" in arguments else ("--preset", "tiny")
+    assert_refused(command(name, *preset, *arguments, "--out", tmp_path / "out"), *named)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_cannot_be_written(
+    place: str, tmp_path: Path, command: Command, assert_refused: Callable[..., None], files_in: FilesIn
+) -> None:
+    """A file stands in its way: tests may run as root, whom no permission stops."""
+    (tmp_path / "file").write_text("mine")
+    refused = command("table2", "--preset", "tiny", "--out", tmp_path / place)
+    assert_refused(refused, str(tmp_path / place))
+    assert files_in(tmp_path) == {"file"}
+
+
+def test_bad_data_are_refused(
+    tmp_path: Path,
+    command: Command,
+    assert_refused: Callable[..., None],
+    with_damage: Callable[[Path, str], tuple[Path, str]],
+) -> None:
+    folder, name = with_damage(tmp_path / "mnist", "truncated")
+    refused = command("table2", "--preset", "tiny", "--data", folder, "--out", tmp_path / "out")
+    assert_refused(refused, name, "truncated")
+    assert not (tmp_path / "out").exists()
+
+
+# -- status and report ----------------------------------------------------------------------------------------------
+
+
+def half_done(out: Path) -> Run:
+    """Take away the second run of a folder, and its reports; another process is at half of it."""
+    _, run = load(out).runs
+    for path in out.glob("*.*"):
+        if path.name != "sweep.json":
+            path.unlink()
+    for end in "json", "npz":
+        (out / "runs" / f"{run.name}.{end}").unlink()
+    return run
+
+
+def test_status_of_a_finished_sweep(finished: tuple[Any, Path], command: Command) -> None:
+    result = command("status", finished[1])
+    assert result.exit_code == 0
+    assert "Table 2, preset tiny" in result.stdout
+    assert "100%" in result.stdout
+    assert "2 of 2 runs finished" in " ".join(result.stdout.split())
+    state = json.loads(command("status", finished[1], "--json").stdout)
+    assert state == {
+        "total": 2, "finished": 2, "diverged": 0, "running": [], "share": pytest.approx(1.0), "seconds_left": None,
+    }  # fmt: skip
+
+
+def test_status_of_a_sweep_under_way(copy: Path, command: Command, files_in: FilesIn) -> None:
+    run = half_done(copy)
+    found = {"done": 5.0, "total": 10.0, "speed": 1.0, "what": "epoch 1, step 1/2", "time": 0.0}
+    (copy / "runs" / f"{run.name}.progress.json").write_text(json.dumps(found))
+    before = files_in(copy)
+    result = command("status", copy)
+    assert result.exit_code == 0
+    assert "1 of 2 runs finished" in " ".join(result.stdout.split())
+    assert "model C, lambda 50, seed 0: 50%, epoch 1" in result.stdout
+    state = json.loads(command("status", copy, "--json").stdout)
+    assert (state["finished"], state["running"][0]["share"], state["running"][0]["speed"]) == (1, 0.5, 1.0)
+    assert 0 < state["share"] < 1
+    assert files_in(copy) == before
+
+
+def test_report_of_what_is_there(copy: Path, command: Command, files_in: FilesIn) -> None:
+    half_done(copy)
+    result = command("report", copy)
+    assert result.exit_code == 0
+    assert "Table 2, preset tiny" in result.stdout
+    assert set(FILES) <= files_in(copy)
+    assert "1 of its 2 runs are done" in (copy / "table.md").read_text(encoding="utf-8")
+    (row,) = json.loads(command("report", copy, "--json").stdout)
+    assert (row["lambda"], row["runs"]) == (0.0, 1)
+
+
+def test_report_is_that_of_the_sweep(copy: Path, finished: tuple[Any, Path], command: Command) -> None:
+    for name in FILES:
+        (copy / name).unlink()
+    assert command("report", copy).exit_code == 0
+    for name in FILES:
+        assert (copy / name).read_bytes() == (finished[1] / name).read_bytes()
+
+
+def test_report_of_nothing(copy: Path, command: Command, files_in: FilesIn) -> None:
+    half_done(copy)
+    for path in (copy / "runs").iterdir():
+        path.unlink()
+    result = command("report", copy)
+    assert result.exit_code == 1
+    assert result.stderr == f"minidbp: {copy} has no finished run yet\n"
+    assert files_in(copy) == {"sweep.json"}
+
+
+@pytest.mark.parametrize("name", ["status", "report"])
+def test_what_is_no_sweep_is_refused(
+    name: str, tmp_path: Path, copy: Path, command: Command, assert_refused: Callable[..., None]
+) -> None:
+    assert_refused(command(name, tmp_path), str(tmp_path), "holds no sweep", "--out folder")
+    assert_refused(command(name, tmp_path / "none"), "holds no sweep")
+    (copy / "runs" / f"{load(copy).runs[0].name}.json").write_text("{}")
+    assert_refused(command(name, copy), "move it away")
+    (copy / "sweep.json").write_text('{"format": 1}')
+    assert_refused(command(name, copy), "format 1", "format 2")
