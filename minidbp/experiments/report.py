@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -36,6 +37,8 @@ UNSAID = (
 READ = """Test accuracy in percent, mean ± standard deviation over the runs; each column `paper` stands beside ours and
 is over 10 runs. FGSM is the paper's attack. `PGD` is a stronger one on the same weights, to tell robustness from masked
 gradients. λ = 0 is training without the penalty."""
+TWINS = """Test images, and what FGSM makes of them for models with and without the penalty, each under what its model
+says of it"""
 HIDDEN = """On the images that PGD attacks. Accuracy in percent under random noise (signs times ε, the worst of ten),
 under PGD on the margin, and of images that withstand every attack of this page; the share of elements of the loss's
 gradient that are exactly 0, in percent; the cosine of that gradient at x and at FGSM's x + δ; ‖J‖₁,₁ at both.
@@ -70,8 +73,10 @@ def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
     write_text(folder / "table.csv", as_csv(rows))
     figures.save(figures.accuracy_along(rows, sweep.experiment.along), folder / "accuracy.png")
     models, protocol = _models_to_look_at(sweep, rows, folder / "runs")
-    figures.save(figures.adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
-    text = as_markdown(sweep, rows, results)
+    if models:
+        figures.save(figures.adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
+    pictures = {"accuracy.png": figures.describe(rows, sweep.experiment.along), "images.png": TWINS}
+    text = as_markdown(sweep, rows, results, {name: text for name, text in pictures.items() if (folder / name).exists()})
     write_text(folder / "table.md", text)
     write_text(folder / "report.html", as_html(text, sweep.title, folder))
     return rows
@@ -100,8 +105,13 @@ def on_screen(rows: Sequence[Row], title: str) -> Table:
     return screen
 
 
-def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Result]) -> str:
-    """The table, what made it, how to read it, the statistics, every choice of the protocol by model, the machine."""
+def as_markdown(
+    sweep: Sweep, rows: Sequence[Row], results: Sequence[Result], pictures: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """The table, what made it, how to read it, the statistics, every choice of the protocol by model, the machine.
+
+    pictures: files beside it, each with its description.
+    """
     done = [result for result in results if result["diverged"] is None]
     minutes = sum(sum(result["seconds"].values()) for result in done) / 60
     parts = [
@@ -110,9 +120,7 @@ def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Result]) ->
         READ,
         _table(header(rows), map(cells, rows)),
         *(f"{_who(r)} diverged: {r['diverged']['message']}." for r in results if r["diverged"]),
-        f"![{figures.describe(rows, sweep.experiment.along)}](accuracy.png)",
-        "![Test images, and what FGSM makes of them for models with and without the penalty, each under what the "
-        "model says of it](images.png)",
+        *(f"![{description}]({name})" for name, description in pictures.items()),
         *_verdicts(sweep, done),
         *_against_zero(rows),
         *_distances(sweep.experiment, sweep.vary, results),
@@ -290,7 +298,10 @@ def _said(value: Any) -> str:
 
 
 def _models_to_look_at(sweep: Sweep, rows: Sequence[Row], home: Path) -> tuple[dict[str, Any], Protocol]:
-    """For each model, one with the smallest and one with the largest lambda, under the last protocol of the table."""
+    """For each model, one with the smallest and one with the largest lambda, under the last protocol of the table.
+
+    Those only whose weights are there.
+    """
     chosen = {}
     protocol = Protocol()
     for model in sorted({row.model for row in rows}):
@@ -299,6 +310,8 @@ def _models_to_look_at(sweep: Sweep, rows: Sequence[Row], home: Path) -> tuple[d
         for row in {row.lam: row for row in (mine[0], mine[-1])}.values() if mine else ():
             run = Run.of({key: row.results[0][key] for key in ("format", "model", "lambda", "seed", "protocol")})
             protocol = run.protocol
+            if not (home / f"{run.name}.npz").exists():
+                continue  # a folder may be handed on without its weights, which are a thousand times larger
             try:
                 chosen[f"model {model}, λ = {row.lam:g}"] = load_model(home / f"{run.name}.npz")[0]
             except WeightsError as error:
