@@ -133,7 +133,7 @@ def test_what_the_paper_leaves_unsaid_can_be_varied(name: str, command: Command,
     assert there.command == f"minidbp {name} --preset tiny --seed 4 --reduction sum --vary penalised --vary eps=0.1"
     text = (tmp_path / "a b" / "table.md").read_text(encoding="utf-8")
     assert "## The paper's claims: penalised = softmax, eps = 0.1" in text
-    assert ("Distance to the paper's table" in text) == (name == "table2")  # Table 3 has no lambda = 50
+    assert "## Distance to the paper's table" in text
 
 
 @pytest.mark.parametrize("which", [1, 2])
