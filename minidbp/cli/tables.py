@@ -62,6 +62,10 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
             raise ValueError("--workers and --scheduler name two places to train in; give one of them")
         named = {"penalty": penalty, "penalised": penalised, "reduction": reduction, "attack_label": attack_label}
         fixed = {field: value for field, value in named.items() if value is not None}
+        for text in vary or []:
+            if (field := text.partition("=")[0]) in fixed:
+                option = f"--{field.replace('_', '-')}"
+                raise ValueError(f"{option} and --vary {text} give {field} twice; give it once")
         _sweep(name, preset, out, seed, threads, workers, scheduler, data, fixed, vary or [], as_json)
 
     run.__name__, run.__doc__ = name, about + _WRITES.format(name=name)

@@ -76,7 +76,9 @@ def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
     if models:
         figures.save(figures.adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
     pictures = {"accuracy.png": figures.describe(rows, sweep.experiment.along), "images.png": TWINS}
-    text = as_markdown(sweep, rows, results, {name: text for name, text in pictures.items() if (folder / name).exists()})
+    text = as_markdown(
+        sweep, rows, results, {name: text for name, text in pictures.items() if (folder / name).exists()}
+    )
     write_text(folder / "table.md", text)
     write_text(folder / "report.html", as_html(text, sweep.title, folder))
     return rows

@@ -11,7 +11,7 @@ from rich.console import Console
 from minidbp.experiments import executors, sweep
 from minidbp.experiments.environment import environment
 from minidbp.experiments.plans import Condition, Experiment, Preset
-from minidbp.experiments.runs import Run
+from minidbp.experiments.runs import DIAGNOSIS, Run
 from minidbp.experiments.sweep import Sweep
 from minidbp.experiments.table2 import TABLE2
 from minidbp.training import Protocol
@@ -62,6 +62,7 @@ def made_up() -> Callable[..., dict[str, Any]]:
             "diverged": None,
             "epochs": epochs,
             **figures,
+            "diagnosis": {name: pgd + place for place, name in enumerate(DIAGNOSIS)},
             "per_class": {name: [value] * 10 for name, value in figures.items()},
             "history": [],
             "seconds": {"training": 50.0, "judging": 10.0},

@@ -22,12 +22,12 @@ from rich.console import Console
 from scipy import stats
 
 from minidbp.data import Mnist
-from minidbp.experiments import report
+from minidbp.experiments import figures, report
 from minidbp.experiments.catalogue import EXPERIMENTS
 from minidbp.experiments.environment import environment
 from minidbp.experiments.plans import Condition, Experiment, Preset, readings_of
-from minidbp.experiments.report import FILES, UNSAID, as_html, as_markdown, on_screen, write_report
-from minidbp.experiments.runs import Run
+from minidbp.experiments.report import FILES, TWINS, UNSAID, as_html, as_markdown, on_screen, write_report
+from minidbp.experiments.runs import DIAGNOSIS, Run
 from minidbp.experiments.sweep import Sweep, results_in
 from minidbp.experiments.table2 import TABLE2
 from minidbp.experiments.table3 import SECTION_4_2, TABLE3
@@ -73,7 +73,9 @@ def sweep_of(runs: Sequence[Run], vary: Sequence[str] = (), experiment: Experime
 
 
 def markdown_of(sweep: Sweep, results: Sequence[Result]) -> str:
-    return as_markdown(sweep, rows_of(sweep.experiment, results), results)
+    rows = rows_of(sweep.experiment, results)
+    pictures = {"accuracy.png": figures.describe(rows, sweep.experiment.along), "images.png": TWINS}
+    return as_markdown(sweep, rows, results, pictures)
 
 
 def diverged(result: Result) -> Result:
@@ -188,6 +190,29 @@ def test_the_accuracy_of_each_digit_is_the_mean_over_runs(made_up: MadeUp) -> No
     (line,) = table_below(text, "Accuracy of each digit, under FGSM")
     assert line == ["C", "10", *(f"{10 * digit + 0.5:.1f}" for digit in range(10))]
     assert table_below(text, "Accuracy of each digit, clean") == [["C", "10", "–", *["90.5"] * 9]]
+
+
+def test_the_diagnosis_is_the_mean_over_runs(made_up: MadeUp) -> None:
+    runs = [Run("C", 10.0, seed, Protocol()) for seed in range(2)]
+    found = [made_up(run) for run in runs]
+    for seed, result in enumerate(found):
+        result["diagnosis"] = {name: 10.0 * place + seed for place, name in enumerate(DIAGNOSIS)}
+    (line,) = table_below(markdown_of(sweep_of(runs), found), "Robust, or gradients hidden?")
+    means = {name: 10.0 * place + 0.5 for place, name in enumerate(DIAGNOSIS)}
+    order = ("noise", "pgd_margin", "worst_case", "zero_gradients")
+    ends = [f"{means['gradient_cosine']:.2f}", f"{means['jacobian_l1']:.1f}", f"{means['jacobian_l1_adv']:.1f}"]
+    assert line == ["C", "10", *(f"{means[name]:.1f}" for name in order), *ends]
+
+
+def test_a_folder_without_weights_has_a_report_without_their_picture(
+    copy: Path, tiny_sweep: Sweep, mnist: Mnist
+) -> None:
+    for weights in (copy / "runs").glob("*.npz"):
+        weights.unlink()
+    assert write_report(tiny_sweep, copy, mnist)
+    assert not (copy / "images.png").exists()
+    assert "(accuracy.png)" in (copy / "table.md").read_text()
+    assert "images.png" not in (copy / "table.md").read_text()
 
 
 def test_the_verdicts_are_the_experiments(markdown: str, made_up: MadeUp, results: list[Result]) -> None:

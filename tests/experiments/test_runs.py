@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minidbp.experiments import runs
-from minidbp.experiments.runs import Run, RunError, find, keep, keep_result, labels, shown, varied_fields
+from minidbp.experiments.runs import DIAGNOSIS, Run, RunError, find, keep, keep_result, labels, shown, varied_fields
 from minidbp.nn import build_model, load_model
 from minidbp.training import Protocol
 
@@ -249,9 +249,10 @@ def test_the_result_of_another_run_is_not_taken_for_it(
 @pytest.mark.parametrize(
     "change",
     [
-        *({name: ...} for name in ("epochs", "clean", "fgsm", "pgd", "per_class", "seconds")),
+        *({name: ...} for name in ("epochs", "clean", "fgsm", "pgd", "per_class", "diagnosis", "seconds")),
         {"environment": ...}, {"diverged": ...},
         {"clean": None}, {"fgsm": "98"}, {"pgd": True}, {"epochs": []}, {"seconds": 3}, {"seconds": {"training": "1"}},
+        {"diagnosis": {}}, {"diagnosis": dict.fromkeys(DIAGNOSIS, "1")}, {"diagnosis": 5},
         {"environment": None}, {"diverged": {}}, {"diverged": {"epoch": 1, "step": 2}}, {"diverged": "yes"},
         {"diverged": False}, {"per_class": []}, {"per_class": {"clean": [1.0] * 10, "fgsm": [1.0] * 10}},
         {"per_class": {name: [1.0] * 9 for name in ("clean", "fgsm", "pgd")}},

@@ -232,12 +232,6 @@ def test_per_class() -> None:
     assert {(summary.n, summary.sd) for summary in found} == {(3, 2.0)}
 
 
-def test_a_class_without_images_in_a_run_is_left_out() -> None:
-    runs = [{"per_class": {"pgd": [share, *[1.0] * 9]}} for share in (None, 40.0, 60.0)]
-    assert [s.n for s in per_class(runs, "pgd")] == [2] + [3] * 9
-    assert per_class(runs, "pgd")[0].mean == 50.0
-
-
 def test_minidbp_does_not_import_scipy() -> None:
     answer = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import minidbp, minidbp.cli"],
