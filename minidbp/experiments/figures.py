@@ -87,7 +87,7 @@ def describe(rows: Sequence[Row], along: str) -> str:
                     for measure, word in MEASURES.items()
                 )
                 parts.append(
-                    f"model {model}{', ' + group if group else ''}, {SYMBOLS.get(along, along)} {where}: {figures}"
+                    f"Model {model}{', ' + group if group else ''}, {SYMBOLS.get(along, along)} {where}: {figures}"
                 )
     return f"Test accuracy against {AXES.get(along, along)}. " + ". ".join(parts) + "."
 

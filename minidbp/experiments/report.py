@@ -93,10 +93,10 @@ def on_screen(rows: Sequence[Row], title: str) -> Table:
         title=title,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="test accuracy in percent, mean±standard deviation over runs; the paper's mean",
+        caption="test accuracy in percent, mean±standard deviation over runs",
     )
     plus_minus = " ±" if rows and rows[0].varied else "±"  # lines break at blanks
-    body = [[cell.replace(" ± ", plus_minus) for cell in cells(row, short=True)] for row in rows]
+    body = [[cell.replace(" ± ", plus_minus) for cell in cells(row, digits=1)] for row in rows]
     for i, name in enumerate(header(rows)):
         widest = max((len(word) for line in body for word in line[i].split()), default=1)
         style = "dim" if name == "paper" else ""

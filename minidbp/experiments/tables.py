@@ -60,11 +60,9 @@ def spread(summary: Summary | None, digits: int = 2) -> str:
     return number(summary.mean, digits) + ("" if summary.n < 2 else f" ± {number(summary.sd, digits)}")
 
 
-def reported(pair: tuple[float, float] | None, short: bool) -> str:
-    """The paper's mean and standard deviation, in short the mean alone, or a dash."""
-    if pair is None:
-        return "–"
-    return f"{pair[0]:.1f}" if short else f"{pair[0]:.2f} ± {pair[1]:.2f}"
+def reported(pair: tuple[float, float] | None, digits: int = 2) -> str:
+    """The paper's mean and standard deviation, or a dash."""
+    return "–" if pair is None else f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
 
 
 def header(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -73,13 +71,12 @@ def header(rows: Sequence[Row]) -> tuple[str, ...]:
     return ("model", "λ", *varied, "clean", "paper", "FGSM", "paper", "PGD", "epochs", "runs")
 
 
-def cells(row: Row, short: bool = False) -> tuple[str, ...]:
-    """A row as text; `short` for terminals of 80 columns."""
-    digits = 1 if short else 2
+def cells(row: Row, digits: int = 2) -> tuple[str, ...]:
+    """A row as text; `digits` is for accuracies under attack."""
     return (
         row.model, f"{row.lam:g}", *map(shown, row.varied.values()),
-        spread(row.summary("clean")), reported(row.paper and row.paper.clean, short),
-        spread(row.summary("fgsm"), digits), reported(row.paper and row.paper.fgsm, short),
+        spread(row.summary("clean")), reported(row.paper and row.paper.clean),
+        spread(row.summary("fgsm"), digits), reported(row.paper and row.paper.fgsm, digits),
         spread(row.summary("pgd"), digits), spread(row.summary("epochs"), 0),
         str(len(row.results)) + (f" + {row.diverged} diverged" if row.diverged else ""),
     )  # fmt: skip

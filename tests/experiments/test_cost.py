@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from minidbp.experiments.cost import Cost, multiply_adds
+from minidbp.experiments.diagnose import column_passes
 from minidbp.experiments.runs import Run
 from minidbp.nn import build_model
 from minidbp.training import Protocol
@@ -47,7 +48,7 @@ def test_the_exact_step_is_about_the_designs() -> None:
 
 def test_a_run_is_its_epochs_and_its_judging() -> None:
     cost = Cost(Run("C", 0.0, 0, PLAIN))
-    passes = 3 * 100 * 3 + 50 * (1 + 3) + 20 * 2 * 7 * 2  # epochs, clean and FGSM, PGD
+    passes = 3 * 100 * 3 + 50 * (1 + 3) + 20 * (2 * 7 * 2 + column_passes(PLAIN))  # epochs; clean, FGSM; PGD, diagnosis
     assert cost.total == pytest.approx(passes * cost.forward)
     assert cost.epoch == pytest.approx(300 * cost.forward)
 

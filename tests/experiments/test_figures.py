@@ -179,8 +179,8 @@ def test_different_numbers_make_different_pictures(make: MakeRows, tmp_path: Pat
 def test_the_picture_in_words(make: MakeRows) -> None:
     assert figures.describe(make("AC", (0.0, 1.0, 50.0), 2), "lambda") == (
         "Test accuracy against λ. "
-        "model A, λ 0 to 50: clean 98.5% to 98.5%; FGSM 20.5% to 45.5%; PGD 3.0% to 3.0%. "
-        "model C, λ 0 to 50: clean 98.5% to 98.5%; FGSM 20.5% to 45.5%; PGD 3.0% to 3.0%."
+        "Model A, λ 0 to 50: clean 98.5% to 98.5%; FGSM 20.5% to 45.5%; PGD 3.0% to 3.0%. "
+        "Model C, λ 0 to 50: clean 98.5% to 98.5%; FGSM 20.5% to 45.5%; PGD 3.0% to 3.0%."
     )
     words = figures.describe(make("C", (0.0, 10.0), 1, EPS, TABLE3), "eps")
     assert "model C, λ = 0, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 20.0% to 22.0%; PGD" in words

@@ -42,6 +42,7 @@ def files(home: Path) -> list[str]:
 def test_a_beacon_appears_and_vanishes(tmp_path: Path, clock: list[float]) -> None:
     beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop")
     assert files(tmp_path) == []
+    beacon(0.0, "beginning")
     clock.append(1002.0)
     beacon(0.25 * PLAIN, "epoch 1")
     assert files(tmp_path) == [f"{RUNS[0].name}.progress.json"]
@@ -66,7 +67,7 @@ def test_a_beacon_writes_no_more_often_than_once_a_second_and_loses_no_work(tmp_
 
 def test_the_speed_does_not_count_what_an_earlier_process_did(tmp_path: Path, clock: list[float]) -> None:
     beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop")
-    beacon.skip(100.0)
+    beacon(100.0, "beginning")
     clock.append(1010.0)
     beacon(20.0, "epoch 2")
     assert said(RUNS[0], tmp_path)["done"] == 120.0

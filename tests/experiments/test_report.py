@@ -174,10 +174,11 @@ def test_the_machine_is_named_and_so_are_several(markdown: str, sweep: Sweep, re
 
 
 def test_the_pictures_have_words(markdown: str) -> None:
-    (accuracy, images) = re.findall(r"!\[(.*?)\]\((accuracy|images)\.png\)", markdown)
-    assert accuracy[1] == "accuracy"
-    assert "model C, λ 0 to 50: clean 98.1% to 97.6%; FGSM 31.5% to 81.5%; PGD 3.8% to 4.2%" in accuracy[0]
-    assert len(images[0]) > 50
+    found = {name: text for text, name in re.findall(r"!\[(.*?)\]\((\w+\.png)\)", markdown, re.DOTALL)}
+    assert set(found) == {"accuracy.png", "images.png"}
+    words = "Model C, λ 0 to 50: clean 98.1% to 97.6%; FGSM 31.5% to 81.5%; PGD 3.8% to 4.2%"
+    assert words in found["accuracy.png"]
+    assert len(found["images.png"]) > 50
 
 
 def test_the_accuracy_of_each_digit_is_the_mean_over_runs(made_up: MadeUp) -> None:

@@ -15,7 +15,7 @@ from minidbp.experiments import execute as executing
 from minidbp.experiments import executors, sweep
 from minidbp.experiments.catalogue import EXPERIMENTS
 from minidbp.experiments.plans import readings_of
-from minidbp.experiments.runs import FORMAT, Run, RunError, find, keep_result
+from minidbp.experiments.runs import FORMAT, Run, RunError, RunFailed, find, keep_result
 from minidbp.experiments.sweep import Ending, Sweep
 from minidbp.nn import load_model
 from minidbp.training import DivergenceError
@@ -161,7 +161,7 @@ def test_another_error_stops_all_and_comes_out(
 ) -> None:
     sweep.begin(tiny_sweep, tmp_path)
     monkeypatch.setattr(executing, "execute", failing(lambda: OSError(28, "No space left on device"), at=1))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunFailed, match=r"lambda 50, seed 0: .*No space left.*the same command goes on"):
         train(tiny_sweep, tmp_path)
     assert not list((tmp_path / "runs").glob(".stop*"))
     finished = [run for run in tiny_sweep.runs if find(run, tmp_path / "runs")]
