@@ -2,7 +2,7 @@
 
     python tests/experiments/tiny_sweep.py table2 --preset tiny --out DIR
 
-Presets: tiny, four runs of three epochs; long, four runs of twelve; diverging, as tiny, but one lambda overflows.
+Presets: tiny, four runs of three epochs; long, four of twelve; endless; diverging, as tiny, but one lambda overflows.
 Where the environment names a file in TRAINED, every run that is begun adds a line to it.
 """
 
@@ -36,6 +36,7 @@ def preset(lambdas: tuple[float, ...], **changes: Any) -> Preset:
 PRESETS = {
     "tiny": preset((0.0, 50.0)),
     "long": preset((0.0, 50.0), max_epochs=12),
+    "endless": preset((0.0,), max_epochs=10_000),
     "diverging": preset((0.0, 1e38), reduction="sum"),
 }
 
