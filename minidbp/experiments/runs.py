@@ -80,7 +80,7 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"this is not the description of a run: {error}") from None
         if run.identity() != identity:
-            raise RunError(f"a run of format {identity.get('format')!r} is not one of this version's format {FORMAT}")
+            raise RunError(f"format {FORMAT}, this version's, describes a run otherwise")
         return run
 
 

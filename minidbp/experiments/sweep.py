@@ -133,7 +133,10 @@ def load(folder: Path) -> Sweep:
     names = [field.name for field in dataclasses.fields(Protocol)]
     if any(type(found.get(key)) is not kind for key, kind in kinds.items()) or not set(found["vary"]) <= set(names):
         raise RunError(f"{path} should hold a title, a command, the fields that vary and a list of runs")
-    runs = [Run.of(identity) for identity in found["runs"]]
+    try:
+        runs = [Run.of(identity) for identity in found["runs"]]
+    except RunError as error:
+        raise RunError(f"{path} is another version's ({error}): give another --out, or use that version") from None
     return Sweep(experiment_named(found.get("experiment")), found["title"], found["command"], runs, found["vary"])
 
 
