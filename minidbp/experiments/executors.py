@@ -1,16 +1,17 @@
 """Where runs are trained: each place is an Executor of `concurrent.futures`."""
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
-from minidbp.experiments.runs import RunError
+from minidbp.experiments.runs import RunError, RunFailed
 
 # Read by BLAS, OpenMP and Numba when they are loaded.  Our own threads do the work (training/workers.py).
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -82,9 +83,13 @@ def _begin_worker() -> None:
 
 @contextmanager
 def dask(address: str) -> Iterator[Executor]:
-    """The workers of a Dask scheduler.  Raises RunError if the extra is not installed or nobody answers."""
+    """The workers of a Dask scheduler.
+
+    Raises RunError if the extra is not installed or nobody answers, RunFailed if the scheduler or workers die in use.
+    """
     try:
         from distributed import Client
+        from distributed.scheduler import KilledWorker
     except ImportError:
         raise RunError('--scheduler needs Dask: pip install "minidbp[cluster]"') from None
     try:
@@ -94,5 +99,18 @@ def dask(address: str) -> Iterator[Executor]:
         raise RunError(
             f"no Dask scheduler answers at {address} ({reason}); it should look like tcp://host:8786"
         ) from None
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it shows tracebacks; below is what they mean
     with client:
-        yield client.get_executor(pure=False, retries=2)  # not pure: a task that found its run busy may be asked again
+        try:
+            # not pure: a task that found its run busy may be asked again
+            yield client.get_executor(pure=False, retries=2)
+        except CancelledError:
+            raise RunFailed(
+                f"the Dask scheduler at {address} is gone; the same command, with one that is there, goes on from what "
+                "is done"
+            ) from None
+        except KilledWorker as error:
+            raise RunFailed(
+                f"Dask workers died again and again at one run, the last at {error.last_worker.address}; is there "
+                "enough memory? The same command goes on from what is done"
+            ) from None

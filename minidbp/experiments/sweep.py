@@ -134,7 +134,10 @@ def load(folder: Path) -> Sweep:
     kept = all(type(found.get(key)) is kind for key, kind in kinds.items())
     if not kept or any(field not in names for field in found["vary"]):
         raise RunError(f"{path} should hold a title, a command, the fields that vary and a list of runs")
-    runs = [Run.of(identity) for identity in found["runs"]]
+    try:
+        runs = [Run.of(identity) for identity in found["runs"]]
+    except RunError as error:
+        raise RunError(f"{path} is another version's ({error}): give another --out, or use that version") from None
     return Sweep(experiment_named(found.get("experiment")), found["title"], found["command"], runs, found["vary"])
 
 
