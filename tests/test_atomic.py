@@ -1,5 +1,6 @@
 """A file appears whole or not at all."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -61,4 +62,12 @@ def test_text_is_utf8(tmp_path: Path) -> None:
 def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_text(tmp_path / "none" / "t.md", "")
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    with pytest.raises(OSError) as caught, atomic_write(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as write() does: without a name
+    assert caught.value.filename == str(path)
     assert names(tmp_path) == []

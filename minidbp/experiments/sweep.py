@@ -209,9 +209,8 @@ def _round(missing: Sequence[Run], pool: Executor, arguments: tuple, show: Calla
                 try:
                     future.result()
                 except (OSError, ValueError) as error:
-                    raise RunFailed(
-                        f"{labels(missing)[offered[future]]}: {_said(error)}; the same command goes on from what is done"
-                    ) from error
+                    who = labels(missing)[offered[future]]
+                    raise RunFailed(f"{who}: {_said(error)}; the same command goes on from what is done") from error
             show()
     except BrokenProcessPool:
         raise  # all its processes have ended
