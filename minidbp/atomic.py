@@ -28,7 +28,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):  # interrupted just after the replacement
             os.unlink(temporary)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno:
             error.filename = str(path)  # a write that fails does not say where, a replacement names the .part
         raise
     _sync_folder(path.parent)

@@ -197,3 +197,11 @@ def test_killed_at_any_moment_the_file_is_whole_and_leftovers_can_be_removed(tmp
         assert names(tmp_path) == sorted([*others, *(["a.npz"] if path.exists() else [])])
     assert path.exists()
     assert left > 0  # some were killed in the middle
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    with pytest.raises(OSError) as caught, atomic_write(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as write() does: without a name
+    assert caught.value.filename == str(path)
+    assert names(tmp_path) == []
