@@ -1,6 +1,7 @@
 """How far a sweep is, as its folder tells: for the live view, for `minidbp status`, on this machine or another."""
 
 import json
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,18 +36,20 @@ class Beacon:
         self.total, self.done = Cost(run).total, 0.0
         self.first: tuple[float, float] | None = None  # when, and how much was done
         self.written = 0.0
+        self._lock = threading.Lock()  # the threads that judge images share it
 
     def __call__(self, work: float, what: str) -> None:
         if self.stop.exists():
             raise Stopped
-        self.done += work
-        now = time.time()
-        self.first = self.first or (now, self.done)
-        if now - self.written >= INTERVAL:
-            self.written = now
-            speed = (self.done - self.first[1]) / max(1e-9, now - self.first[0])
-            found = {"done": self.done, "total": self.total, "speed": speed, "what": what, "time": now}
-            write_text(self.path, json.dumps(found) + "\n")
+        with self._lock:
+            self.done += work
+            now = time.time()
+            self.first = self.first or (now, self.done)
+            if now - self.written >= INTERVAL:
+                self.written = now
+                speed = (self.done - self.first[1]) / max(1e-9, now - self.first[0])
+                found = {"done": self.done, "total": self.total, "speed": speed, "what": what, "time": now}
+                write_text(self.path, json.dumps(found) + "\n")
 
     def remove(self) -> None:
         """The run ended."""

@@ -38,12 +38,12 @@ def batch_gradient(
         rows *= 2
     size = shard_size(model, x[0], rows)
 
+    @np.errstate(over="ignore", invalid="ignore")  # as training_step has it: threads begin without
     def lane(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
         values = np.zeros(3)
         total: list[np.ndarray] = []
         for shard in shards(part.start, part.stop, size):
-            with np.errstate(over="ignore", invalid="ignore"):  # the training loop tells of a NaN, in one sentence
-                shard_values, found = _shard_gradient(model, x[shard], y[shard], lam, protocol, len(x))
+            shard_values, found = _shard_gradient(model, x[shard], y[shard], lam, protocol, len(x))
             values += shard_values
             total = _added(total, found, in_place=shard.start > part.start + size) if total else found
         return values, total

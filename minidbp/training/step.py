@@ -19,6 +19,7 @@ class DivergenceError(ArithmeticError):
         self.epoch, self.step = epoch, step
 
 
+@np.errstate(over="ignore", invalid="ignore")  # DivergenceError says it in one sentence
 def training_step(
     model: Sequential, adam: Adam, x: np.ndarray, y: np.ndarray, lam: float, protocol: Protocol, workers: Workers
 ) -> BatchGradient:

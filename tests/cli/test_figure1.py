@@ -115,7 +115,6 @@ def test_ctrl_c_while_drawing_keeps_the_numbers(monkeypatch: pytest.MonkeyPatch)
     assert files_in(Path("out")) == FILES - {"figure1.gif"}
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_training_that_diverges_is_exit_code_1() -> None:
     result = command(*TINY, "--lambda", "1e300", "--out", "out")
     assert result.exit_code == 1

@@ -86,7 +86,6 @@ def test_attack_prints_its_numbers(weights: Path, command: Command) -> None:
         assert f"{found[key]:.2f}%" in result.stdout
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_training_that_diverges_is_exit_code_1(
     tmp_path: Path, command: Command, files_in: Callable[[Path], set[str]]
 ) -> None:

@@ -108,7 +108,6 @@ def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
     assert [what for _, what in said[7:]] == ["clean test images", "FGSM", "PGD", *["diagnosis"] * 4]
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_divergence_comes_out(mnist: Mnist) -> None:
     with workers(1) as team, pytest.raises(DivergenceError, match=r"epoch 1.*step 2.*lambda 2\.5"):
         execute(DIVERGES, mnist, team, lambda work, what: None)
@@ -234,7 +233,6 @@ def test_a_run_that_another_trains_is_busy(tmp_path: Path, monkeypatch: pytest.M
     assert beacon.read_text() == "the other's"
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_divergence_is_kept_and_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert perform(DIVERGES, tmp_path, None, 1, tmp_path / "stop") == "diverged"
     assert {p.name for p in tmp_path.iterdir()} == {f"{DIVERGES.name}.json"}

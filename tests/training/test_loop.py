@@ -169,7 +169,6 @@ def test_the_order_of_the_images_comes_from_the_generator(split: Split) -> None:
 
 
 @pytest.mark.parametrize("lam", [0.0, 2.5])
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the overflow is the point
 def test_a_divergence_says_epoch_step_and_lambda(split: Split, lam: float) -> None:
     with pytest.raises(DivergenceError) as caught:
         run(small_model(), split, lam, learning_rate=1e38)
@@ -181,7 +180,6 @@ def test_a_divergence_says_epoch_step_and_lambda(split: Split, lam: float) -> No
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_weight_that_is_no_number_ends_the_run_where_it_appears(split: Split, bad: float) -> None:
     model = small_model()
 
@@ -194,7 +192,6 @@ def test_a_weight_that_is_no_number_ends_the_run_where_it_appears(split: Split, 
         run(model, split, on_step=spoil)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
