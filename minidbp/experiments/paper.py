@@ -13,6 +13,7 @@ class Reported(NamedTuple):
     fgsm: tuple[float, float]
 
 
+EPS = 0.3  # of Tables 2 and 4
 LAMBDAS = (50.0, 25.0, 10.0, 1.0, 0.1)
 
 # Table 2, by model and lambda, at eps 0.3.  It has no lambda = 0.

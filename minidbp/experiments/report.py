@@ -34,9 +34,9 @@ UNSAID = (
     "penalised", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
     "validation_split",
 )  # fmt: skip
-READ = """Test accuracy in percent, mean ± standard deviation over the runs; each column `paper` stands beside ours and
-is over 10 runs. FGSM is the paper's attack. `PGD` is a stronger one on the same weights, to tell robustness from masked
-gradients. λ = 0 is training without the penalty."""
+READ = """Test accuracy in percent, mean ± standard deviation over the runs; each column `paper` stands beside ours.
+FGSM is the paper's attack; `PGD` is a stronger one on the same weights, to tell robustness from masked gradients.
+λ = 0 is training without the penalty."""
 TWINS = """Test images, and what FGSM makes of them for models with and without the penalty, each under what its model
 says of it"""
 HIDDEN = """On the images that PGD attacks. Accuracy in percent under random noise (signs times ε, the worst of ten),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from minidbp.experiments.paper import LAMBDAS, TABLE_2, Reported
+from minidbp.experiments.paper import EPS, LAMBDAS, TABLE_2, Reported
 from minidbp.experiments.plans import Condition, Experiment, Preset
 from minidbp.experiments.small import small
 from minidbp.experiments.verdicts import table2_verdicts
@@ -15,7 +15,7 @@ def _preset(about: str, lambdas: tuple[float, ...], plans: Mapping[str, tuple[in
 
 
 def _paper(condition: Condition) -> Reported | None:
-    return TABLE_2.get((condition.model, condition.lam))
+    return TABLE_2.get((condition.model, condition.lam)) if condition.protocol.eps == EPS else None
 
 
 TABLE2 = Experiment(

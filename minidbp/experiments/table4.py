@@ -6,7 +6,7 @@ at once.  Here every lambda is trained for the longer time, and lambda = 0 and 1
 
 from collections.abc import Sequence
 
-from minidbp.experiments.paper import TABLE_4, Reported
+from minidbp.experiments.paper import EPS, TABLE_4, Reported
 from minidbp.experiments.plans import Condition, Experiment, Preset, Result
 from minidbp.experiments.small import small
 from minidbp.experiments.table3 import SECTION_4_2
@@ -30,8 +30,8 @@ def _small(lengths: tuple[int, int], *sizes: int) -> tuple[Protocol, Protocol]:
 
 def _paper(condition: Condition) -> Reported | None:
     """The paper's figures, beside the length of training that they come from."""
-    long = condition.protocol.max_epochs in LONG
-    return None if condition.lam in REPEATED and long else TABLE_4.get(condition.lam)
+    other_length = condition.lam in REPEATED and condition.protocol.max_epochs in LONG
+    return None if other_length or condition.protocol.eps != EPS else TABLE_4.get(condition.lam)
 
 
 def _verdicts(results: Sequence[Result]) -> list[Verdict]:

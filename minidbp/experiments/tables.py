@@ -33,11 +33,6 @@ class Row:
         """Over the finished runs, of "clean", "fgsm", "pgd" (percent) or "epochs"."""
         return summarise([result[figure] for result in self.results])
 
-    @property
-    def label(self) -> str:
-        """'λ = 10, eps = 0.3'."""
-        return ", ".join(f"{name} = {shown(value)}" for name, value in {"λ": self.lam, **self.varied}.items())
-
 
 def rows_of(experiment: Experiment, results: Iterable[Result]) -> list[Row]:
     """One row for each condition, by model, what varies, and rising lambda."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from minidbp.experiments.page import markdown_table
-from minidbp.experiments.paper import EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
+from minidbp.experiments.paper import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
 from minidbp.experiments.statistics import (
     ALPHA,
     Paired,
@@ -35,7 +35,6 @@ EQUAL = {"fgsm": 1.0, "clean": 0.5}  # differences up to these are "sensibly equ
 AROUND_20 = (15, 25)
 
 NAMES = {"fgsm": "FGSM", "pgd": "PGD", "clean": "clean"}
-EPS = 0.3  # of Tables 2 and 4
 HIGHEST = max(TABLE_4)  # the lambda at which Table 4 fails
 
 

@@ -57,3 +57,4 @@ def test_the_papers_numbers_stand_where_it_has_any() -> None:
             assert TABLE2.paper(Condition(model, lam, Protocol())) is None
     unsaid = dataclasses.replace(Protocol(), penalised="softmax")  # another reading of the same table
     assert TABLE2.paper(Condition("C", 50.0, unsaid)) == TABLE_2["C", 50.0]
+    assert TABLE2.paper(Condition("C", 50.0, Protocol(eps=0.1))) is None  # said, and other

@@ -53,6 +53,8 @@ def test_the_papers_numbers_stand_beside_the_length_that_they_come_from(name: st
         is_long, repeated = condition.protocol.max_epochs == long, condition.lam in (0.0, 10.0)
         expected = TABLE_4[condition.lam] if is_long != repeated else None
         assert TABLE4.paper(condition) == expected
+        other = dataclasses.replace(condition, protocol=dataclasses.replace(condition.protocol, eps=0.1))
+        assert TABLE4.paper(other) is None
     with_numbers = [c.lam for c in conditions if TABLE4.paper(c)]
     assert sorted(with_numbers) == sorted({c.lam for c in conditions})  # each once
     assert TABLE4.paper(Condition("C", 7.0, LONG)) is None

@@ -93,7 +93,6 @@ def test_what_varies_makes_rows_of_its_own(result: Callable[..., Result]) -> Non
         assert row.summary("fgsm").mean == pytest.approx(100 * row.varied["eps"] + 0.5)
     assert header(rows)[:4] == ("model", "λ", "eps", "penalised")
     assert cells(rows[-1])[:4] == ("C", "10", "0.3", "softmax")
-    assert rows[-1].label == "λ = 10, eps = 0.3, penalised = softmax"
     assert [row["eps"] for row in as_json(rows)] == [row.varied["eps"] for row in rows]
     (line, *_) = csv.DictReader(io.StringIO(as_csv(rows)))
     assert (line["eps"], line["penalised"]) == ("0.2", "logits")
