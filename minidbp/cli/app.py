@@ -76,8 +76,9 @@ def command(function: Callable[..., None], to: typer.Typer = app) -> Callable[..
 
 
 def told_where(folder: Path, *names: str) -> None:
-    """Say what was written."""
-    messages.print(f"written to {folder}: {', '.join(names)}", highlight=False, soft_wrap=True)
+    """Say which of these files and folders are there now."""
+    there = [name for name in names if (folder / name).exists()]
+    messages.print(f"written to {folder}: {', '.join(there)}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
