@@ -184,7 +184,7 @@ def test_the_picture_in_words(make: MakeRows) -> None:
     )
     words = figures.describe(make("C", (0.0, 10.0), 1, EPS, TABLE3), "eps")
     assert "Model C, λ = 0, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 20.0% to 22.0%; PGD" in words
-    assert "model C, λ = 10, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 25.0% to 27.0%; PGD" in words
+    assert "Model C, λ = 10, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 25.0% to 27.0%; PGD" in words
     assert "λ 50: clean" in figures.describe(make("C", (50.0,), 1), "lambda")  # one point
 
 
