@@ -17,6 +17,7 @@ from rich.table import Table
 from minidbp.atomic import write_text
 from minidbp.data import Mnist
 from minidbp.experiments import figures
+from minidbp.experiments.diagnose_verdict import POINTS
 from minidbp.experiments.page import markdown_table
 from minidbp.experiments.plans import Experiment, Result
 from minidbp.experiments.runs import Run, RunFailed
@@ -124,6 +125,7 @@ def as_markdown(
         *(f"{_who(r)} diverged: {r['diverged']['message']}." for r in results if r["diverged"]),
         *(f"![{description}]({name})" for name, description in pictures.items()),
         *_verdicts(sweep, done),
+        *_intervals(rows),
         *_against_zero(rows),
         *_distances(sweep.experiment, sweep.vary, results),
         *_diagnosis(rows),
@@ -181,9 +183,7 @@ def _against_zero(rows: Sequence[Row]) -> list[str]:
             continue
         p_values.append(compared[1].p)
         intervals = [_interval(c.summary) for c in compared]
-        lines.append(
-            [row.model, f"{row.lam:g}", *map(shown, row.varied.values()), *intervals, str(len(compared[0].seeds))]
-        )
+        lines.append([*_which(row), *intervals, str(len(compared[0].seeds))])
     if not lines:
         return []
     for line, p in zip(lines, holm(p_values), strict=True):
@@ -197,8 +197,8 @@ def _against_zero(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _interval(difference: Summary) -> str:
-    mean, low, high = (number(n, signed=True) for n in (difference.mean, difference.low, difference.high))
+def _interval(found: Summary, signed: bool = True) -> str:
+    mean, low, high = (number(n, signed=signed) for n in (found.mean, found.low, found.high))
     return f"{mean} [{low}, {high}]"
 
 
@@ -209,16 +209,47 @@ def _diagnosis(rows: Sequence[Row]) -> list[str]:
         "gradient_cosine": "cosine", "jacobian_l1": "‖J‖ at x", "jacobian_l1_adv": "‖J‖ at x + δ",
     }  # fmt: skip
     digits = {"gradient_cosine": 2}
-    lines = [
-        [row.model, f"{row.lam:g}", *map(shown, row.varied.values())]
-        + [number(summarise([r["diagnosis"][k] for r in row.results]).mean, digits.get(k, 1)) for k in columns]
-        for row in rows
-        if row.results
-    ]
+    lines = []
+    for row in rows:
+        if row.results:
+            means = {name: summarise([r["diagnosis"][name] for r in row.results]).mean for name in columns}
+            figures = [number(mean, digits.get(name, 1)) for name, mean in means.items()]
+            lines.append([*_which(row), *figures, _sign(row.summary("fgsm").mean, means["noise"], means["worst_case"])])
     return [
         "## Robust, or gradients hidden?",
         HIDDEN,
-        _table(["model", "λ", *(rows[0].varied), *columns.values()], lines),
+        _table(["model", "λ", *(rows[0].varied), *columns.values(), "so FGSM"], lines),
+    ]
+
+
+def _sign(fgsm: float, noise: float, worst_case: float) -> str:
+    """What these accuracies say of accuracy under FGSM; what is far is so for `diagnose` too."""
+    if noise < fgsm - POINTS:
+        return "meets a mask: noise is stronger"
+    if worst_case < fgsm - POINTS:
+        return "overstates: other attacks are stronger"
+    return "is near the worst case"
+
+
+def _which(row: Row) -> list[str]:
+    """A row's first cells."""
+    return [row.model, f"{row.lam:g}", *map(shown, row.varied.values())]
+
+
+def _intervals(rows: Sequence[Row]) -> list[str]:
+    """Where the means lie, of rows that have at least two runs."""
+    names = ("clean", "fgsm", "pgd")
+    lines = [
+        [*_which(row), *(_interval(row.summary(name), signed=False) for name in names), str(len(row.results))]
+        for row in rows
+        if len(row.results) > 1
+    ]
+    if not lines:
+        return []
+    return [
+        "## 95% intervals of the means",
+        "By Student's t over the seeds; – where all runs are equal.",
+        _table(["model", "λ", *rows[0].varied, "clean", "FGSM", "PGD", "runs"], lines),
     ]
 
 
@@ -226,8 +257,7 @@ def _per_class(rows: Sequence[Row]) -> list[str]:
     parts = []
     for name, word in ("clean", "clean"), ("fgsm", "under FGSM"):
         lines = [
-            [row.model, f"{row.lam:g}", *map(shown, row.varied.values())]
-            + [number(summary.mean, 1) for summary in per_class(row.results, name)]
+            [*_which(row), *(number(summary.mean, 1) for summary in per_class(row.results, name))]
             for row in rows
             if row.results
         ]

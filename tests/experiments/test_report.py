@@ -202,7 +202,33 @@ def test_the_diagnosis_is_the_mean_over_runs(made_up: MadeUp) -> None:
     means = {name: 10.0 * place + 0.5 for place, name in enumerate(DIAGNOSIS)}
     order = ("noise", "pgd_margin", "worst_case", "zero_gradients")
     ends = [f"{means['gradient_cosine']:.2f}", f"{means['jacobian_l1']:.1f}", f"{means['jacobian_l1_adv']:.1f}"]
-    assert line == ["C", "10", *(f"{means[name]:.1f}" for name in order), *ends]
+    assert line == ["C", "10", *(f"{means[name]:.1f}" for name in order), *ends, "is near the worst case"]
+
+
+@pytest.mark.parametrize(
+    ("fgsm", "noise", "worst_case", "said"),
+    [
+        (93.0, 12.0, 0.0, "meets a mask"), (93.0, 87.9, 0.0, "meets a mask"), (93.0, 95.0, 0.0, "overstates"),
+        (20.0, 60.0, 18.0, "is near"), (93.0, 89.0, 89.0, "is near"),
+    ],
+)  # fmt: skip
+def test_what_other_attacks_say_of_fgsm(
+    made_up: MadeUp, fgsm: float, noise: float, worst_case: float, said: str
+) -> None:
+    run = Run("C", 10.0, 0, Protocol())
+    result = made_up(run, fgsm=fgsm)
+    result["diagnosis"] |= {"noise": noise, "worst_case": worst_case}
+    (line,) = table_below(markdown_of(sweep_of([run]), [result]), "Robust, or gradients hidden?")
+    assert line[-1].startswith(said)
+
+
+def test_the_intervals_are_students(made_up: MadeUp) -> None:
+    runs = [Run("C", lam, seed, Protocol()) for lam in (0.0, 10.0) for seed in range(3)][:-2]
+    found = [made_up(run, fgsm=20.0 + run.seed) for run in runs]
+    lines = table_below(markdown_of(sweep_of(runs), found), "95% intervals of the means")
+    half = 4.302652730 / math.sqrt(3)  # of Student's t with two degrees of freedom: a table's value
+    fgsm = f"21.00 [{21 - half:.2f}, {21 + half:.2f}]"
+    assert lines == [["C", "0", "98.00 [–, –]", fgsm, "2.00 [–, –]", "3"]]  # one run of lambda 10 has no interval
 
 
 def test_a_folder_without_weights_has_a_report_without_their_picture(
