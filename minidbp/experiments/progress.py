@@ -125,10 +125,8 @@ def view(state: State, title: str) -> RenderableType:
     if state.diverged:
         counts += f", {state.diverged} diverged"
     head = Table.grid(padding=(0, 1))
-    head.add_row(
-        title, ProgressBar(1.0, state.share, width=24), f"{100 * state.share:.0f}%", counts, left(state.seconds_left)
-    )
-    lines: list[RenderableType] = [head]
+    head.add_row(ProgressBar(1.0, state.share, width=24), f"{100 * state.share:.0f}%", counts, left(state.seconds_left))
+    lines: list[RenderableType] = [Text(title, style="bold"), head]
     for run in state.running:
         quiet = f" (no news for {run.silence:.0f} s)" if run.silence >= QUIET else ""
         text = f"  {run.label}: {100 * run.share:.0f}%, {run.what}{quiet}"
