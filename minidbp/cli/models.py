@@ -84,7 +84,7 @@ def train(
 
 @command
 def attack(
-    weights: Annotated[Path, typer.Argument(help="A .npz file that train or table2 wrote.", show_default=False)],
+    weights: Annotated[Path, typer.Argument(help="A .npz file that train or a table wrote.", show_default=False)],
     eps: Eps = 0.3,
     images: Annotated[int, typer.Option(help="How many test images are judged, clean and under FGSM.")] = 10_000,
     pgd_images: Annotated[int, typer.Option(help="How many of them PGD attacks.")] = 1000,
@@ -133,7 +133,7 @@ def attack(
 @command
 def diagnose(
     weights: Annotated[
-        list[Path], typer.Argument(help="One or more .npz files of train or table2.", show_default=False)
+        list[Path], typer.Argument(help="One or more .npz files of train or of a table.", show_default=False)
     ],
     eps: Eps = 0.3,
     images: Annotated[int, typer.Option(help="How many test images every attack gets.")] = 500,

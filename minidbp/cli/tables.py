@@ -168,6 +168,10 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(dataclasses.asdict(state), indent=1))
     else:
         screen.print(view(state, there.title))
+        if not state.running and state.finished + state.diverged < state.total:
+            screen.print(
+                f"nothing is under way; to go on: {there.command} --out {folder}", highlight=False, soft_wrap=True
+            )
 
 
 @command

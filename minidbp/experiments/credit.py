@@ -43,4 +43,5 @@ CREDIT = Experiment(
     lambda condition: None,
     lambda results: [],
     along="max_epochs",
+    compared=("label_smoothing", "max_epochs"),
 )  # fmt: skip

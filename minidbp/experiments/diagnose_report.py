@@ -10,6 +10,7 @@ from rich.table import Table
 
 from minidbp.atomic import write_text
 from minidbp.experiments import diagnose_figures
+from minidbp.experiments.environment import in_words
 from minidbp.experiments.figures import save
 from minidbp.experiments.page import markdown_table
 
@@ -122,8 +123,7 @@ def as_markdown(found: Mapping[str, Any], command: str, pictures: Sequence[str])
         header = ["made on (row), judged on", *transfer["labels"]]
         lines += ["## Transfer", "", "Accuracy on images made by PGD on the margin.", "", _markdown(header, rows)]
     lines += ["## Pictures", "", *(f"![{DESCRIPTIONS[name]}]({name})\n" for name in pictures)]
-    lines += ["## Machine", ""]
-    lines += [f"- {key}: {where[key]}" for key in ("minidbp", "python", "processor", "cores", "blas", "variables")]
+    lines += ["## Machine", "", in_words(where)]
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def environment() -> dict[str, Any]:
         "blas": blas(),
         "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
     }
+
+
+def in_words(environment: Mapping[str, Any]) -> str:
+    """What matters of an environment, or of one read from JSON, as a Markdown list."""
+    libraries = "; ".join(
+        f"{b['library']} {b['version']}, kernel {b['kernel']}, {b['threads']} thread{'s' * (b['threads'] != 1)}"
+        for b in environment["blas"]
+    )
+    variables = ", ".join(f"{name}={value}" for name, value in environment["variables"].items())
+    lines = [f"- {key}: {environment[key]}" for key in ("minidbp", "python", "processor", "cores")]
+    return "\n".join([*lines, f"- BLAS: {libraries or 'unknown'}", f"- variables: {variables or 'none'}"])
 
 
 def processor() -> str:

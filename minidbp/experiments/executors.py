@@ -16,6 +16,8 @@ from minidbp.experiments.runs import RunError, RunFailed
 # Read by BLAS, OpenMP and Numba when they are loaded.  Our own threads do the work (training/workers.py).
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
+WAIT_FOR_WORKERS = 30  # seconds
+
 
 @contextmanager
 def in_process() -> Iterator[Executor]:
@@ -101,6 +103,13 @@ def dask(address: str) -> Iterator[Executor]:
         ) from None
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it shows tracebacks; below is what they mean
     with client:
+        try:
+            client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
+        except TimeoutError:
+            raise RunError(
+                f"no worker has joined the Dask scheduler at {address} within {WAIT_FOR_WORKERS} s; start some with "
+                f"`dask worker {address}`"
+            ) from None
         try:
             # not pure: a task that found its run busy may be asked again
             yield client.get_executor(pure=False, retries=2)

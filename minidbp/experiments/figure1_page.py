@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from minidbp.experiments.environment import in_words
 from minidbp.experiments.figure1 import BETWEEN, Study, Watched, steps_of
 from minidbp.experiments.figure1_pictures import moments
 from minidbp.experiments.page import markdown_table
@@ -166,7 +167,7 @@ Section 4.2: model {run.model}, seed {run.seed}, every image and its FGSM twin i
 {markdown_table(["field", "value"], [[name, str(value)] for name, value in p.as_dict().items()])}
 ## Machine
 
-{chr(10).join(f"- {key}: {where[key]}" for key in ("minidbp", "python", "processor", "cores", "blas", "variables"))}
+{in_words(where)}
 """
 
 

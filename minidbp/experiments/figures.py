@@ -24,6 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
+WIDTH = 20.0  # of a panel's vertical axis at least, in percentage points
 SYMBOLS = {"lambda": "λ", "eps": "ε", "max_epochs": "epochs"}
 
 
@@ -54,7 +55,8 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
             for k, (measure, group) in enumerate(lines):
                 mine = [row for row in rows if row.model == model and _rest(row, along) == group]
                 name = MEASURES[measure] if together else group
-                _lines(axes, k, (k - (len(lines) - 1) / 2) * 0.05, name, measure, mine, along, places)
+                shift = (k - (len(lines) - 1) / 2) * 0.012 * max(1, len(places) - 1)
+                _lines(axes, k, shift, name, measure, mine, along, places)
             axes.set_xticks(range(len(places)), [shown(place) for place in places])
             axes.grid(alpha=0.3)
         panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{MEASURES[measures_here[0]]}: test accuracy (%)")
@@ -62,12 +64,17 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
         axes.set_title(f"model {model}")
     for axes in panels[-1]:
         axes.set_xlabel(AXES.get(along, along))
-    if together:
-        panels[0, 0].set_ylim(-3, 103)
+    for axes in panels[:, 0]:  # shared by its row; what differs by a point or two shall not look like more
+        low, high = (-3.0, 103.0) if together else axes.get_ylim()
+        wider = max(0.0, WIDTH - (high - low)) / 2
+        axes.set_ylim(max(-3.0, low - wider), min(103.0, high + wider))
     found = {
         label: handle for axes in panels.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(found.values(), found.keys(), loc="outside right center", frameon=False)
+    if len(found) <= 5:
+        figure.legend(found.values(), found.keys(), loc="outside right center", frameon=False)
+    else:
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

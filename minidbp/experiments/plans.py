@@ -38,6 +38,7 @@ class Experiment:
 
     paper: what the paper reports for a condition, or None.  verdicts: on its claims, from finished runs.
     along: the field that the picture has on its horizontal axis, "lambda" or one of the protocol.
+    compared: fields of the protocol whose effect the report tells, besides lambda's.  note: what a reader must know.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Experiment:
     paper: Callable[[Condition], Reported | None]
     verdicts: Callable[[Sequence[Result]], Sequence[Verdict]]
     along: str = "lambda"
+    compared: Sequence[str] = ()
+    note: str = ""
 
     def preset(self, name: str) -> Preset:
         """The preset of that name.  Raises ValueError for an unknown one."""

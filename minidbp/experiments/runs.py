@@ -164,6 +164,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def identity_in(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of the run whose result this is: `Run.of` takes it."""
+    return {key: result[key] for key in ("format", "model", "lambda", "seed", "protocol")}
+
+
 def labels(runs: Sequence[Run]) -> dict[Run, str]:
     """Names for people, with what varies among these runs: 'model C, lambda 10, eps 0.1, seed 0'."""
     names = varied_fields([run.identity() for run in runs])

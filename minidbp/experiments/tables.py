@@ -33,18 +33,25 @@ class Row:
         """Over the finished runs, of "clean", "fgsm", "pgd" (percent) or "epochs"."""
         return summarise([result[figure] for result in self.results])
 
+    def varied_in_words(self) -> list[str]:
+        """['eps = 0.3', ...]."""
+        return [f"{name} = {shown(value)}" for name, value in self.varied.items()]
 
-def rows_of(experiment: Experiment, results: Iterable[Result]) -> list[Row]:
-    """One row for each condition, by model, what varies, and rising lambda."""
+
+def rows_of(experiment: Experiment, results: Iterable[Result], varied: Sequence[str] | None = None) -> list[Row]:
+    """One row for each condition, by model, what varies, and rising lambda.
+
+    varied: the fields of the protocol that get a column, if not just those in which the results differ.
+    """
     groups = by_condition(results)
-    names = varied_fields([group[0] for group in groups.values()])
+    names = varied_fields([group[0] for group in groups.values()]) if varied is None else varied
     rows = []
     for group in groups.values():
         first, done = group[0], [result for result in group if result["diverged"] is None]
         condition = Condition(first["model"], first["lambda"], Protocol(**first["protocol"]))
-        varied = {name: first["protocol"][name] for name in names}
+        values = {name: first["protocol"][name] for name in names}
         paper = experiment.paper(condition)
-        rows.append(Row(condition.model, condition.lam, varied, done, len(group) - len(done), paper))
+        rows.append(Row(condition.model, condition.lam, values, done, len(group) - len(done), paper))
     return sorted(rows, key=lambda row: (row.model, tuple(row.varied.values()), row.lam))
 
 

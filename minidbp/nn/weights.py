@@ -35,7 +35,7 @@ def load_model(path: str | Path) -> tuple[Sequential, str]:
     try:
         return parse_model(read_bytes(path, MOST_BYTES, WeightsError), str(path))
     except WeightsError as error:
-        raise WeightsError(f"{error}; give a weights file that minidbp train or table2 wrote") from error.__cause__
+        raise WeightsError(f"{error}; give a weights file that minidbp train or a table wrote") from error.__cause__
 
 
 def parse_model(raw: bytes, source: str = "the weights file") -> tuple[Sequential, str]:

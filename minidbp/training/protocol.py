@@ -74,8 +74,9 @@ class Protocol:
                 raise ValueError(f"{field.name} must be True or False; got {value!r}")
             if field.type is float:
                 object.__setattr__(self, field.name, float(value) + 0.0)  # equal protocols are written in one way
-        if self.label_smoothing > 1:
-            raise ValueError(f"label_smoothing must be at most 1; got {self.label_smoothing}")
+        for name in "label_smoothing", "eps":  # pixels lie between 0 and 1
+            if getattr(self, name) > 1:
+                raise ValueError(f"{name} must be at most 1; got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be less than 1; got {getattr(self, name)}")

@@ -166,8 +166,9 @@ def test_the_view_says_it_all() -> None:
         Running("model A, lambda 0, seed 0", 0.25, 3.0, "PGD", 200.0),
     ]
     text = shown(State(9, 3, 1, running, 0.4567, 3725.0))
-    head, first, second = text.splitlines()
-    for word in ("Table 2, preset tiny", "46%", "3 of 9 runs finished, 1 diverged", "62 min left"):
+    title, head, first, second = text.splitlines()
+    assert title.strip() == "Table 2, preset tiny"
+    for word in ("46%", "3 of 9 runs finished, 1 diverged", "62 min left"):
         assert word in head
     assert "model C, lambda 10, seed 1: 50%, epoch 7, step 3/9, validation 96.40%" in first
     assert "no news" not in first
