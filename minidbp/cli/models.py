@@ -52,8 +52,8 @@ def train(
     Writes NAME.json (protocol, every epoch, accuracies) and NAME.npz (weights, for `minidbp attack`) to --out, by
     default out/train; NAME ends in a hash of all settings.  Stopped, the same command goes on from the last epoch.
     """
-    from minidbp.data import load_mnist
     from minidbp.experiments import executors, sweep
+    from minidbp.experiments.execute import mnist_in
     from minidbp.experiments.runs import Run, find, labels
     from minidbp.training import Protocol
 
@@ -66,7 +66,7 @@ def train(
         n_train=images, penalty=penalty, penalised=penalised, reduction=reduction, n_pgd=1000, **changes
     )
     run = Run(model, lam, seed, protocol)
-    load_mnist(data)  # before anything is made
+    mnist_in(data)  # before anything is made
     folder = sweep.prepare(out or Path("out") / "train").resolve()
     title = f"training {model}"
     ending = sweep.train_all([run], folder, title, executors.in_process, data, threads, messages)

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import platform
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,6 +38,9 @@ from minidbp.training import (
 
 Report = Callable[[float, str], None]  # GFLOP done since the last call, and what is going on
 
+# A process trains one run at a time: BLAS's number of threads, which `workers` holds at 1, is the process's own.
+_one_run = threading.Lock()
+
 mnist_in = functools.lru_cache(maxsize=1)(load_mnist)  # a worker trains many runs on the same images
 
 
@@ -45,7 +50,8 @@ def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: 
     data: MNIST's folder, or None.  It goes on from a checkpoint, and saves one after every epoch.  Once the file
     `stop` exists it ends.  Returns "finished", "diverged", "stopped", or "busy" where another process is at it.
 
-    Raises RunError if `home` is not there, CheckpointError for a damaged checkpoint, OSError if nothing can be written.
+    Raises RunError if `home` is not there or this process trains another run, CheckpointError for a damaged checkpoint,
+    OSError if nothing can be written.
     """
     if stop.exists():
         return "stopped"
@@ -62,7 +68,7 @@ def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: 
         if found is None:
             for end in "json", "npz", "checkpoint.npz", "progress.json":
                 remove_leftovers(home / f"{run.name}.{end}")
-            with workers(threads) as team:
+            with _alone_in_this_process(), workers(threads) as team:
                 try:
                     result, model = execute(run, mnist_in(data), team, beacon, checkpoint)
                     keep(result, model, run, home)
@@ -77,6 +83,19 @@ def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: 
     finally:
         beacon.remove()
         lock.release()
+
+
+@contextmanager
+def _alone_in_this_process() -> Iterator[None]:
+    if not _one_run.acquire(blocking=False):
+        raise RunError(
+            f"a process on {platform.node()} trains another run already: start Dask workers with --nthreads 1, and "
+            "several of them (--nworkers)"
+        )
+    try:
+        yield
+    finally:
+        _one_run.release()
 
 
 def clear(run: Run, home: Path) -> None:
@@ -118,15 +137,24 @@ def execute(
     train(state, run.split(mnist), workers, on_step, on_epoch)
     started, model = perf_counter(), state.model
     x, y = mnist.x_test[: p.n_test], mnist.y_test[: p.n_test]
-    judged = {
-        "clean": correct(model, x, y, workers, lambda n: report(cost.forward * n, "clean test images")),
-        "fgsm": correct_under_fgsm(model, x, y, p, workers, lambda n: report(cost.fgsm_image * n, "FGSM")),
-        "pgd": correct_under_pgd(model, x, y, p, workers, run.seed, lambda n: report(cost.pgd_image * n, "PGD")),
-    }
-    withstood = np.all([found[: p.n_pgd] for found in judged.values()], axis=0)
-    diagnosis = diagnose_columns(
-        model, x, y, withstood, p, workers, run.seed, lambda n: report(cost.forward * n, "diagnosis")
-    )
+    try:
+        judged = {
+            "clean": correct(model, x, y, workers, lambda n: report(cost.forward * n, "clean test images")),
+            "fgsm": correct_under_fgsm(model, x, y, p, workers, lambda n: report(cost.fgsm_image * n, "FGSM")),
+            "pgd": correct_under_pgd(model, x, y, p, workers, run.seed, lambda n: report(cost.pgd_image * n, "PGD")),
+        }
+        withstood = np.all([found[: p.n_pgd] for found in judged.values()], axis=0)
+        diagnosis = diagnose_columns(
+            model, x, y, withstood, p, workers, run.seed, lambda n: report(cost.forward * n, "diagnosis")
+        )
+    except DivergenceError as error:  # the last step led there, and no further one saw it
+        epochs = len(state.history)
+        raise DivergenceError(
+            f"training diverged at its end, after epoch {epochs}, at lambda {run.lam:g}: {error}; a smaller learning "
+            "rate or lambda may help",
+            epochs,
+            state.adam.t // epochs,
+        ) from None
     return {
         **run.identity(),
         "diverged": None,

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from minidbp.atomic import write_text
 from minidbp.experiments.cost import Cost
-from minidbp.experiments.runs import Run, find, labels
+from minidbp.experiments.runs import Run, RunError, find, labels
+from minidbp.reading import read_json
 
 INTERVAL = 1.0  # seconds between two signs of life
 QUIET = 120.0  # seconds without one: the process may be gone
@@ -111,11 +112,11 @@ class Watch:
 
     def _read(self, run: Run) -> Running | None:
         try:
-            found = json.loads((self.home / f"{run.name}.progress.json").read_text(encoding="utf-8"))
+            found = read_json(self.home / f"{run.name}.progress.json", RunError)
             share = min(1.0, found["done"] / found["total"])  # a stop rule may let more epochs pass than were expected
             silence = max(0.0, time.time() - found["time"])
-            return Running(self.labels[run], share, found["speed"], str(found["what"]), silence)
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            return Running(self.labels[run], share, float(found["speed"]), str(found["what"]), silence)
+        except (ValueError, KeyError, TypeError, ZeroDivisionError):
             return None  # not under way, or just ended
 
 

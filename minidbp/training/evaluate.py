@@ -8,6 +8,7 @@ from minidbp.autodiff import no_grad
 from minidbp.nn import N_CLASSES, Sequential
 from minidbp.robust import fgsm, pgd
 from minidbp.training.protocol import Protocol, attack_reading
+from minidbp.training.step import DivergenceError
 from minidbp.training.workers import Result, Workers, shard_size, shards
 
 Done = Callable[[int], None]
@@ -50,11 +51,17 @@ def attacked(
     seed: int = 0,
     done: Done | None = None,
 ) -> np.ndarray:
-    """What `attack` makes of images x (N, ...) with labels y (N,), in shards, each with its own stream of `seed`."""
+    """What `attack` makes of images x (N, ...) with labels y (N,), in shards, each with its own stream of `seed`.
+
+    Raises DivergenceError for a model whose gradient is not finite: what withstands such attacks tells nothing.
+    """
 
     def on_shard(part: slice) -> np.ndarray:
         rng = np.random.default_rng([seed, 3, part.start])  # 0, 1, 2 are the streams of `Run`
-        return attack(x[part], y[part], rng)
+        images = attack(x[part], y[part], rng)
+        if not np.isfinite(images).all():
+            raise DivergenceError("the gradient in an image is not finite, and no attack can follow it")
+        return images
 
     return np.concatenate(over_shards(model, x, workers, on_shard, done))
 
@@ -101,6 +108,7 @@ def over_shards(
 ) -> list[Result]:
     """What `work` returns for each shard of images x (N, ...), if it makes `rows` copies of each."""
 
+    @np.errstate(over="ignore", invalid="ignore")  # `attacked` says it in one sentence
     def on_shard(part: slice) -> Result:
         result = work(part)
         if done:

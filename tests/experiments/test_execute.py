@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +244,43 @@ def test_a_divergence_is_kept_and_not_tried_again(tmp_path: Path, monkeypatch: p
     assert "lambda 2.5" in found["diverged"]["message"]
     monkeypatch.setattr(module, "execute", None)
     assert perform(DIVERGES, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+
+
+@pytest.mark.parametrize("changes", [{}, {"adversarial_training": True}])
+def test_a_divergence_at_the_very_last_step_is_one(changes: dict[str, Any], tmp_path: Path) -> None:
+    """No later step sees that the weights overflow; it must not stop the sweep as an error of another kind would."""
+    last = {"learning_rate": 1e38, "max_epochs": 1, "n_train": 32}
+    run = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, **last, **changes))
+    assert perform(run, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+    found = find(run, tmp_path)
+    assert found is not None
+    assert (found["diverged"]["epoch"], found["diverged"]["step"]) == (1, 1)
+    assert "lambda 2.5" in found["diverged"]["message"]
+
+
+def test_a_divergence_of_adversarial_training_is_one(tmp_path: Path) -> None:
+    run = dataclasses.replace(DIVERGES, protocol=dataclasses.replace(DIVERGES.protocol, adversarial_training=True))
+    assert perform(run, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+
+
+def test_a_process_trains_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Dask worker of two threads would try two: BLAS has one number of threads for both, and bits depend on it."""
+    begun, end = threading.Event(), threading.Event()
+
+    def waiting(*arguments: Any) -> Any:
+        begun.set()
+        assert end.wait(30)
+        raise Stopped
+
+    monkeypatch.setattr(module, "execute", waiting)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(perform, RUN, tmp_path, None, 1, tmp_path / "stop")
+        assert begun.wait(30)
+        with pytest.raises(RunError, match=r"trains another run already: .*--nthreads 1"):
+            perform(dataclasses.replace(RUN, seed=4), tmp_path, None, 1, tmp_path / "stop")
+        end.set()
+        assert first.result() == "stopped"
+    assert perform(RUN, tmp_path, None, 1, tmp_path / "stop") == "stopped"
 
 
 def test_another_error_comes_out_and_frees_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

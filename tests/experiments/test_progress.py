@@ -133,8 +133,14 @@ def test_a_run_beyond_the_epochs_that_were_expected_is_not_more_than_all_of_it(t
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"3", b"{}", b'{"done": 1}', b"\xff", b'{"done": "1", "total": 1}', None], ids=repr
-)
+    "content",
+    [
+        b"", b"{", b"[]", b"3", b"{}", b'{"done": 1}', b"\xff", b'{"done": "1", "total": 1}', b"[" * 100_000,
+        b'{"done": 1, "total": 2, "speed": "fast", "what": "", "time": 0}',
+        b'{"done": 1, "total": 2, "speed": NaN, "what": "", "time": 0}', None,
+    ],
+    ids=lambda content: repr(content)[:40],
+)  # fmt: skip
 def test_a_sign_of_life_that_cannot_be_read_is_none(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / f"{RUNS[0].name}.progress.json"
     if content is None:
