@@ -198,13 +198,10 @@ def test_a_damaged_checkpoint(finished: Path, alone: Path) -> None:
     assert_same(finished, alone)
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing"])
-def test_damaged_weights(damage: str, finished: Path, alone: Path) -> None:
+def test_damaged_weights(finished: Path, alone: Path) -> None:
+    """Lost ones only lack in the picture: see test_report.py."""
     path = sorted((finished / "runs").glob("*.npz"))[0]
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:5000])
-    else:
-        path.unlink()
+    path.write_bytes(path.read_bytes()[:5000])
     for arguments in ("table2", "--preset", "tiny", "--threads", "1", "--out", finished), ("report", finished):
         assert_failed(in_this_process(*arguments), 1, path, f"{path.stem}.json away, and the run is trained again")
     path.with_suffix(".json").unlink()
