@@ -1,11 +1,13 @@
 """How much work a run is: for progress bars, and for the time that is left."""
 
+import functools
+
 import numpy as np
 
 from minidbp.autodiff import Tensor, no_grad
 from minidbp.experiments.diagnose import column_passes
 from minidbp.experiments.runs import Run
-from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Sequential
+from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Sequential, build_model
 
 
 class Cost:
@@ -13,7 +15,7 @@ class Cost:
 
     def __init__(self, run: Run) -> None:
         p = run.protocol
-        self.forward = 2e-9 * multiply_adds(run.build())
+        self.forward = 2e-9 * _multiply_adds(run.model, p.padding)
         rows = 0 if run.lam == 0 else N_CLASSES if p.penalty == "jacobian_l1" else 1
         self.fgsm_image = 3 * self.forward
         self.train_image = (3 + 3 * rows) * self.forward  # forward, two adjoints; the same for each row of J
@@ -28,6 +30,11 @@ class Cost:
             + p.n_test * (self.forward + self.fgsm_image)
             + p.n_pgd * (self.pgd_image + self.diagnosis_image)
         )  # fmt: skip
+
+
+@functools.cache
+def _multiply_adds(name: str, padding: str) -> int:
+    return multiply_adds(build_model(name, padding=padding))
 
 
 def multiply_adds(model: Sequential) -> int:

@@ -122,7 +122,7 @@ def as_markdown(
         sections.table(header(rows), map(cells, rows)),
         *(f"- {names[Run.of(identity_in(r)).name]}: {r['diverged']['message']}." for r in results if r["diverged"]),
         *(f"![{description}]({name})" for name, description in pictures.items()),
-        *sections.verdicts(sweep, done),
+        *sections.verdicts(sweep, done, diverged > 0),
         *sections.intervals(rows),
         *(part for name in ("lambda", *compared) for part in sections.differences(rows, name)),
         *sections.distances(sweep.experiment, sweep.vary, results),

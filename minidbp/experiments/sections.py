@@ -20,6 +20,7 @@ UNSAID = (
     "penalised", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
     "validation_split",
 )  # fmt: skip
+DIVERGED = """**Runs that diverged are left out of these verdicts**: what holds without them may not hold with them."""
 HIDDEN = """On the images that PGD attacks. Accuracy in percent under random noise (signs times ε, the worst of ten),
 under PGD on the margin, and of images that withstand every attack of this page; the share of elements of the loss's
 gradient that are exactly 0, in percent; the cosine of that gradient at x and at FGSM's x + δ; ‖J‖₁,₁ at both.
@@ -30,14 +31,14 @@ def table(names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return markdown_table(names, list(lines), align="---:")
 
 
-def verdicts(sweep: Sweep, done: Sequence[Result]) -> list[str]:
-    """On the paper's claims, for each reading by itself."""
+def verdicts(sweep: Sweep, done: Sequence[Result], diverged: bool) -> list[str]:
+    """On the paper's claims, for each reading by itself; `diverged`: whether some runs are not among those done."""
     parts = []
     for reading, mine in _by_reading(done, sweep.vary).items():
         found = sweep.experiment.verdicts(mine)
         if found:
             parts += [f"## The paper's claims{': ' + reading if reading else ''}", verdicts_as_markdown(found)]
-    return parts
+    return [*parts, DIVERGED] if parts and diverged else parts
 
 
 def differences(rows: Sequence[Row], field: str) -> list[str]:

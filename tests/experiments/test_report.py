@@ -146,6 +146,7 @@ def test_a_divergence_is_shown(markdown: str) -> None:
     (line,) = [line for line in markdown.splitlines() if "training diverged" in line]
     assert line.startswith("- model C, lambda 50, ")
     assert line.endswith("seed 2: training diverged in epoch 3, step 2.")
+    assert "Runs that diverged are left out of these verdicts" in section(markdown, "The paper's claims")
 
 
 def test_every_field_of_the_protocol_is_listed_and_the_unsaid_marked(markdown: str) -> None:
