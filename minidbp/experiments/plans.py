@@ -8,11 +8,10 @@ from typing import Any
 
 from minidbp.experiments.paper import Reported
 from minidbp.experiments.runs import Run
+from minidbp.experiments.statistics import Result
 from minidbp.experiments.verdicts import Verdict
 from minidbp.training import Protocol
 from minidbp.training.protocol import CHOICES
-
-Result = Mapping[str, Any]  # the JSON of a finished run
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from minidbp.atomic import write_text
 from minidbp.data import Mnist
 from minidbp.experiments import figures, sections
 from minidbp.experiments.environment import in_words
-from minidbp.experiments.plans import Result
 from minidbp.experiments.runs import Run, RunFailed, identity_in, labels, varied_fields
+from minidbp.experiments.statistics import Result
 from minidbp.experiments.sweep import Sweep, alone, results_in
 from minidbp.experiments.tables import Row, as_csv, cells, header, rows_of
 from minidbp.nn import WeightsError, load_model

@@ -7,9 +7,9 @@ from typing import Any
 from minidbp.experiments import statistics
 from minidbp.experiments.diagnose_verdict import POINTS
 from minidbp.experiments.page import markdown_table
-from minidbp.experiments.plans import Experiment, Result
+from minidbp.experiments.plans import Experiment
 from minidbp.experiments.runs import shown
-from minidbp.experiments.statistics import Summary, by_seed, holm, number, paired, summarise
+from minidbp.experiments.statistics import Result, Summary, by_seed, holm, number, paired, summarise
 from minidbp.experiments.sweep import Sweep
 from minidbp.experiments.tables import Row, rows_of
 from minidbp.experiments.verdicts import as_markdown as verdicts_as_markdown

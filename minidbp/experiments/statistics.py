@@ -17,7 +17,7 @@ from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes four 
 from minidbp.nn import N_CLASSES
 
 Result = Mapping[str, Any]
-Condition = tuple[str, float, tuple[tuple[str, Any], ...]]
+Key = tuple[str, float, tuple[tuple[str, Any], ...]]
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05
@@ -28,9 +28,9 @@ def protocol_key(result: Result) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(result["protocol"].items()))
 
 
-def by_condition(results: Iterable[Result]) -> dict[Condition, list[Result]]:
+def by_condition(results: Iterable[Result]) -> dict[Key, list[Result]]:
     """The results that repeat each other: same model, lambda and protocol, any seed."""
-    groups: dict[Condition, list[Result]] = {}
+    groups: dict[Key, list[Result]] = {}
     for result in results:
         groups.setdefault((result["model"], result["lambda"], protocol_key(result)), []).append(result)
     return groups

@@ -7,8 +7,9 @@ at once.  Here every lambda is trained for the longer time, and lambda = 0 and 1
 from collections.abc import Sequence
 
 from minidbp.experiments.paper import EPS, TABLE_4, Reported
-from minidbp.experiments.plans import Condition, Experiment, Preset, Result
+from minidbp.experiments.plans import Condition, Experiment, Preset
 from minidbp.experiments.small import small
+from minidbp.experiments.statistics import Result
 from minidbp.experiments.table3 import SECTION_4_2
 from minidbp.experiments.verdicts import Verdict, table4_verdicts
 from minidbp.training import Protocol

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from minidbp.experiments.paper import Reported
-from minidbp.experiments.plans import Condition, Experiment, Result
+from minidbp.experiments.plans import Condition, Experiment
 from minidbp.experiments.runs import shown, varied_fields
-from minidbp.experiments.statistics import Summary, by_condition, number, summarise
+from minidbp.experiments.statistics import Result, Summary, by_condition, number, summarise
 from minidbp.training import Protocol
 
 FIGURES = ("clean", "fgsm", "pgd", "epochs")
