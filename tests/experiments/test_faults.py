@@ -164,7 +164,7 @@ def test_a_run_that_diverges(tmp_path: Path) -> None:
         assert run["diverged"] == (None if path not in bad else run["diverged"])
     for run in bad.values():
         assert (run["diverged"]["epoch"], run["diverged"]["step"]) == (1, 1)
-        assert f"seed {run['seed']} diverged: training diverged in epoch 1, step 1" in (out / "table.md").read_text()
+        assert f"seed {run['seed']}: training diverged in epoch 1, step 1" in (out / "table.md").read_text()
     assert "2 diverged" in (out / "table.md").read_text()
     assert passing(files_in(out)) == set()
 
