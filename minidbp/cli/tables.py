@@ -3,7 +3,7 @@
 import functools
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,7 +126,7 @@ def _sweep(
     elif rows:
         screen.print(report.on_screen(rows, title))
     if rows:
-        _told_where(folder, report.FILES, "runs/")
+        told_where(folder, *report.FILES, "runs/")
     if ending.stopped:
         fail(
             f"stopped: {ending.finished} of {len(runs)} runs are finished; the same command goes on from there, "
@@ -135,11 +135,6 @@ def _sweep(
         )
     if ending.diverged:
         fail("; ".join(ending.diverged), code=1)
-
-
-def _told_where(folder: Path, files: Sequence[str], *more: str) -> None:
-    """A report without weights has no images.png."""
-    told_where(folder, *(name for name in files if (folder / name).exists()), *more)
 
 
 _sweep_command(
@@ -193,4 +188,4 @@ def report(folder: Folder, data: Data = None, as_json: AsJson = False) -> None:
         screen.print(report.on_screen(rows, there.title))
     if not rows:
         fail(f"{folder} has no finished run yet", code=1)
-    _told_where(folder, report.FILES)
+    told_where(folder, *report.FILES)
