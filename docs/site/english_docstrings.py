@@ -1,6 +1,6 @@
 """Docstrings as they are written, in plain English with `code` in backticks, made into reStructuredText for autodoc.
 
-A blank line ends a paragraph; an indented paragraph is code; a line that begins with a word and a colon, or with a dash,
+A blank line ends a paragraph; an indented paragraph is code; a line beginning with a word and a colon, or with a dash,
 begins anew.  Nothing else has a meaning: |x|, W_l and a * b stay what they are.
 """
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from sphinx.application import Sphinx
-from sphinx.util.rst import escape
 
 BEGINS_ANEW = re.compile(r"- |[A-Za-z_]\w*( and [A-Za-z_]\w*)?: ")
 
@@ -39,17 +38,24 @@ def _prose(lines: list[str]) -> Iterator[str]:
 
 
 def _text(line: str) -> str:
-    # an escaped blank is nothing: it sets code apart from a letter beside it
+    # every sign is escaped; an escaped blank is nothing, and sets code apart from a letter beside it
     return "".join(
-        rf"\ ``{part[1:-1]}``\ " if part.startswith("`") else escape(part) for part in re.split("(`[^`]+`)", line)
+        rf"\ ``{part[1:-1]}``\ " if part.startswith("`") else re.sub(r"([^\w\s]|_)", r"\\\1", part)
+        for part in re.split("(`[^`]+`)", line)
     )
 
 
 def process_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    named_tuples = what in ("attribute", "property") and " ".join(lines).startswith("Alias for field number")
-    lines[:] = [] if named_tuples else to_rst(lines)
+    constants_type = what == "data" and obj.__doc__ == type(obj).__doc__  # says nothing of the constant
+    lines[:] = [] if constants_type else to_rst(lines)
+
+
+def skip_member(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """Leave out the fields of named tuples, which the signature has already; else None: as autodoc likes."""
+    return True if (obj.__doc__ or "").startswith("Alias for field number") else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", process_docstring)
+    app.connect("autodoc-skip-member", skip_member)
     return {"parallel_read_safe": True}

@@ -1,7 +1,7 @@
 """Notebooks as pages: notebooks/*.ipynb have no outputs in git, so the executed copies in out/notebooks/ are shown.
 
 The copies must be there and have the same cells: a page is never empty or out of date.  Every picture is described: by
-`alt` in the metadata of the output, or else by what the text above the cell says, from the words *The figure* to the end
+`alt` in the metadata of the output, or else by the text above the cell, from the words *The figure* to the end
 of the paragraph.  Widgets, which need a running Python, are left out; pictures beside them stay.
 """
 
