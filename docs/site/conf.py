@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import matplotlib
+
 import minidbp
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this file
@@ -34,7 +36,7 @@ smartquotes = False  # "A" is a word of Python
 
 html_theme = "furo"
 html_title = "minidbp"
-html_static_path = ["site.css"]
+html_static_path = ["site.css", f"{matplotlib.get_data_path()}/fonts/ttf/STIXGeneral.ttf"]
 html_css_files = ["site.css"]
 html_extra_path = ["index.html"]
 html_copy_source = False

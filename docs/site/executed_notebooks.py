@@ -1,61 +1,58 @@
-"""Notebooks as pages: notebooks/*.ipynb have no outputs in git, so the executed copies in out/notebooks/ are shown.
+"""Notebooks as pages: notebooks/*.ipynb have no outputs in git; what `minidbp notebooks --html` made of them is shown.
 
-The copies must be there and have the same cells: a page is never empty or out of date.  Every picture is described: by
-`alt` in the metadata of the output, or else by the text above the cell, from the words *The figure* to the end
-of the paragraph.  Widgets, which need a running Python, are left out; pictures beside them stay.
+The executed copies must be there, with the teacher's cells of now: a page is never empty or out of date.  Every picture
+is described: by `alt` in the metadata of the output, where `minidbp.teaching.show` puts it, or else by the text above
+the cell, from the words *The figure* to the end of the paragraph.
 """
 
 import html
-import json
 import re
 from pathlib import Path
-from typing import Any
 
+import nbformat
 from docutils import nodes
 from mathml import to_mathml
+from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
+from minidbp.teaching.notebooks import teacher_version
+
 logger = logging.getLogger(__name__)
-FOLDER = "out/notebooks"
-WIDGET = "application/vnd.jupyter.widget-view+json"
+FOLDER = "out/notebooks/executed"
 THE_FIGURE = re.compile(r"\*The figures?\b.*?(?=\n\s*\n|\Z)", re.DOTALL)
 
-Notebook = dict[str, Any]
 
-
-def executed(root: Path, name: str) -> Notebook:
-    """The executed copy of notebooks/`name`, without widgets; ExtensionError if it is not there or of other cells."""
-    path = root / FOLDER / name
-    remedy = "run the notebooks first, by the README's command for the site"
+def executed(root: Path, name: str) -> NotebookNode:
+    """The executed copy of notebooks/`name`.ipynb.  Raises ExtensionError if it is not there, or of other cells."""
+    path, source = root / FOLDER / f"{name}.ipynb", root / "notebooks" / f"{name}.ipynb"
+    remedy = "run `minidbp notebooks --html --again` first"
     if not path.is_file():
-        raise ExtensionError(f"notebooks/{name} has not been run: there is no {FOLDER}/{name}; {remedy}")
-    notebook = json.loads(path.read_text())
-    if _sources(notebook) != _sources(json.loads((root / "notebooks" / name).read_text())):
-        raise ExtensionError(f"{FOLDER}/{name} was run from other cells than notebooks/{name} has; {remedy}")
-    for cell in notebook["cells"]:
-        if "outputs" in cell:
-            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
-    notebook["metadata"].pop("widgets", None)
+        raise ExtensionError(f"notebooks/{name}.ipynb has not been run, as {FOLDER}/{name}.ipynb is missing: {remedy}")
+    notebook = nbformat.read(path, as_version=4)
+    if _cells(notebook) != _cells(teacher_version(nbformat.read(source, as_version=4))):
+        raise ExtensionError(
+            f"{FOLDER}/{name}.ipynb was run from other cells than notebooks/{name}.ipynb has: {remedy}"
+        )
     return notebook
 
 
-def _sources(notebook: Notebook) -> list[tuple[str, str]]:
-    return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+def _cells(notebook: NotebookNode) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
 
 
-def descriptions(notebook: Notebook) -> list[str]:
+def descriptions(notebook: NotebookNode) -> list[str]:
     """Of each picture in the outputs, in order, the description in words; "" where there is none."""
     found, text = [], ""
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            paragraph = THE_FIGURE.search("".join(cell["source"]))
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            paragraph = THE_FIGURE.search(cell.source)
             text = in_words(paragraph[0]) if paragraph else ""
         for output in cell.get("outputs", []):
             kinds = [kind for kind in output.get("data", {}) if kind.startswith("image/")]
             if kinds:
-                own = [output["metadata"].get(kind, {}).get("alt") for kind in kinds] + [output["metadata"].get("alt")]
+                own = (output.metadata.get(kind, {}).get("alt") for kind in kinds)
                 found.append(next(filter(None, own), text))
     return found
 
@@ -70,26 +67,25 @@ def _letters(xml: str) -> str:
     return html.unescape(re.sub(r"\s*<[^>]*>\s*", "", xml))
 
 
+def _name(docname: str) -> str | None:
+    """The notebook's name, if the page is one."""
+    return docname.removeprefix("notebooks/") if docname.startswith("notebooks/") else None
+
+
 def read(app: Sphinx, docname: str, source: list[str]) -> None:
-    if docname.startswith("notebooks/"):
-        name = docname.removeprefix("notebooks/") + ".ipynb"
-        source[0] = json.dumps(executed(Path(app.srcdir), name))
-        app.env.note_dependency(str(Path(app.srcdir, FOLDER, name)))
+    if name := _name(docname):
+        source[0] = nbformat.writes(executed(Path(app.srcdir), name))
+        app.env.note_dependency(str(Path(app.srcdir, FOLDER, f"{name}.ipynb")))
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    docname = app.env.docname
-    if not docname.startswith("notebooks/"):
-        return
-    notebook = executed(Path(app.srcdir), docname.removeprefix("notebooks/") + ".ipynb")
-    outputs = doctree.findall(lambda node: isinstance(node, nodes.Element) and "cell_output" in node.get("classes", ()))
-    pictures = [picture for output in outputs for picture in output.findall(nodes.image)]
-    for picture, text in zip(pictures, descriptions(notebook), strict=True):
-        picture["alt"] = text
-        if not text:
-            logger.warning(
-                "a picture without a description: put *The figure:* and what it shows above its cell", location=picture
-            )
+    if name := _name(app.env.docname):
+        outputs = [node for node in doctree.findall(nodes.container) if "cell_output" in node["classes"]]
+        pictures = [picture for output in outputs for picture in output.findall(nodes.image)]
+        for picture, text in zip(pictures, descriptions(executed(Path(app.srcdir), name)), strict=True):
+            picture["alt"] = text
+            if not text:
+                logger.warning("a picture without a description: use minidbp.teaching.show", location=app.env.docname)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -11,7 +11,7 @@ import pytest
 import minidbp
 
 PAGES = Path(__file__).parents[2] / "docs" / "api"
-PARTS = "nn", "robust", "data", "training", "kernels"
+PARTS = "nn", "robust", "data", "training", "kernels", "teaching"
 
 
 def directives(page: str) -> list[tuple[str, str]]:

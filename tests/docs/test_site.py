@@ -1,70 +1,71 @@
 """Notebooks, formulas and links on their way into the site, and the look through its pages afterwards."""
 
-import json
 from pathlib import Path
 
+import nbformat
 import pytest
 from check_pages import faults
 from docutils.utils.math import MathError
-from executed_notebooks import WIDGET, descriptions, executed
+from executed_notebooks import FOLDER, descriptions, executed
 from included_links import moved
 from mathml import to_mathml
+from nbformat import NotebookNode, v4
 from sphinx.errors import ExtensionError
 
-
-def code(source: str, *outputs: dict) -> dict:
-    return {"cell_type": "code", "source": [source], "outputs": list(outputs)}
+from minidbp.teaching.notebooks import BEGIN, END
 
 
-def text(source: str) -> dict:
-    return {"cell_type": "markdown", "source": source.splitlines(keepends=True)}
+def picture(**metadata: str) -> NotebookNode:
+    data = {"image/png": "", "text/plain": "<Figure>"}
+    return v4.new_output("display_data", data, metadata={"image/png": metadata})
 
 
-def picture(**metadata: str) -> dict:
-    return {"data": {"image/png": "", "text/plain": "<Figure>"}, "metadata": {"image/png": metadata}}
+def notebook(*cells: NotebookNode) -> NotebookNode:
+    return v4.new_notebook(cells=list(cells))
 
 
-def write(root: Path, folder: str, cells: list[dict]) -> None:
+def write(root: Path, folder: str, *cells: NotebookNode) -> None:
     (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / folder / "one.ipynb").write_text(json.dumps({"cells": cells, "metadata": {"widgets": {}}}))
+    nbformat.write(notebook(*cells), root / folder / "one.ipynb")
 
 
-def test_the_executed_copy_is_shown_without_widgets(tmp_path: Path) -> None:
-    write(tmp_path, "notebooks", [code("f()")])
-    write(tmp_path, "out/notebooks", [code("f()", {"data": {WIDGET: {}}}, picture())])
-    notebook = executed(tmp_path, "one.ipynb")
-    assert [next(iter(output["data"])) for output in notebook["cells"][0]["outputs"]] == ["image/png"]
-    assert "widgets" not in notebook["metadata"]
+def test_the_executed_copy_has_the_teachers_cells(tmp_path: Path) -> None:
+    write(tmp_path, "notebooks", v4.new_code_cell(f"{BEGIN}\nf()\n{END}"))
+    write(tmp_path, FOLDER, v4.new_code_cell("# solution:\nf()\n# end of the solution", outputs=[picture()]))
+    (cell,) = executed(tmp_path, "one").cells
+    assert len(cell.outputs) == 1
 
 
 def test_a_notebook_that_was_not_run_stops_the_build(tmp_path: Path) -> None:
-    write(tmp_path, "notebooks", [code("f()")])
-    with pytest.raises(ExtensionError, match="has not been run"):
-        executed(tmp_path, "one.ipynb")
+    write(tmp_path, "notebooks", v4.new_code_cell("f()"))
+    with pytest.raises(ExtensionError, match=r"notebooks/one.ipynb has not been run"):
+        executed(tmp_path, "one")
 
 
 def test_a_notebook_that_was_changed_since_stops_the_build(tmp_path: Path) -> None:
-    write(tmp_path, "notebooks", [text("# One"), code("g()")])
-    write(tmp_path, "out/notebooks", [text("# One"), code("f()")])
+    write(tmp_path, "notebooks", v4.new_code_cell("g()"))
+    write(tmp_path, FOLDER, v4.new_code_cell("f()"))
     with pytest.raises(ExtensionError, match="other cells"):
-        executed(tmp_path, "one.ipynb")
+        executed(tmp_path, "one")
 
 
 def test_pictures_are_described_by_themselves_or_by_the_text_above() -> None:
-    cells = [
-        text("# One\n\n**So.** *The figure:* the `x` of\n$\\lVert J\\rVert_1$.\n\nMore."),
-        code("f()", picture(), picture(alt="its own")),
-        code("g()", picture()),
-        text("Nothing."),
-        code("h()", picture()),
-    ]
+    one = notebook(
+        v4.new_markdown_cell("# One\n\n**So.** *The figure:* the `x` of\n$\\lVert J\\rVert_1$.\n\nMore."),
+        v4.new_code_cell("f()", outputs=[picture(), picture(alt="its own")]),
+        v4.new_code_cell("g()", outputs=[picture()]),
+        v4.new_markdown_cell("Nothing."),
+        v4.new_code_cell("h()", outputs=[picture()]),
+    )
     above = "The figure: the x of ‖J‖1."
-    assert descriptions({"cells": cells}) == [above, "its own", above, ""]
+    assert descriptions(one) == [above, "its own", above, ""]
 
 
 def test_formulas_become_mathml() -> None:
     assert "<mfrac>" in to_mathml(r"\frac{\partial f}{\partial x}")
     assert 'display="block"' in to_mathml(r"J = \nabla f \tag{eq. 3}", as_block=True)
+    assert '<mo stretchy="false">‖' in to_mathml(r"\lVert J\rVert_1")  # and not as tall as its index is low
+    assert "…" in to_mathml(r"1, \dots, n")
     assert "(eq. 3)" in to_mathml(r"J \tag{eq. 3}").replace("\xa0", " ")
 
 
