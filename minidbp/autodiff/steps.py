@@ -91,7 +91,8 @@ class Step(Recorded):
     """One operation.
 
     Attributes, beside those of every value: `number` (its place in the trace), `name`, `inputs` (Steps and Givens),
-    `formula`, `rule_of` (the number of the step whose rule made this one, or None).
+    `formula`, `rule_of` (the number of the step whose rule made this one, or None).  For the check: `rules`, `inside`
+    and `again` as `record` has them, `tensors` (the inputs themselves and which version of their data was used).
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class Step(Recorded):
         number: int,
         name: str,
         out: Tensor,
-        inputs: Sequence[Recorded],
+        inputs: Sequence[Tensor],
+        places: Sequence[Recorded],
         order: int,
         rule_of: int | None,
         rules: Sequence[Rule],
@@ -107,12 +109,13 @@ class Step(Recorded):
         again: Callable[..., Tensor] | None,
     ) -> None:
         super().__init__(f"#{number}", order, kept(out))
-        self.number, self.name, self.inputs, self.rule_of = number, name, tuple(inputs), rule_of
-        self._rules, self._inside, self._again = tuple(rules), tuple(inside), again
+        self.number, self.name, self.inputs, self.rule_of = number, name, tuple(places), rule_of
+        self.tensors = tuple((t, t._version) for t in inputs)
+        self.rules, self.inside, self.again = tuple(rules), tuple(inside), again
 
     @property
     def formula(self) -> str:
-        return formula(self.name, [i.label for i in self.inputs], self.shape, self._again)
+        return formula(self.name, [i.label for i in self.inputs], self.shape, self.again)
 
     def __repr__(self) -> str:
         made = f", by the rule of #{self.rule_of}" if self.rule_of is not None else ""

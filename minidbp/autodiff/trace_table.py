@@ -1,6 +1,6 @@
 """A trace as a table, in plain text and in HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from minidbp.autodiff.steps import Recorded, Step, order_in_words
@@ -8,8 +8,7 @@ from minidbp.autodiff.steps import Recorded, Step, order_in_words
 # Okabe and Ito's colours, which keep apart for every kind of colour vision; the words beside them do so in print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
-COLUMNS = ("step", "operation", "formula", "shape", "order", "rule of", "min", "mean", "max")
-TO_THE_RIGHT = ("step", "rule of", "min", "mean", "max")
+NUMBERS = ("step", "rule of", "min", "mean", "max", "error")  # columns that end on the right
 WIDEST = 44  # letters of a formula in plain text
 
 
@@ -25,60 +24,59 @@ def statistics(value: Recorded) -> tuple[str, str, str]:
 
 
 class Table:
-    """Steps in lines: print it, or let a notebook show it."""
+    """Lines of cells: print it, or let a notebook show it, in the colours of each line's order."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self.steps = list(steps)
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [
-            (
-                step.label,
-                step.name,
-                step.formula,
-                str(step.shape),
-                order_in_words(step.order),
-                "" if step.rule_of is None else f"#{step.rule_of}",
-                *statistics(step),
-            )
-            for step in self.steps
-        ]
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]], orders: Sequence[int]) -> None:
+        self.columns, self.rows, self.orders = tuple(columns), [tuple(row) for row in rows], list(orders)
 
     def __repr__(self) -> str:
-        cut = COLUMNS.index("formula")
-        rows = [tuple(_cut(cell) if i == cut else cell for i, cell in enumerate(row)) for row in self._rows()]
-        widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-        lines = [COLUMNS, tuple("-" * width for width in widths), *rows]
+        rows = [[_cut(cell) if name == "formula" else cell for name, cell in self._named(row)] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(self.columns, *rows, strict=True)]
         return "\n".join(
             "  ".join(
-                cell.rjust(width) if name in TO_THE_RIGHT else cell.ljust(width)
-                for name, cell, width in zip(COLUMNS, line, widths, strict=True)
+                cell.rjust(width) if name in NUMBERS else cell.ljust(width)
+                for (name, cell), width in zip(self._named(line), widths, strict=True)
             ).rstrip()
-            for line in lines
+            for line in (self.columns, ["-" * width for width in widths], *rows)
         )
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th style="{_align(name)}">{name}</th>' for name in COLUMNS)
-        body = "".join(_row(step, cells) for step, cells in zip(self.steps, self._rows(), strict=True))
+        head = "".join(f'<th style="{_align(name)}">{name}</th>' for name in self.columns)
+        body = "".join(self._html_row(row, colour(order)) for row, order in zip(self.rows, self.orders, strict=True))
         return f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
+    def _html_row(self, row: Sequence[str], mark: str) -> str:
+        cells = []
+        for name, cell in self._named(row):
+            style = {"step": f";border-left:6px solid {mark}", "order": f";color:{mark};font-weight:bold"}.get(name, "")
+            text = f"<code>{escape(cell)}</code>" if name == "formula" else escape(cell)
+            cells.append(f'<td style="{_align(name)}{style}">{text}</td>')
+        return f"<tr>{''.join(cells)}</tr>"
 
-def _row(step: Step, cells: tuple[str, ...]) -> str:
-    mark = colour(step.order)
-    tds = []
-    for name, cell in zip(COLUMNS, cells, strict=True):
-        style = _align(name)
-        if name == "step":
-            style += f";border-left:6px solid {mark}"
-        if name == "order":
-            style += f";color:{mark};font-weight:bold"
-        text = f"<code>{escape(cell)}</code>" if name == "formula" else escape(cell)
-        tds.append(f'<td style="{style}">{text}</td>')
-    return f"<tr>{''.join(tds)}</tr>"
+    def _named(self, row: Sequence[str]) -> Iterator[tuple[str, str]]:
+        return zip(self.columns, row, strict=True)
+
+
+def steps_table(steps: Sequence[Step]) -> Table:
+    """`Trace.table` of these steps."""
+    columns = ("step", "operation", "formula", "shape", "order", "rule of", "min", "mean", "max")
+    rows = [
+        (
+            step.label,
+            step.name,
+            step.formula,
+            str(step.shape),
+            order_in_words(step.order),
+            "" if step.rule_of is None else f"#{step.rule_of}",
+            *statistics(step),
+        )
+        for step in steps
+    ]
+    return Table(columns, rows, [step.order for step in steps])
 
 
 def _align(name: str) -> str:
-    return f"text-align:{'right' if name in TO_THE_RIGHT else 'left'};white-space:nowrap;padding:2px 8px"
+    return f"text-align:{'right' if name in NUMBERS else 'left'};white-space:nowrap;padding:2px 8px"
 
 
 def _cut(text: str) -> str:
