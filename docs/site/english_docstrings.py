@@ -39,10 +39,11 @@ def _prose(lines: list[str]) -> Iterator[str]:
 
 def _text(line: str) -> str:
     # every sign is escaped; an escaped blank is nothing, and sets code apart from a letter beside it
-    return "".join(
+    rst = "".join(
         rf"\ ``{part[1:-1]}``\ " if part.startswith("`") else re.sub(r"([^\w\s]|_)", r"\\\1", part)
         for part in re.split("(`[^`]+`)", line)
     )
+    return rst.removesuffix(r"\ ")  # at the end of a line it would swallow the new line
 
 
 def process_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:

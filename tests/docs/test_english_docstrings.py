@@ -38,6 +38,7 @@ def test_no_word_of_our_docstrings_is_lost_or_changed(docstring: str) -> None:
     [
         "||J||_1,1 = sum_i |J_i| of *all* a * b, [1]_ and :role: not, x_ neither, `f`s",
         "x: (N, ...)\ny: (N,) labels\n  and more\nmask: where",
+        "the code `x`\n`y` at a line's end `z`\nand beginning",
         "- one\n- two\n  goes on",
         "Words.\n\n    x = a * b\n\n    y = `x`\n\nMore: words_",
         ".. note:: no directive",
