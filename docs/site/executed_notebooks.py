@@ -27,7 +27,7 @@ THE_FIGURE = re.compile(r"\*The figures?\b.*?(?=\n\s*\n|\Z)", re.DOTALL)
 def executed(root: Path, name: str) -> NotebookNode:
     """The executed copy of notebooks/`name`.ipynb.  Raises ExtensionError if it is not there, or of other cells."""
     path, source = root / FOLDER / f"{name}.ipynb", root / "notebooks" / f"{name}.ipynb"
-    remedy = "run `minidbp notebooks --html --again` first"
+    remedy = "run `minidbp notebooks --html` first"
     if not path.is_file():
         raise ExtensionError(f"notebooks/{name}.ipynb has not been run, as {FOLDER}/{name}.ipynb is missing: {remedy}")
     notebook = nbformat.read(path, as_version=4)
