@@ -12,9 +12,10 @@ import numpy as np
 
 from minidbp.autodiff.differences import NotDifferentiableError
 from minidbp.autodiff.gradcheck import smooth_direction
-from minidbp.autodiff.steps import Step, kept, order_in_words
+from minidbp.autodiff.steps import Step, order_in_words
 from minidbp.autodiff.tensor import COMPLEX, Rule, Tensor, recording, traced_by, wrap
 from minidbp.autodiff.trace_table import Table
+from minidbp.autodiff.values import kept
 
 AGREES, WRONG, KINK, NONE, UNCHECKED = "agrees", "WRONG", "kink", "no derivative", "not checked"
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from minidbp.autodiff.steps import Recorded, Step, order_in_words
+from minidbp.autodiff.steps import Step, order_in_words
+from minidbp.autodiff.values import Recorded
 
 # Okabe and Ito's colours, which keep apart for every kind of colour vision; the words beside them do so in print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
