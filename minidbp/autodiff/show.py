@@ -12,7 +12,7 @@ PICTURES = 10  # at most
 PIXELS = 128  # of a picture's side at most; what is further right or down is cut off
 SIDE = 84  # on the screen
 
-POSITIVE, NEGATIVE, NOT_A_NUMBER = (0, 114, 178), (213, 94, 0), (130, 130, 130)  # Okabe and Ito's blue and vermilion
+POSITIVE, NEGATIVE, NOT_A_NUMBER = (0, 114, 178), (213, 94, 0), (190, 190, 190)  # Okabe and Ito's blue and vermilion
 
 
 def array_html(array: np.ndarray) -> str:

@@ -49,8 +49,10 @@ class Table:
     def _html_row(self, row: Sequence[str], mark: str) -> str:
         cells = []
         for name, cell in self._named(row):
-            style = {"step": f";border-left:6px solid {mark}", "order": f";color:{mark};font-weight:bold"}.get(name, "")
+            style = f";border-left:6px solid {mark}" if name == "step" else ""
             text = f"<code>{escape(cell)}</code>" if name == "formula" else escape(cell)
+            if name == "order":
+                text = f'<span aria-hidden="true" style="color:{mark}">■</span> {text}'
             cells.append(f'<td style="{_align(name)}{style}">{text}</td>')
         return f"<tr>{''.join(cells)}</tr>"
 
