@@ -129,6 +129,9 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
     # only what lies between xs and ys is computed: an input's gradient never pays for a weight's
     wanted = {id(x) for x in xs}
     leads_to_x = set(wanted)
+    whole = wanted | {
+        id(t) for t in order if t._operation and t._operation.name == "watch"
+    }  # seen outside their support
     for t in order:
         if t._operation and any(id(i) in leads_to_x for i in t._operation.inputs):
             leads_to_x.add(id(t))
@@ -148,7 +151,7 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
                 raise ValueError(f"grad: {x._label()} was given new data after {name} had used it")
             if id(x) not in leads_to_x or not x.requires_grad:
                 continue
-            if inner and x.support is not None and id(x) not in wanted:
+            if inner and x.support is not None and id(x) not in whole:
                 rule = inner
             with in_rule_of(t):
                 gx = rule(g, t)

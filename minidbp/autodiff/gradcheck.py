@@ -216,7 +216,9 @@ def smooth_direction(
         d = rng.standard_normal(xs[i].shape)
         if where is not None:
             d = d * where
-        d = d / np.linalg.norm(d) + (gradient / size if size > 0 else 0.0)
+        d = d / np.linalg.norm(d)
+        if size > 0:  # on the gradient's side: in one dimension they would cancel
+            d = (d if np.vdot(d, gradient) >= 0 else -d) + gradient / size
         direction = [d if j == i else np.zeros_like(x) for j, x in enumerate(xs)]
         try:
             return d, directional_difference(f, xs, direction)

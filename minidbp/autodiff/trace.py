@@ -16,11 +16,12 @@ from typing import overload
 
 import numpy as np
 
-from minidbp.autodiff.steps import Given, Recorded, Step, order_in_words
+from minidbp.autodiff.steps import Given, Step, order_in_words
 from minidbp.autodiff.tensor import Rule, Tensor, traced_by
 from minidbp.autodiff.trace_check import Check, check_steps
 from minidbp.autodiff.trace_graph import Graph
 from minidbp.autodiff.trace_table import Table, steps_table
+from minidbp.autodiff.values import Recorded
 
 
 @contextmanager

@@ -55,26 +55,59 @@ class Graph:
 
 
 def places(steps: Sequence[Step]) -> dict[int, Place]:
-    """The place of each step, by its number; columns count from 0 at the first step of the forward pass."""
-    columns: dict[int, int] = {}
-    cells: Counter[tuple[int, int]] = Counter()
+    """The place of each step, by its number.
+
+    Sweeps of one lane, such as the way back through J and the one through the cross-entropy, are one below the other.
+    """
+    columns, sweeps = _columns(steps), _sweeps(steps)
     found: dict[int, Place] = {}
+    heights: Counter[tuple[int, int]] = Counter()  # rows taken, by lane and column
+    for sweep in dict.fromkeys(sweeps.values()):
+        mine = [step for step in steps if sweeps[step.number] == sweep]
+        lane, across = mine[0].order, [columns[step.number] for step in mine]
+        base = max(heights[lane, column] for column in range(min(across), max(across) + 1))
+        for step, column in zip(mine, across, strict=True):
+            row = max(base, heights[lane, column])
+            found[step.number] = Place(column, lane, row)
+            heights[lane, column] = row + 1
+    return found
+
+
+def _columns(steps: Sequence[Step]) -> dict[int, int]:
+    """A column for each forward step; below it what its rule made; the rest goes on in the direction of its lane."""
+    columns: dict[int, int] = {}
+    forward = 0
     for step in steps:
         before = [i for i in step.inputs if isinstance(i, Step) and i.number in columns]
         near = [columns[i.number] for i in before if i.order == step.order] or [columns[i.number] for i in before]
         if step.order == 0:
-            column = sum(n for (lane, _), n in cells.items() if lane == 0)
+            columns[step.number], forward = forward, forward + 1
         elif step.rule_of in columns:
-            column = columns[step.rule_of]
-        elif step.order % 2:  # goes on to the left of what it was made from, past the beginning of the forward pass
-            column = min(near, default=0) - 1
+            columns[step.number] = columns[step.rule_of]
+        elif step.order % 2:  # past the beginning of the forward pass, if need be
+            columns[step.number] = min(near, default=0) - 1
         else:
-            column = max(near, default=0) + 1
-        columns[step.number] = column
-        found[step.number] = Place(column, step.order, cells[step.order, column])
-        cells[step.order, column] += 1
+            columns[step.number] = max(near, default=0) + 1
     first = min(columns.values(), default=0)
-    return {number: place._replace(column=place.column - first) for number, place in found.items()}
+    return {number: column - first for number, column in columns.items()}
+
+
+def _sweeps(steps: Sequence[Step]) -> dict[int, int]:
+    """Which walk through its lane a step belongs to: that of its inputs there, or of the same rule's step before."""
+    sweeps: dict[int, int] = {}
+    last: Step | None = None
+    for step in steps:
+        there = [i for i in step.inputs if isinstance(i, Step) and i.number in sweeps and i.order == step.order]
+        if step.order == 0:
+            sweeps[step.number] = -1
+        elif there:
+            sweeps[step.number] = min(sweeps[i.number] for i in there)
+        elif last and last.rule_of == step.rule_of is not None and last.order == step.order:
+            sweeps[step.number] = sweeps[last.number]
+        else:
+            sweeps[step.number] = step.number
+        last = step
+    return sweeps
 
 
 def _title(steps: Sequence[Step]) -> str:
@@ -177,30 +210,30 @@ def _given(step: Step, x: float, y: float) -> str:
 def _arrow(source: Step, step: Step, start: tuple[float, float], end: tuple[float, float]) -> str:
     """Solid within a lane; thin and dotted from one lane to a deeper one, which uses what was computed there."""
     (x0, y0), (x1, y1) = start, end
+    middle0, middle1 = y0 + HEIGHT / 2, y1 + HEIGHT / 2
+    style = 'stroke-width="1.8"'
     if source.order != step.order:
-        x0, x1 = x0 + WIDTH / 2, x1 + WIDTH / 2
-        y0 += HEIGHT
+        x0, y0, x1, y1 = x0 + WIDTH / 2, y0 + HEIGHT, x1 + WIDTH / 2, y1 - 3
         bend = min(60.0, (y1 - y0) / 2)
-        path = f"M{x0:g},{y0:g} C{x0:g},{y0 + bend:g} {x1:g},{y1 - bend:g} {x1:g},{y1 - 3:g}"
+        path = f"M{x0:g},{y0:g} C{x0:g},{y0 + bend:g} {x1:g},{y1 - bend:g} {x1:g},{y1:g}"
         style = 'stroke-width="1" stroke-dasharray="2 3" opacity="0.55"'
+    elif x0 == x1 and y1 - y0 > ROW:  # around the nodes between
+        x0, out = (x0 + 6, -30) if step.order % 2 else (x0 + WIDTH - 6, 30)
+        bends = f"{x0 + out:g},{middle0 + 30:g} {x0 + out:g},{middle1 - 30:g}"
+        path = f"M{x0:g},{y0 + HEIGHT:g} C{bends} {x0:g},{y1 - 3:g}"
     elif x0 == x1:
-        side = -1 if step.order % 2 else 1
-        x0 = x0 + WIDTH / 2 + side * 30
-        path = f"M{x0:g},{y0 + HEIGHT:g} L{x0:g},{y1 - 3:g}"
-        style = 'stroke-width="1.8"'
+        path = f"M{x0 + WIDTH / 2:g},{y0 + HEIGHT:g} L{x1 + WIDTH / 2:g},{y1 - 3:g}"
     else:
+        left, right = (TIP if step.order % 2 else 0), (TIP if step.order and step.order % 2 == 0 else 0)
         ahead = x1 > x0
-        x0, x1 = (x0 + WIDTH, x1 - 3) if ahead else (x0, x1 + WIDTH + 3)
-        if step.order:
-            x0, x1 = (x0 + TIP, x1) if ahead and step.order % 2 == 0 else (x0 - TIP, x1) if not ahead else (x0, x1)
-        y0, y1 = y0 + HEIGHT / 2, y1 + HEIGHT / 2
+        x0, x1 = (x0 + WIDTH + right, x1 - left - 3) if ahead else (x0 - left, x1 + WIDTH + right + 3)
         bend = max(12.0, abs(x1 - x0) / 2) * (1 if ahead else -1)
         over = ROW * 0.55 if abs(x1 - x0) > COLUMN and y0 == y1 else 0  # over the nodes between
-        path = f"M{x0:g},{y0:g} C{x0 + bend:g},{y0 - over:g} {x1 - bend:g},{y1 - over:g} {x1:g},{y1:g}"
-        style = 'stroke-width="1.8"'
+        path = (
+            f"M{x0:g},{middle0:g} C{x0 + bend:g},{middle0 - over:g} {x1 - bend:g},{middle1 - over:g} {x1:g},{middle1:g}"
+        )
     mark = colour(source.order)
-    head = f'marker-end="url(#{_head(source.order)})"'
-    return f'<path d="{path}" fill="none" stroke="{mark}" {style} {head}/>'
+    return f'<path d="{path}" fill="none" stroke="{mark}" {style} marker-end="url(#{_head(source.order)})"/>'
 
 
 def _head(lane: int) -> str:

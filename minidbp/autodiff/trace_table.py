@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from minidbp.autodiff.steps import Recorded, Step, order_in_words
+from minidbp.autodiff.steps import Step, order_in_words
+from minidbp.autodiff.values import Recorded
 
 # Okabe and Ito's colours, which keep apart for every kind of colour vision; the words beside them do so in print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -48,8 +49,10 @@ class Table:
     def _html_row(self, row: Sequence[str], mark: str) -> str:
         cells = []
         for name, cell in self._named(row):
-            style = {"step": f";border-left:6px solid {mark}", "order": f";color:{mark};font-weight:bold"}.get(name, "")
+            style = f";border-left:6px solid {mark}" if name == "step" else ""
             text = f"<code>{escape(cell)}</code>" if name == "formula" else escape(cell)
+            if name == "order":
+                text = f'<span aria-hidden="true" style="color:{mark}">■</span> {text}'
             cells.append(f'<td style="{_align(name)}{style}">{text}</td>')
         return f"<tr>{''.join(cells)}</tr>"
 

@@ -3,16 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
-from minidbp.autodiff.steps import Recorded
 from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, record
+from minidbp.autodiff.values import Recorded
 
 See = Callable[[str, Tensor], object]
 
 
 def _print(name: str, value: Tensor) -> None:
-    seen = Recorded(name, 0, value)
-    nans = f", {seen.nans} NaN" if seen.nans else ""
-    print(f"{name}: {seen.dtype} {seen.shape}, min {seen.min:.4g}, mean {seen.mean:.4g}, max {seen.max:.4g}{nans}")
+    print(repr(Recorded(name, 0, value)))
 
 
 def watch(x: TensorLike, name: str, see: See = _print) -> Tensor:
