@@ -275,9 +275,7 @@ def explain(
         lowered = _off_the_kink(model, step.x)
         checks, slope = {}, float(np.abs(g).sum())
         checks["loss"] = [
-            along(
-                "‖g‖₁: slope of −log p_y along v", slope, lambda ts: cross_entropy(model(ts[0]), step.y), [step.x], [v]
-            )
+            along("‖g‖₁: slope along v", slope, lambda ts: cross_entropy(model(ts[0]), step.y), [step.x], [v])
         ]
         done()
         checks["jacobian"], tangents = _check_tangents(step, rows, parts)
@@ -301,11 +299,11 @@ def explain(
     together = [np.concatenate([t.ravel() for t in ts]) for ts in (whole, map(np.add, losses, penalties))]
     agreements = {
         "∇ₓ(−log p_y) = (p − y)ᵀ J": distance(g[0], np.tensordot(residual, rows, axes=1)),
-        **{f"penalty part of dW{p.number} = λ/7840 Σₖ T{p.number - 1}[k] ⊗ V{p.number}[k]": distance(
+        **{f"d(λP)/dW{p.number} = λ/7840 Σₖ T{p.number - 1}[k] ⊗ V{p.number}[k]": distance(
             p.penalty_part, p.product) for p in parts},
-        **{f"⟨W{p.number}, penalty part of dW{p.number}⟩ = λP (Euler)": relative(before.weighted, p.euler)
+        **{f"⟨W{p.number}, d(λP)/dW{p.number}⟩ = λP (Euler)": relative(before.weighted, p.euler)
            for p in parts},
-        "loss parts + penalty parts = the gradient that train takes": distance(*together),
+        "dL/dW + d(λP)/dW = the gradient that train takes": distance(*together),
     }  # fmt: skip
     return Explanation(
         model=name,
@@ -456,12 +454,12 @@ def _check_part(step: _Step, part: Part, layer: Weighted) -> list[Check]:
     n, W, b = part.number, layer.w, layer.b
     plain, penal, bias = _unit(part.loss_part), _unit(part.penalty_part), _unit(part.bias_loss_part)
     slopes = [
-        (f"‖loss part of dW{n}‖", part.loss_part, step.loss, W, plain),
-        (f"‖penalty part of dW{n}‖", part.penalty_part, step.penalty, W, penal),
-        (f"‖both parts of dW{n}‖", part.whole, step.whole, W, _unit(part.whole)),
-        (f"slope of λP along the loss part of dW{n}", part.penalty_part, step.penalty, W, plain),
-        (f"‖loss part of db{n}‖", part.bias_loss_part, step.loss, b, bias),
-        (f"slope of λP along the loss part of db{n}", part.bias_penalty_part, step.penalty, b, bias),
+        (f"‖dL/dW{n}‖", part.loss_part, step.loss, W, plain),
+        (f"‖d(λP)/dW{n}‖", part.penalty_part, step.penalty, W, penal),
+        (f"‖dW{n}‖, both together", part.whole, step.whole, W, _unit(part.whole)),
+        (f"slope of λP along dL/dW{n}", part.penalty_part, step.penalty, W, plain),
+        (f"‖dL/db{n}‖", part.bias_loss_part, step.loss, b, bias),
+        (f"slope of λP along dL/db{n}", part.bias_penalty_part, step.penalty, b, bias),
     ]
     return [
         along(name, float(np.sum(gradient * direction)), _with_values([p], f), [p.data], [direction])
@@ -481,7 +479,7 @@ def _check_everywhere(step: _Step, losses: Arrays, penalties: Arrays, rng: np.ra
     )
     here = [p.data for p in parameters]
     return [
-        along(f"slope of {name} along a random direction", value, _with_values(parameters, f), here, direction)
+        along(f"slope of {name}, random direction", value, _with_values(parameters, f), here, direction)
         for name, value, f in (
             ("L", of_loss, step.loss),
             ("λP", of_penalty, step.penalty),

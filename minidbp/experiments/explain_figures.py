@@ -35,7 +35,7 @@ def digit(e: Explanation) -> Figure:
 
 def attack(e: Explanation) -> Figure:
     """x, v = sign(g) and clip(x + eps v)."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.1), layout="constrained")
     panels = figure.subplots(1, 4)
     limit = float(np.abs(e.gradient).max()) or 1.0
     _image(panels[0], e.at_x.x, f"x: the model says {e.at_x.predicted}")
@@ -95,24 +95,29 @@ def split(e: Explanation) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
     places = [float(k) for k in range(len(e.parts))]
-    series: Sequence[tuple[str, list[float], dict[str, Any]]] = (
-        ("loss part", [norm(p.loss_part) for p in e.parts], {"facecolor": BLUE, "hatch": "//"}),
-        ("penalty part", [norm(p.penalty_part) for p in e.parts], {"facecolor": ORANGE, "hatch": ".."}),
-        ("both parts", [norm(p.whole) for p in e.parts], {"facecolor": "white", "hatch": ""}),
+    series: Sequence[tuple[str, str, list[float], dict[str, Any]]] = (
+        ("loss part", "‖dL/dW{}‖", [norm(p.loss_part) for p in e.parts], {"facecolor": BLUE, "hatch": "//"}),
+        ("penalty part", "‖d(λP)/dW{}‖", [norm(p.penalty_part) for p in e.parts], {"facecolor": ORANGE, "hatch": ".."}),
+        (
+            "both together",
+            "‖dW{}‖, both together",
+            [norm(p.whole) for p in e.parts],
+            {"facecolor": "white", "hatch": ""},
+        ),
     )
-    for shift, (name, values, style) in zip((-0.27, 0.0, 0.27), series, strict=True):
+    for shift, (name, quantity, values, style) in zip((-0.27, 0.0, 0.27), series, strict=True):
         axes.bar([place + shift for place in places], values, 0.25, label=name, edgecolor="black", **style)
         found = {c.quantity: c.difference for c in e.checks["weights"]}
-        crosses = [found.get(f"‖{name} of dW{p.number}‖") for p in e.parts]
+        crosses = [found[quantity.format(p.number)] for p in e.parts]
         there = [(x + shift, value) for x, value in zip(places, crosses, strict=True) if value is not None]
         if there:
             axes.plot(
                 *zip(*there, strict=True), "x", color="black", markersize=9, markeredgewidth=2,
                 label="by differences" if name == "loss part" else None,
             )  # fmt: skip
-    top = max(max(values) for _, values, _ in series) or 1.0
+    top = max(max(values) for _, _, values, _ in series) or 1.0
     for k, (place, part) in enumerate(zip(places, e.parts, strict=True)):
-        height = max(values[k] for _, values, _ in series)
+        height = max(values[k] for _, _, values, _ in series)
         text = "" if part.cosine is None else f"cos {part.cosine:+.2f}"
         axes.text(place, height + 0.02 * top, text, ha="center", va="bottom")
     names = [f"dW{p.number}\n{p.weights.shape}" for p in e.parts]
@@ -127,7 +132,7 @@ def unit(e: Explanation) -> Figure:
     first, chosen = e.parts[0], strongest(e)
     side = 28 if first.weights.ndim == 2 else first.weights.shape[0]
     what = "unit" if first.weights.ndim == 2 else "filter"
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.1), layout="constrained")
     shown = (
         (first.weights, f"W1, {what} {chosen}"),
         (first.loss_part, "loss part of dW1"),

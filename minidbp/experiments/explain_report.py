@@ -28,8 +28,12 @@ def check_cells(check: Check) -> list[str]:
     """A check as a row under CHECKED."""
     if check.difference is None or check.error is None:
         return [check.quantity, number(check.engine), "none: on a kink", "–"]
-    error = "0 (exactly)" if check.error == 0 else f"{check.error:.0e}"
-    return [check.quantity, number(check.engine), number(check.difference), error]
+    return [check.quantity, number(check.engine), number(check.difference), small(check.error)]
+
+
+def small(error: float) -> str:
+    """A relative error."""
+    return "0 (exactly)" if error == 0 else f"{error:.0e}"
 
 
 def number(value: float) -> str:
@@ -41,7 +45,6 @@ def split_cells(part: Part) -> list[str]:
     """A layer's row under SPLIT."""
     return [
         f"dW{part.number}",
-        part.layer,
         f"{norm(part.loss_part):.4g}",
         f"{norm(part.penalty_part):.4g}",
         f"{norm(part.whole):.4g}",
@@ -49,13 +52,13 @@ def split_cells(part: Part) -> list[str]:
     ]
 
 
-SPLIT = ["gradient", "layer", "‖loss part‖", "‖penalty part‖", "‖both‖", "cosine of the two"]
-PASSED = ["l", "V_l", "T_(l−1)", "W_l"]
+SPLIT = ["gradient", "‖dL/dW‖", "‖d(λP)/dW‖", "‖both‖", "cosine"]
+PASSED = ["layer l", "V_l", "T_(l−1)", "W_l"]
 STEPPED = ["share of the step", "promised", "got", "L", "λP", "L + λP"]
 
 
 def passed_cells(part: Part) -> list[str]:
-    return [str(part.number), str(part.V.shape), str(part.T.shape), str(part.weights.shape)]
+    return [f"{part.number} {part.layer}", str(part.V.shape), str(part.T.shape), str(part.weights.shape)]
 
 
 def step_rows(e: Explanation) -> list[list[str]]:
@@ -177,7 +180,7 @@ def as_markdown(e: Explanation, command: str, origin: str, where: Mapping[str, A
     picture = {name: f"![{text}]({name})" for name, text in explain_figures.describe(e).items()}
     ups, downs, zeros = (int(np.sum(sign == e.S)) for sign in (1, -1, 0))
     kept = f"{adv.probabilities[e.label]:.4f}"
-    agreements = [[name, f"{value:.0e}"] for name, value in e.agreements.items()]
+    agreements = [[name, small(value)] for name, value in e.agreements.items()]
     return f"""# {title(e)}
 
 Made by `{command}`. {origin}
@@ -275,8 +278,8 @@ The same as images, for the weights into {strongest_in_words(e)}:
 ## 7. The step
 
 Adam's first step moves each weight by −η g/(|g| + 10⁻⁸): by η = {p.learning_rate:g}, against the sign of its gradient.
-The gradient promises a change of the whole loss. A full step may go far beyond the piece for which that holds; the
-smaller the share of it, the better the promise is kept.
+The gradient promises a change of the whole loss that holds close by, until a ReLU or a sign of J switches. A full step
+goes far beyond that; a small enough share of it does not.
 
 {markdown_table(STEPPED, step_rows(e), "---:")}
 ## Are these numbers right?

@@ -18,6 +18,7 @@ from minidbp.experiments.explain_report import (
     check_cells,
     on_the_kink,
     passed_cells,
+    small,
     split_cells,
     step_rows,
     title,
@@ -61,15 +62,15 @@ def on_screen(e: Explanation, origin: str, colours: bool) -> Iterator[Renderable
     yield _checks(e.checks["jacobian"])
 
     yield _heading("4. S = sign(J), and the penalty P, the mean of |J_ij| = S_ij J_ij")
-    yield _ten(e.S, colours, [f"S{k}  +{np.sum(row > 0)} −{np.sum(row < 0)} 0:{np.sum(row == 0)}"
-                              for k, row in enumerate(e.S)])  # fmt: skip
+    yield _ten(e.S, colours, [f"S{k}  {np.mean(row > 0):.0%} +1" for k, row in enumerate(e.S)])
+    yield f"S has {np.sum(e.S > 0)} entries of +1, {np.sum(e.S < 0)} of −1 and {np.sum(e.S == 0)} of 0."
     yield f"P = {e.penalty:.6f}, λP = {b.weighted:.6f}, L + λP = {b.whole:.6f}"
 
     yield _heading("5. Two passes: V_l[k] = ∂f_k/∂z_l down from the logits, T from S up through the same masks")
     yield _table(PASSED, [passed_cells(part) for part in e.parts])
     yield _checks(e.checks["passes"])
 
-    yield _heading("6. Each dW: its loss part, and its penalty part λ/7840 Σₖ T_(l−1)[k] ⊗ V_l[k]")
+    yield _heading("6. Each dW = dL/dW + d(λP)/dW, where d(λP)/dW_l = λ/7840 Σₖ T_(l−1)[k] ⊗ V_l[k]")
     yield _table(SPLIT, [split_cells(part) for part in e.parts])
     yield _checks(e.checks["weights"])
     yield "No bias stands in J: the penalty part of each db is exactly 0."
@@ -82,7 +83,7 @@ def on_screen(e: Explanation, origin: str, colours: bool) -> Iterator[Renderable
     yield verdict(e)
     if e.lowered:
         yield on_the_kink(e)
-    yield _table(["must be equal", "relative error"], [[name, f"{value:.0e}"] for name, value in e.agreements.items()])
+    yield _table(["must be equal", "relative error"], [[name, small(value)] for name, value in e.agreements.items()])
 
 
 def ink(x: np.ndarray, colours: bool) -> Text:
@@ -141,7 +142,7 @@ def _side_by_side(what: Sequence[RenderableType]) -> Table:
 
 
 def _logits(e: Explanation) -> Table:
-    """A bar for each class, as long as its logit is above the smallest; the true class is marked."""
+    """A bar for each class, as long as its logit is above the smallest; the true class is marked y."""
     f, p = e.at_x.logits, e.at_x.probabilities
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in "class", "logit", "p":
@@ -152,7 +153,7 @@ def _logits(e: Explanation) -> Table:
         true = k == e.label
         bar = "#" * round(BAR * float(f[k] - f.min()) / span)
         style = "bold blue" if true else ""
-        table.add_row(f"{k}", f"{f[k]:.2f}", f"{p[k]:.3f}", bar + (" the true class" if true else ""), style=style)
+        table.add_row(f"{k}", f"{f[k]:.2f}", f"{p[k]:.3f}", bar + (" y" if true else ""), style=style)
     return table
 
 
