@@ -142,7 +142,8 @@ def unit(e: Explanation) -> Figure:
     for axes, (array, title) in zip(figure.subplots(1, 4), shown, strict=True):
         image = array[..., chosen].reshape(side, side)
         _signed(axes, image, title, float(np.abs(image).max()) or 1.0, "PuOr", figure)
-        axes.set(xlabel="pixel column" if what == "unit" else "column of the filter")
+        if what == "filter":
+            axes.set(xlabel="column of the filter", ylabel="row of the filter")
     return figure
 
 
