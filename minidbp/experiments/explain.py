@@ -10,100 +10,47 @@ the classes of the outer products of T_(l-1)[k] and V_l[k] (DESIGN, section 4). 
 """
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minidbp.autodiff import NotDifferentiableError, Tensor, abs, conv2d_weight_grad, grad, no_grad, softmax
-from minidbp.autodiff.differences import directional_difference
+from minidbp.autodiff import Tensor, abs, grad
+from minidbp.experiments.explain_checks import (
+    Check,
+    along,
+    check_cotangents,
+    check_everywhere,
+    check_part,
+    check_tangents,
+    off_the_kink,
+)
+from minidbp.experiments.explain_step import (
+    PROTOCOL,
+    Arrays,
+    Moment,
+    Objective,
+    Part,
+    Step,
+    distance,
+    forward,
+    kept,
+    outer_products,
+    relative,
+)
 from minidbp.experiments.runs import Run
 from minidbp.nn import N_CLASSES, Sequential, cross_entropy
 from minidbp.nn.layers import Conv2d, Linear
 from minidbp.nn.losses import smoothed_labels
-from minidbp.robust import fgsm, jacobian_l1, penalised_loss
+from minidbp.robust import fgsm
 from minidbp.robust.objective import check_lambda
-from minidbp.training import Adam, Protocol
+from minidbp.training import Adam
 
-Arrays = Sequence[np.ndarray]
 Done = Callable[[], None]
-Function = Callable[[list[Tensor]], Tensor]  # several Tensors to a scalar
-Weighted = Linear | Conv2d
 
 PIECES = 10  # how often `explain` says that it got on
-PROTOCOL = Protocol()  # eq. 3 on logits, as a mean; label smoothing 0.1 in the loss, none in the attack; eps 0.3
 SHARES = (1.0, 0.1, 0.01, 0.001)  # of Adam's step
-LOWERED_BY = 0.1
 TRAINING_STEPS = {"A": 60, "B": 40, "C": 300}  # of 128 images: some seconds, and 9 of 10 digits are read
-
-
-@dataclass(frozen=True)
-class Check:
-    """A number by the engine and by differences; the latter is None, and `why` says why, where there is a kink.
-
-    error: relative, of the number, or of the whole array that it is the norm of; None if there is no difference.
-    step: the half width h of the difference, at which no mask and no sign had changed.
-    """
-
-    quantity: str
-    engine: float
-    difference: float | None = None
-    error: float | None = None
-    step: float | None = None
-    why: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Layer l with what the two passes leave at it, and its dW in two parts, both as in the loss (lambda is in)."""
-
-    number: int  # l = 1 ... L
-    layer: str
-    weights: np.ndarray  # W_l: (in, out) or (kh, kw, in, out)
-    V: np.ndarray  # (c, *out): V_l[k] = df_k / dz_l
-    T: np.ndarray  # (c, *in): T_(l-1)[k], the derivative of the layer's input along S_k
-    loss_part: np.ndarray  # dL/dW_l
-    penalty_part: np.ndarray  # d(lambda P)/dW_l, by the engine
-    product: np.ndarray  # the same by hand: lambda / (c d) sum_k T_(l-1)[k] x V_l[k]
-    whole: np.ndarray  # the gradient that `minidbp train` takes
-    bias_loss_part: np.ndarray  # dL/db_l
-    bias_penalty_part: np.ndarray  # d(lambda P)/db_l: zeros, as no bias is in J
-
-    @property
-    def cosine(self) -> float | None:
-        """Of the angle between the two parts of dW_l; None if one of them is 0."""
-        norms = norm(self.loss_part) * norm(self.penalty_part)
-        return float(np.sum(self.loss_part * self.penalty_part) / norms) if norms else None
-
-    @property
-    def euler(self) -> float:
-        """sum of W_l * d(lambda P)/dW_l: as J is linear in each W_l, that is lambda P itself, for every l (Euler)."""
-        return float(np.sum(self.weights * self.penalty_part))
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """What the model says at an image, and the loss that FGSM raises there: -log p_y."""
-
-    x: np.ndarray  # (28, 28, 1)
-    logits: np.ndarray  # (10,)
-    probabilities: np.ndarray  # (10,)
-    attacked_loss: float
-
-    @property
-    def predicted(self) -> int:
-        return int(np.argmax(self.logits))
-
-
-@dataclass(frozen=True)
-class Objective:
-    """Eq. 3 on the image: whole = loss + weighted, where weighted is lambda P."""
-
-    whole: float
-    loss: float
-    weighted: float
 
 
 @dataclass(frozen=True)
@@ -182,35 +129,6 @@ def in_float64(model: Sequential) -> Sequential:
     return Sequential(layers, model.input_shape)
 
 
-class _Step:
-    """Eq. 3 for one model, image and lambda, as functions of whatever values the parameters have now."""
-
-    def __init__(self, model: Sequential, x: np.ndarray, y: np.ndarray, lam: float) -> None:
-        self.model, self.x, self.y, self.lam = model, x, y, lam
-        self.scale = lam / (N_CLASSES * x.size)  # of ||J||_1,1 in the loss
-
-    def loss(self) -> Tensor:
-        return cross_entropy(self.model(self.x), self.y, PROTOCOL.label_smoothing)
-
-    def penalty(self) -> Tensor:
-        return jacobian_l1(self.model, self.x) * self.scale
-
-    def whole(self) -> Tensor:
-        return penalised_loss(
-            self.model, self.x, self.y, self.lam, PROTOCOL.penalty, PROTOCOL.penalised, PROTOCOL.reduction,
-            PROTOCOL.label_smoothing,
-        ).loss  # fmt: skip
-
-    def values(self) -> Objective:
-        with no_grad():
-            return Objective(self.whole().item(), self.loss().item(), self.penalty().item())
-
-    def moment(self, x: np.ndarray) -> Moment:
-        with no_grad():
-            logits = self.model(x)
-            return Moment(x[0], logits.data[0], softmax(logits).data[0], cross_entropy(logits, self.y).item())
-
-
 def explain(
     model: Sequential,
     name: str,
@@ -229,12 +147,12 @@ def explain(
     Raises ValueError for a lam below 0 or not finite, and ArithmeticError if the logits or J are not finite.
     """
     check_lambda(lam)
-    step = _Step(model, x.astype(np.float64)[None], np.array([label]), lam)
+    step = Step(model, x.astype(np.float64)[None], np.array([label]), lam)
     parameters = model.parameters()
 
     # forward: every layer with weights, what it is given and what it returns; then both losses' gradients
     variable = Tensor(step.x, requires_grad=True, name="x")
-    layers, given, returned = _forward(model, variable)
+    layers, given, returned = forward(model, variable)
     logits = returned[-1]
     (g,) = (t.data for t in grad(cross_entropy(logits, step.y), variable))
     losses = [t.data for t in grad(cross_entropy(logits, step.y, PROTOCOL.label_smoothing), parameters)]
@@ -271,22 +189,22 @@ def explain(
     done()
 
     rows, v = J.data.reshape(N_CLASSES, *x.shape), np.sign(g)  # a Flatten may come before layer 1
-    with _kept(parameters):
-        lowered = _off_the_kink(model, step.x)
+    with kept(parameters):
+        lowered = off_the_kink(model, step.x)
         checks, slope = {}, float(np.abs(g).sum())
         checks["loss"] = [
             along("‖g‖₁: slope along v", slope, lambda ts: cross_entropy(model(ts[0]), step.y), [step.x], [v])
         ]
         done()
-        checks["jacobian"], tangents = _check_tangents(step, rows, parts)
+        checks["jacobian"], tangents = check_tangents(step, rows, parts)
         done()
-        checks["passes"] = [*_check_cotangents(model, returned, parts), *tangents]
+        checks["passes"] = [*check_cotangents(model, returned, parts), *tangents]
         done()
         checks["weights"] = []
         for part, layer in zip(parts, layers, strict=True):
-            checks["weights"] += _check_part(step, part, layer)
+            checks["weights"] += check_part(step, part, layer)
             done()
-        checks["everywhere"] = _check_everywhere(step, losses, penalties, rng)
+        checks["everywhere"] = check_everywhere(step, losses, penalties, rng)
         done()
 
     at_x = step.moment(step.x)
@@ -327,194 +245,10 @@ def explain(
     )
 
 
-def outer_products(layer: Weighted, T: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """sum_k T[k] x V[k], as the layer uses its weights: T (c, *in) and V (c, *out) to the shape of W.
-
-    For a convolution every place of the filter adds its outer product: that is conv's adjoint in the filter.
-    """
-    if isinstance(layer, Linear):
-        return T.T @ V
-    kh, kw = layer.w.shape[:2]
-    return conv2d_weight_grad(T, V, (kh, kw), layer.stride, layer.padding).data
-
-
-def along(quantity: str, engine: float, f: Function, at: Arrays, direction: Arrays) -> Check:
-    """The check of a slope: of the scalar f at `at`, along `direction`."""
-    try:
-        found = directional_difference(lambda ts: [f(ts)], at, direction)
-    except NotDifferentiableError as error:
-        return Check(quantity, engine, why=str(error))
-    value = float(found.values[0])
-    return Check(quantity, engine, value, relative(engine, value), found.step)
-
-
-def norm(a: np.ndarray) -> float:
-    """Euclid's, of an array of any shape."""
-    return float(np.linalg.norm(a.ravel()))
-
-
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """||a - b|| / ||a||; 0 if both are 0."""
-    apart = norm(a - b)
-    return apart / (norm(a) or norm(b)) if apart else 0.0
-
-
-def relative(a: float, b: float) -> float:
-    """|a - b| / |a|; 0 if both are 0."""
-    return math.fabs(a - b) / math.fabs(a or b) if a != b else 0.0
-
-
-def _unit(a: np.ndarray) -> np.ndarray:
-    return a / (norm(a) or 1.0)
-
-
-def _forward(model: Sequential, x: Tensor) -> tuple[list[Weighted], list[Tensor], list[Tensor]]:
-    """The layers with weights, and of each the input h_(l-1) (h_0 is x) and the output z_l, all in one graph."""
-    layers: list[Weighted] = []
-    given, returned = [], []
-    h = x
-    for layer in model.layers:
-        if isinstance(layer, (Linear, Conv2d)):
-            layers.append(layer)
-            given.append(h)
-            returned.append(h := layer(h))
-        else:
-            h = layer(h)
-    return layers, given, returned
-
-
-def _off_the_kink(model: Sequential, x: np.ndarray) -> dict[int, list[int]]:
-    """Lower the biases of units that are nowhere on at x and somewhere exactly 0: which ones, by layer.
-
-    A filter that never was on still has the bias 0, and where the image is black it returns exactly that, so that no
-    difference in x or b exists.  Lower, it is as off as before: ReLU'(0) is 0 here, so no number changes but the bias.
-    """
-    lowered = {}
-    with no_grad():
-        layers, _, returned = _forward(model, Tensor(x))
-    for number, (layer, z) in enumerate(zip(layers[:-1], returned[:-1], strict=True), start=1):
-        places = z.data.reshape(-1, z.shape[-1])
-        on_the_kink = (places.max(axis=0) == 0).nonzero()[0]
-        if on_the_kink.size:
-            b = layer.b.data.copy()
-            b[on_the_kink] -= LOWERED_BY
-            layer.b.data = b
-            lowered[number] = on_the_kink.tolist()
-    return lowered
-
-
-def _check_tangents(step: _Step, J: np.ndarray, parts: Sequence[Part]) -> tuple[list[Check], list[Check]]:
-    """Ten copies of the image, copy k moved along S_k: the slope of f_k is ||J_k||_1, those of the inputs are T[k]."""
-    named = [(f"‖J{_index(k)}‖₁: slope of f{_index(k)} along S{_index(k)}", float(np.abs(row).sum()))
-             for k, row in enumerate(J)]  # fmt: skip
-    tangents = [(f"‖T{part.number - 1}‖: up from S", part.T) for part in parts[1:]]
-    P = "P = Σᵢ ‖Jᵢ‖₁ / 7840", float(np.abs(J).mean())
-
-    def everything(ts: list[Tensor]) -> list[Tensor]:
-        _, given, returned = _forward(step.model, ts[0])
-        return [*given[1:], returned[-1]]
-
-    try:
-        found = directional_difference(everything, [np.repeat(step.x, N_CLASSES, axis=0)], [np.sign(J)])
-    except NotDifferentiableError as error:
-        rows = [Check(name, value, why=str(error)) for name, value in [*named, P]]
-        return rows, [Check(name, norm(T), why=str(error)) for name, T in tangents]
-    slopes = np.diag(found.values[-1])
-    values = [*map(float, slopes), float(slopes.sum()) / J.size]
-    rows = [
-        Check(name, engine, value, relative(engine, value), found.step)
-        for (name, engine), value in zip([*named, P], values, strict=True)
-    ]
-    return rows, [
-        Check(name, norm(T), norm(value), distance(T, value), found.step)
-        for (name, T), value in zip(tangents, found.values[:-1], strict=True)
-    ]
-
-
-def _check_cotangents(model: Sequential, returned: Sequence[Tensor], parts: Sequence[Part]) -> list[Check]:
-    """Ten copies of z_l, copy k moved along V_l[k] / ||V_l||: the slopes of f_k add up to ||V_l||."""
-    places = [i for i, layer in enumerate(model.layers) if layer.parameters()]
-    checks = []
-    for part, z, place in zip(parts[:-1], returned[:-1], places[:-1], strict=True):
-
-        def own_logits(ts: list[Tensor], place: int = place) -> Tensor:
-            h = ts[0]
-            for layer in model.layers[place + 1 :]:
-                h = layer(h)
-            return (h * np.eye(N_CLASSES)).sum()
-
-        copies = np.repeat(z.data, N_CLASSES, axis=0)
-        name = f"‖V{part.number}‖: down from the logits"
-        checks.append(along(name, norm(part.V), own_logits, [copies], [_unit(part.V)]))
-    return checks
-
-
-def _check_part(step: _Step, part: Part, layer: Weighted) -> list[Check]:
-    """The slope along a gradient of length 1 is that gradient's norm; lambda P also along the loss's gradient."""
-    n, W, b = part.number, layer.w, layer.b
-    plain, penal, bias = _unit(part.loss_part), _unit(part.penalty_part), _unit(part.bias_loss_part)
-    slopes = [
-        (f"‖dL/dW{n}‖", part.loss_part, step.loss, W, plain),
-        (f"‖d(λP)/dW{n}‖", part.penalty_part, step.penalty, W, penal),
-        (f"‖dW{n}‖, both together", part.whole, step.whole, W, _unit(part.whole)),
-        (f"slope of λP along dL/dW{n}", part.penalty_part, step.penalty, W, plain),
-        (f"‖dL/db{n}‖", part.bias_loss_part, step.loss, b, bias),
-        (f"slope of λP along dL/db{n}", part.bias_penalty_part, step.penalty, b, bias),
-    ]
-    return [
-        along(name, float(np.sum(gradient * direction)), _with_values([p], f), [p.data], [direction])
-        for name, gradient, f, p, direction in slopes
-    ]
-
-
-def _check_everywhere(step: _Step, losses: Arrays, penalties: Arrays, rng: np.random.Generator) -> list[Check]:
-    """The slopes along one random direction of length 1 through all weights and biases at once."""
-    parameters = step.model.parameters()
-    drawn = [rng.standard_normal(p.shape) for p in parameters]
-    length = math.sqrt(sum(norm(r) ** 2 for r in drawn))
-    direction = [r / length for r in drawn]
-    of_loss, of_penalty = (
-        float(sum(np.sum(g * r) for g, r in zip(gradients, direction, strict=True)))
-        for gradients in (losses, penalties)
-    )
-    here = [p.data for p in parameters]
-    return [
-        along(f"slope of {name}, random direction", value, _with_values(parameters, f), here, direction)
-        for name, value, f in (
-            ("L", of_loss, step.loss),
-            ("λP", of_penalty, step.penalty),
-            ("L + λP", of_loss + of_penalty, step.whole),
-        )
-    ]
-
-
-def _with_values(parameters: Sequence[Tensor], f: Callable[[], Tensor]) -> Function:
-    """f as a function of the parameters' values; their own are put back afterwards."""
-
-    def there(ts: list[Tensor]) -> Tensor:
-        with _kept(parameters):
-            for p, t in zip(parameters, ts, strict=True):
-                p.data = t.data
-            return f()
-
-    return there
-
-
-@contextmanager
-def _kept(parameters: Sequence[Tensor]) -> Iterator[list[np.ndarray]]:
-    """The parameters' values, which they have again after the block."""
-    values = [p.data for p in parameters]
-    try:
-        yield values
-    finally:
-        for p, value in zip(parameters, values, strict=True):
-            p.adopt(value)
-
-
-def _adam_steps(step: _Step, whole: Arrays) -> list[Taken]:
+def _adam_steps(step: Step, whole: Arrays) -> list[Taken]:
     """Shares of Adam's first step along `whole`; what is promised is <whole, what the step adds>."""
     parameters, p = step.model.parameters(), PROTOCOL
-    with _kept(parameters) as before:
+    with kept(parameters) as before:
         Adam(parameters, p.learning_rate, p.beta1, p.beta2, p.adam_eps).step(whole)
         added = [parameter.data - value for parameter, value in zip(parameters, before, strict=True)]
         promised = float(sum(np.sum(g * a) for g, a in zip(whole, added, strict=True)))
@@ -524,7 +258,3 @@ def _adam_steps(step: _Step, whole: Arrays) -> list[Taken]:
                 parameter.data = value + share * a
             taken.append(Taken(share, share * promised, step.values()))
     return taken
-
-
-def _index(k: int) -> str:
-    return "₀₁₂₃₄₅₆₇₈₉"[k]

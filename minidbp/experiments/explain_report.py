@@ -10,8 +10,10 @@ import numpy as np
 from minidbp.atomic import write_text
 from minidbp.experiments import explain_figures
 from minidbp.experiments.environment import in_words
-from minidbp.experiments.explain import PROTOCOL, Check, Done, Explanation, Part, norm
+from minidbp.experiments.explain import Done, Explanation
+from minidbp.experiments.explain_checks import Check
 from minidbp.experiments.explain_figures import strongest
+from minidbp.experiments.explain_step import PROTOCOL, Part, norm
 from minidbp.experiments.figures import save
 from minidbp.experiments.page import markdown_table
 from minidbp.experiments.report import as_html

@@ -14,6 +14,7 @@ from minidbp.training.evaluate import (
 from minidbp.training.gradients import BatchGradient, batch_gradient
 from minidbp.training.loop import train
 from minidbp.training.protocol import Protocol
+from minidbp.training.quick import quickly_trained
 from minidbp.training.state import Epoch, TrainingState
 from minidbp.training.step import DivergenceError, training_step
 from minidbp.training.workers import Workers, available_cores, workers
@@ -37,6 +38,7 @@ __all__ = [
     "percent",
     "percent_by_class",
     "predict",
+    "quickly_trained",
     "save_checkpoint",
     "train",
     "training_step",

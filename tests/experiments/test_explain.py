@@ -10,7 +10,9 @@ from explained import LAM, explained, trained
 import minidbp as mdb
 from minidbp.data import Mnist
 from minidbp.experiments import explain as explaining
-from minidbp.experiments.explain import PIECES, PROTOCOL, along, explain, in_float64, outer_products, training
+from minidbp.experiments.explain import PIECES, explain, in_float64, training
+from minidbp.experiments.explain_checks import along
+from minidbp.experiments.explain_step import PROTOCOL, outer_products
 from minidbp.nn import Conv2d, Flatten, Linear, ReLU, Sequential
 
 each_model = pytest.mark.parametrize("name", ["A", "B", "C"])

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from minidbp.experiments import explain_figures, explain_report, explain_terminal
 from minidbp.experiments.environment import environment
-from minidbp.experiments.explain import Check, Explanation
+from minidbp.experiments.explain import Explanation
+from minidbp.experiments.explain_checks import Check
 
 COMMAND, ORIGIN = "minidbp explain --image 7", "The weights are from 4 steps."
 SECTIONS = (
