@@ -34,13 +34,16 @@ def explain(
     --out, by default out/explain-MODEL-IMAGE.
     """
     from minidbp.data import load_mnist
-    from minidbp.experiments import explain as explaining
-    from minidbp.experiments import explain_report, explain_terminal, sweep
+    from minidbp.experiments import sweep
     from minidbp.experiments.environment import environment
+    from minidbp.experiments.explain import explanation as explaining
+    from minidbp.experiments.explain import report, terminal
+    from minidbp.experiments.explain.step import PROTOCOL
     from minidbp.experiments.figure1 import check_image
     from minidbp.nn import load_model
+    from minidbp.nn.models import check_model_name
     from minidbp.robust.objective import check_lambda
-    from minidbp.training import train, workers
+    from minidbp.training import accuracy, quickly_trained, workers
 
     at_least(0, seed=seed)
     at_least(1, threads=threads)
@@ -54,34 +57,36 @@ def explain(
         origin = f"The weights are those of {weights.name}."
     else:
         name = model or "C"
-    run = explaining.training(name, seed)
+        check_model_name(name)
     mnist = load_mnist(data)
     folder = sweep.prepare(out or Path("out") / f"explain-{name}-{image}")
     compile_kernels()
-    with workers(threads) as team:
-        if network is None:
-            state = run.start()
-            steps = explaining.TRAINING_STEPS[name]
-            with progress(f"training model {name}", steps) as done:
-                history = train(state, run.split(mnist), team, lambda *step: done())
-            network = state.model
-            origin = (
-                f"The weights are from {steps} plain Adam steps of {run.protocol.batch_size} images without penalty "
-                f"(seed {seed}), after which the model reads {history[-1].validation_accuracy:.1f}% of other digits."
+    if network is None:
+        steps, others = explaining.TRAINING_STEPS[name], 1000  # digits that it is not trained on, to be read
+        x, y = mnist.x_train, mnist.y_train
+        with progress(f"training model {name}", steps) as done:
+            network = quickly_trained(
+                name, x[:-others], y[:-others], steps, protocol=PROTOCOL, seed=seed, threads=threads, on_step=done
             )
-        with progress("taking the step apart", explaining.PIECES) as done:
-            found = explaining.explain(
-                explaining.in_float64(network), name, image, mnist.x_test[image], int(mnist.y_test[image]), lam,
-                np.random.default_rng([seed, image]), done,
-            )  # fmt: skip
+        with workers(threads) as team:
+            read = accuracy(network, x[-others:], y[-others:], team)
+        origin = (
+            f"The weights are from {steps} plain Adam steps of {PROTOCOL.batch_size} images without penalty "
+            f"(seed {seed}), after which the model reads {read:.1f}% of other digits."
+        )
+    with workers(threads), progress("taking the step apart", explaining.PIECES) as done:
+        found = explaining.explain(
+            network.astype(np.float64), name, image, mnist.x_test[image], int(mnist.y_test[image]), lam,
+            np.random.default_rng([seed, image]), done,
+        )  # fmt: skip
     as_typed = f"minidbp explain --image {image} --model {name} --lambda {lam:g} --seed {seed}" + (
         f" --weights {weights.name}" if weights else ""
     )
-    with progress("drawing", len(explain_report.FILES)) as done:
-        explain_report.write(found, folder, as_typed, origin, environment(), done)
+    with progress("drawing", len(report.FILES)) as done:
+        report.write(found, folder, as_typed, origin, environment(), done)
     if as_json:
-        typer.echo(json.dumps(explain_report.as_json(found), indent=1))
+        typer.echo(json.dumps(report.as_json(found), indent=1))
     else:
-        for piece in explain_terminal.on_screen(found, origin, explain_terminal.has_colours(screen)):
+        for piece in terminal.on_screen(found, origin, terminal.has_colours(screen)):
             screen.print(piece, highlight=False, markup=False)
-    told_where(folder, *explain_report.FILES)
+    told_where(folder, *report.FILES)

@@ -1,5 +1,6 @@
 """Layers: functions of a Tensor with the parameters they own."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -134,6 +135,15 @@ class Sequential:
 
     def parameters(self) -> list[Tensor]:
         return [p for layer in self.layers for p in layer.parameters()]
+
+    def astype(self, dtype: DTypeLike) -> "Sequential":
+        """A copy with parameters of this dtype: float64 for comparison with finite differences."""
+        layers = [copy.copy(layer) for layer in self.layers]
+        for layer in layers:
+            for name, value in vars(layer).items():
+                if isinstance(value, Tensor):
+                    setattr(layer, name, Tensor(value.data.astype(dtype), value.requires_grad))
+        return Sequential(layers, self.input_shape)
 
     def __repr__(self) -> str:
         return "Sequential(\n  " + ",\n  ".join(map(repr, self.layers)) + "\n)"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from minidbp.experiments import explain as explaining
-from minidbp.experiments import explain_checks
-from minidbp.experiments.explain_report import FILES
+from minidbp.experiments.explain import checks
+from minidbp.experiments.explain import explanation as explaining
+from minidbp.experiments.explain.report import FILES
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_ctrl_c_writes_nothing(
     def stop(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(explain_checks, "directional_difference", stop)
+    monkeypatch.setattr(checks, "directional_difference", stop)
     result = command("explain", "--weights", weights)
     assert result.exit_code == 130
     assert "stopped" in result.stderr

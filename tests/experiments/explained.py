@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 import minidbp as mdb
-from minidbp.experiments.explain import Explanation, explain, in_float64
+from minidbp.experiments.explain.explanation import Explanation, explain
 from minidbp.nn import Sequential
 from minidbp.training import Adam
 
@@ -20,7 +20,7 @@ def trained(name: str, steps: int = 4) -> Sequential:
         batch = slice(16 * step, 16 * step + 16)
         loss = mdb.nn.cross_entropy(model(mnist.x_train[batch]), mnist.y_train[batch])
         adam.step([g.data for g in mdb.grad(loss, model.parameters())])
-    return in_float64(model)
+    return model.astype(np.float64)
 
 
 @functools.cache

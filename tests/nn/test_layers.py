@@ -64,3 +64,16 @@ def test_repr_shows_the_architecture() -> None:
     assert repr(net) == (
         "Sequential(\n  Conv2d(1, 4, kernel=3, stride=2, padding='same'),\n  ReLU(),\n  Flatten(),\n  Linear(16, 2)\n)"
     )
+
+
+def test_astype_is_a_copy_of_another_dtype() -> None:
+    model = mdb.nn.build_model("A", seed=1, padding="same")
+    twin = model.astype(np.float64)
+    assert [p.name for p in twin.parameters()] == [p.name for p in model.parameters()]
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert (p.dtype, q.dtype, q.requires_grad) == (np.float32, np.float64, True)
+        np.testing.assert_array_equal(p.data, q.data)
+        assert p.data.strides == tuple(s // 2 for s in q.data.strides)  # filters one after the other, as they were
+    assert repr(twin) == repr(model)
+    twin.parameters()[0].data = np.zeros(twin.parameters()[0].shape)
+    assert model.parameters()[0].data.any()

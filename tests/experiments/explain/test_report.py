@@ -11,10 +11,10 @@ from explained import explained
 from PIL import Image
 from rich.console import Console
 
-from minidbp.experiments import explain_figures, explain_report, explain_terminal
 from minidbp.experiments.environment import environment
-from minidbp.experiments.explain import Explanation
-from minidbp.experiments.explain_checks import Check
+from minidbp.experiments.explain import figures, report, terminal
+from minidbp.experiments.explain.checks import Check
+from minidbp.experiments.explain.explanation import Explanation
 
 COMMAND, ORIGIN = "minidbp explain --image 7", "The weights are from 4 steps."
 SECTIONS = (
@@ -27,8 +27,8 @@ SECTIONS = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("explain")
     told: list[int] = []
-    explain_report.write(explained("C"), home, COMMAND, ORIGIN, environment(), lambda: told.append(1))
-    assert len(told) == len(explain_report.FILES)
+    report.write(explained("C"), home, COMMAND, ORIGIN, environment(), lambda: told.append(1))
+    assert len(told) == len(report.FILES)
     return home
 
 
@@ -41,8 +41,8 @@ def kinked() -> Explanation:
 
 
 def test_it_writes_all_files_and_nothing_else(folder: Path) -> None:
-    assert {p.name for p in folder.iterdir()} == set(explain_report.FILES)
-    for name in explain_figures.FIGURES:
+    assert {p.name for p in folder.iterdir()} == set(report.FILES)
+    for name in figures.FIGURES:
         with Image.open(folder / name) as picture:
             assert picture.width > 700
             assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 10  # not blank
@@ -55,7 +55,7 @@ def test_the_page_has_every_section_and_each_picture_with_its_description(folder
     for heading, begin in zip(headings, SECTIONS, strict=True):
         assert heading.startswith(begin)
     images = re.findall(r"<img [^>]*>", page)
-    assert len(images) == len(explain_figures.FIGURES)
+    assert len(images) == len(figures.FIGURES)
     for image in images:
         assert 'src="data:image/png;base64,' in image
         (alt,) = re.findall(r'alt="([^"]*)"', image)
@@ -80,7 +80,7 @@ def test_each_number_is_on_the_page_beside_its_difference(folder: Path) -> None:
 
 def test_a_number_without_a_difference_says_so() -> None:
     e = kinked()
-    text = explain_report.as_markdown(e, COMMAND, ORIGIN, environment())
+    text = report.as_markdown(e, COMMAND, ORIGIN, environment())
     assert "| ‖g‖₁: slope along v | 1.5 | none: on a kink | – |" in text
     assert "44 of 45 numbers" in text
     assert "The others: not differentiable here: relu" in text
@@ -89,7 +89,7 @@ def test_a_number_without_a_difference_says_so() -> None:
 
 def test_the_json_has_the_figures(folder: Path) -> None:
     e, found = explained("C"), json.loads((folder / "explain.json").read_text())
-    assert found == explain_report.as_json(e)
+    assert found == report.as_json(e)
     assert (found["model"], found["image"], found["label"], found["lambda"]) == ("C", 7, 9, 10.0)
     assert found["logits"] == e.at_x.logits.tolist()
     assert sum(found["signs"].values()) == 7840
@@ -100,14 +100,14 @@ def test_the_json_has_the_figures(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["A", "C"])
 def test_pictures_have_titles_and_axes_with_units(name: str) -> None:
     e = explained(name)
-    assert set(explain_figures.describe(e)) == set(explain_figures.FIGURES)
-    for file, draw in explain_figures.FIGURES.items():
+    assert set(figures.describe(e)) == set(figures.FIGURES)
+    for file, draw in figures.FIGURES.items():
         figure = draw(e)
         panels = [a for a in figure.axes if a.images or a.patches]
         for axes in panels if file != "passes.png" else []:
             words = axes.get_xlabel() + figure.get_supxlabel(), axes.get_ylabel() + figure.get_supylabel()
             assert all(words), (file, axes.get_title())
-    words = " ".join(text.get_text() for text in explain_figures.passes(e).axes[0].texts)
+    words = " ".join(text.get_text() for text in figures.passes(e).axes[0].texts)
     for part in e.parts:
         assert f"V{part.number}\n{part.V.shape}" in words
         assert f"dW{part.number} from T{part.number - 1}, V{part.number}" in words
@@ -115,7 +115,7 @@ def test_pictures_have_titles_and_axes_with_units(name: str) -> None:
 
 def test_bars_and_crosses_are_where_the_numbers_are() -> None:
     e = explained("A")
-    axes = explain_figures.split(e).axes[0]
+    axes = figures.split(e).axes[0]
     heights = sorted(bar.get_height() for bar in axes.patches)
     crosses = sorted(float(y) for line in axes.lines for y in line.get_ydata())  # type: ignore[union-attr]
     assert len(crosses) == len(heights) == 12
@@ -125,7 +125,7 @@ def test_bars_and_crosses_are_where_the_numbers_are() -> None:
 def on_a_terminal(e: Explanation, colours: bool, width: int = 100) -> str:
     console = Console(width=width, color_system="truecolor" if colours else None, force_terminal=True, record=True)
     with console.capture() as captured:
-        for piece in explain_terminal.on_screen(e, ORIGIN, colours):
+        for piece in terminal.on_screen(e, ORIGIN, colours):
             console.print(piece, highlight=False, markup=False)
     return captured.get()
 
@@ -154,14 +154,14 @@ def test_on_a_kink_the_terminal_says_so() -> None:
 def test_small_pictures() -> None:
     x = np.zeros((28, 28, 1))
     x[0:2, 5] = 1.0
-    drawn = explain_terminal.ink(x, False).plain.split("\n")
+    drawn = terminal.ink(x, False).plain.split("\n")
     assert (len(drawn), drawn[0][5], drawn[0].count(" "), set(drawn[1])) == (14, "@", 27, {" "})
     a = np.zeros((4, 3, 1))
     a[:2, 0], a[2:, 2] = 1.0, -1.0
-    assert explain_terminal.signed(a, False).plain == "+  \n  o"
-    top, bottom = explain_terminal.signed(a, True).plain.split("\n")
+    assert terminal.signed(a, False).plain == "+  \n  o"
+    top, bottom = terminal.signed(a, True).plain.split("\n")
     assert (top, bottom) == ("▀▀▀", "▀▀▀")
-    styles = [str(span.style) for span in explain_terminal.signed(a, True).spans]
+    styles = [str(span.style) for span in terminal.signed(a, True).spans]
     assert styles[0] == "rgb(94,60,153) on rgb(94,60,153)"
     assert styles[-1] == "rgb(230,159,0) on rgb(230,159,0)"
     assert styles[1] == "rgb(255,255,255) on rgb(255,255,255)"
@@ -176,4 +176,4 @@ def test_small_pictures() -> None:
     ],
 )
 def test_colours_only_where_they_are_seen(options: dict, seen: bool) -> None:
-    assert explain_terminal.has_colours(Console(**options)) is seen
+    assert terminal.has_colours(Console(**options)) is seen

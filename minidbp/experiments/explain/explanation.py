@@ -9,14 +9,13 @@ derivative of layer l's input along S_k, comes up from S = sign(J).  So the pena
 the classes of the outer products of T_(l-1)[k] and V_l[k] (DESIGN, section 4).  Everything here is in float64.
 """
 
-import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from minidbp.autodiff import Tensor, abs, grad
-from minidbp.experiments.explain_checks import (
+from minidbp.experiments.explain.checks import (
     Check,
     along,
     check_cotangents,
@@ -25,7 +24,7 @@ from minidbp.experiments.explain_checks import (
     check_tangents,
     off_the_kink,
 )
-from minidbp.experiments.explain_step import (
+from minidbp.experiments.explain.step import (
     PROTOCOL,
     Arrays,
     Moment,
@@ -38,9 +37,7 @@ from minidbp.experiments.explain_step import (
     outer_products,
     relative,
 )
-from minidbp.experiments.runs import Run
 from minidbp.nn import N_CLASSES, Sequential, cross_entropy
-from minidbp.nn.layers import Conv2d, Linear
 from minidbp.nn.losses import smoothed_labels
 from minidbp.robust import fgsm
 from minidbp.robust.objective import check_lambda
@@ -109,24 +106,6 @@ class Explanation:
     def kinked(self) -> list[Check]:
         """The checks that have no difference, as the point lies on a kink."""
         return [c for cs in self.checks.values() for c in cs if c.difference is None]
-
-
-def training(model: str, seed: int) -> Run:
-    """The short plain training (lambda 0) that makes a model with something to see, where no weights are given.
-
-    Raises ValueError for an unknown model or a negative seed.
-    """
-    images = TRAINING_STEPS.get(model, 1) * PROTOCOL.batch_size
-    return Run(model, 0.0, seed, replace(PROTOCOL, n_train=images, max_epochs=1, stop_rule="none", n_validation=1000))
-
-
-def in_float64(model: Sequential) -> Sequential:
-    """A copy of the model in float64: differences need the digits."""
-    layers = [copy.copy(layer) for layer in model.layers]
-    for layer in layers:
-        if isinstance(layer, (Linear, Conv2d)):
-            layer.w, layer.b = (Tensor(p.data.astype(np.float64), requires_grad=True) for p in layer.parameters())
-    return Sequential(layers, model.input_shape)
 
 
 def explain(

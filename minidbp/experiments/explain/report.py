@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from minidbp.atomic import write_text
-from minidbp.experiments import explain_figures
 from minidbp.experiments.environment import in_words
-from minidbp.experiments.explain import Done, Explanation
-from minidbp.experiments.explain_checks import Check
-from minidbp.experiments.explain_figures import strongest
-from minidbp.experiments.explain_step import PROTOCOL, Part, norm
+from minidbp.experiments.explain import figures as pictures
+from minidbp.experiments.explain.checks import Check
+from minidbp.experiments.explain.explanation import Done, Explanation
+from minidbp.experiments.explain.figures import strongest
+from minidbp.experiments.explain.step import PROTOCOL, Part, norm
 from minidbp.experiments.figures import save
 from minidbp.experiments.page import markdown_table
 from minidbp.experiments.report import as_html
 
 CHECKED = ["quantity", "by the engine", "by differences", "relative error"]
-FILES = ("explain.html", "explain.md", "explain.json", *explain_figures.FIGURES)
+FILES = ("explain.html", "explain.md", "explain.json", *pictures.FIGURES)
 
 
 def title(e: Explanation) -> str:
@@ -163,7 +163,7 @@ def write(
     e: Explanation, folder: Path, command: str, origin: str, where: Mapping[str, Any], done: Done = lambda: None
 ) -> None:
     """Write FILES to the folder.  origin: a sentence on the weights; where: the environment; done() after each file."""
-    for name, draw in explain_figures.FIGURES.items():
+    for name, draw in pictures.FIGURES.items():
         save(draw(e), folder / name)
         done()
     text = as_markdown(e, command, origin, where)
@@ -179,7 +179,7 @@ def write(
 def as_markdown(e: Explanation, command: str, origin: str, where: Mapping[str, Any]) -> str:
     """The page: seven steps, each with its formula, picture and numbers beside their differences."""
     p, x, adv, b = PROTOCOL, e.at_x, e.at_x_adv, e.before
-    picture = {name: f"![{text}]({name})" for name, text in explain_figures.describe(e).items()}
+    picture = {name: f"![{text}]({name})" for name, text in pictures.describe(e).items()}
     ups, downs, zeros = (int(np.sum(sign == e.S)) for sign in (1, -1, 0))
     kept = f"{adv.probabilities[e.label]:.4f}"
     agreements = [[name, small(value)] for name, value in e.agreements.items()]

@@ -9,9 +9,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from minidbp.experiments.explain import Explanation
-from minidbp.experiments.explain_checks import Check
-from minidbp.experiments.explain_report import (
+from minidbp.experiments.explain.checks import Check
+from minidbp.experiments.explain.explanation import Explanation
+from minidbp.experiments.explain.report import (
     CHECKED,
     PASSED,
     SPLIT,
@@ -25,7 +25,7 @@ from minidbp.experiments.explain_report import (
     title,
     verdict,
 )
-from minidbp.experiments.explain_step import PROTOCOL
+from minidbp.experiments.explain.step import PROTOCOL
 
 SHADES = " .:-=+*#%@"  # of ink
 PURPLE, WHITE, ORANGE = np.array([94, 60, 153]), np.array([255, 255, 255]), np.array([230, 159, 0])

@@ -8,7 +8,7 @@ import numpy as np
 
 from minidbp.autodiff import NotDifferentiableError, Tensor, no_grad
 from minidbp.autodiff.differences import directional_difference
-from minidbp.experiments.explain_step import Arrays, Part, Step, Weighted, distance, forward, kept, norm, relative
+from minidbp.experiments.explain.step import Arrays, Part, Step, Weighted, distance, forward, kept, norm, relative
 from minidbp.nn import N_CLASSES, Sequential
 
 Function = Callable[[list[Tensor]], Tensor]  # several Tensors to a scalar

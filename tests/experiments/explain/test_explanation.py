@@ -9,10 +9,10 @@ from explained import LAM, explained, trained
 
 import minidbp as mdb
 from minidbp.data import Mnist
-from minidbp.experiments import explain as explaining
-from minidbp.experiments.explain import PIECES, explain, in_float64, training
-from minidbp.experiments.explain_checks import along
-from minidbp.experiments.explain_step import PROTOCOL, outer_products
+from minidbp.experiments.explain import explanation as explaining
+from minidbp.experiments.explain.checks import along
+from minidbp.experiments.explain.explanation import PIECES, explain
+from minidbp.experiments.explain.step import PROTOCOL, outer_products
 from minidbp.nn import Conv2d, Flatten, Linear, ReLU, Sequential
 
 each_model = pytest.mark.parametrize("name", ["A", "B", "C"])
@@ -169,7 +169,7 @@ def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Mnis
     """
     honest = explaining.abs
     monkeypatch.setattr(explaining, "abs", lambda J: honest(J) * np.where(np.arange(10) < 5, 1.0, 0.0)[:, None, None])
-    e = explain(with_biases(in_float64(trained("C"))), "C", 7, mnist.x_test[7], 9, LAM, np.random.default_rng(0))
+    e = explain(with_biases(trained("C")), "C", 7, mnist.x_test[7], 9, LAM, np.random.default_rng(0))
     errors = {c.quantity: c.error or 0 for checks in e.checks.values() for c in checks}
     assert all(errors[f"‖d(λP)/dW{n}‖"] > 1e-3 for n in (1, 2, 3))
     assert errors["slope of λP, random direction"] > 1e-3
@@ -253,22 +253,3 @@ def test_not_finite(mnist: Mnist) -> None:
 def test_bad_lambda(lam: float, mnist: Mnist) -> None:
     with pytest.raises(ValueError, match="lambda must be a number of at least 0"):
         explain_small(small_net(), mnist, lam)
-
-
-def test_training_is_plain_and_short() -> None:
-    run = training("B", 4)
-    assert (run.model, run.lam, run.seed) == ("B", 0.0, 4)
-    assert (run.protocol.n_train, run.protocol.max_epochs) == (40 * 128, 1)
-    with pytest.raises(ValueError, match="unknown model 'D'"):
-        training("D", 0)
-
-
-def test_in_float64_is_a_copy() -> None:
-    model = mdb.nn.build_model("A", seed=1, padding="same")
-    twin = in_float64(model)
-    assert [p.name for p in twin.parameters()] == [p.name for p in model.parameters()]
-    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
-        assert q.dtype == np.float64
-        assert p.dtype == np.float32
-        assert np.array_equal(p.data, q.data)
-    assert repr(twin) == repr(model)

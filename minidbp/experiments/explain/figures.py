@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from minidbp.experiments.explain import Explanation
-from minidbp.experiments.explain_step import norm
+from minidbp.experiments.explain.explanation import Explanation
+from minidbp.experiments.explain.step import norm
 from minidbp.nn import N_CLASSES
 
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#BBBBBB"  # Okabe and Ito's
