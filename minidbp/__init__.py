@@ -14,7 +14,9 @@ from minidbp import autodiff, data, nn, robust, training
 from minidbp.autodiff import (
     GradcheckError,
     NotDifferentiableError,
+    Step,
     Tensor,
+    Trace,
     abs,
     check_derivatives,
     complex_step_hvp,
@@ -43,8 +45,10 @@ from minidbp.autodiff import (
     sign,
     softmax,
     sum,
+    trace,
     transpose,
     vjp,
+    watch,
 )
 
 __version__ = "0.1.0"

@@ -2,7 +2,8 @@
 
 Read in this order: `tensor` (what is remembered), `shape`, `reduce`, `elementwise`, `linear`, `functions` (the
 operations, each with its rules), `differentiate` (grad and what is built on it), `operators` (+, *, @ ...),
-`differences` and `gradcheck` (how to know that a rule is right), `catalogue` (every operation, checked).
+`differences` and `gradcheck` (how to know that a rule is right), `catalogue` (every operation, checked), `trace` and
+`watch` (to look at what is computed).
 """
 
 from minidbp.autodiff import operators as _operators  # noqa: F401  (gives Tensor its operators)
@@ -14,13 +15,18 @@ from minidbp.autodiff.gradcheck import GradcheckError, check_derivatives, gradch
 from minidbp.autodiff.linear import conv2d, conv2d_transpose, conv2d_weight_grad, matmul
 from minidbp.autodiff.reduce import broadcast_to, sum
 from minidbp.autodiff.shape import move_axis, reshape, transpose
+from minidbp.autodiff.steps import Step
 from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, locally_constant, no_grad, record
+from minidbp.autodiff.trace import Trace, trace
+from minidbp.autodiff.watch import watch
 
 __all__ = [
     "GradcheckError",
     "NotDifferentiableError",
+    "Step",
     "Tensor",
     "TensorLike",
+    "Trace",
     "abs",
     "as_tensor",
     "astype",
@@ -55,6 +61,8 @@ __all__ = [
     "sign",
     "softmax",
     "sum",
+    "trace",
     "transpose",
     "vjp",
+    "watch",
 ]

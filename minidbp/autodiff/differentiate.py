@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minidbp.autodiff.reduce import broadcast_to
 from minidbp.autodiff.shape import move_axis
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, recording, wrap
+from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, in_rule_of, recording, wrap
 
 Function = Callable[..., Tensor]
 Tensors = Tensor | Sequence[Tensor]
@@ -120,7 +119,7 @@ def jacobian_of(y: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
         wanted = f"({x.shape[0]}, c)" if x.ndim else "(N, c)"
         raise ValueError(f"jacobian: f must turn x of shape {x.shape} into {wanted}; it returned {y.shape}")
     n, c = y.shape
-    rows = broadcast_to(wrap(np.eye(c, dtype=y.dtype)[:, None, :]), (c, n, c))
+    rows = wrap(np.broadcast_to(np.eye(c, dtype=y.dtype)[:, None, :], (c, n, c)))
     return move_axis(grad(y, x, rows, create_graph)[0], 0, 1)
 
 
@@ -130,6 +129,9 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
     # only what lies between xs and ys is computed: an input's gradient never pays for a weight's
     wanted = {id(x) for x in xs}
     leads_to_x = set(wanted)
+    whole = wanted | {
+        id(t) for t in order if t._operation and t._operation.name == "watch"
+    }  # seen outside their support
     for t in order:
         if t._operation and any(id(i) in leads_to_x for i in t._operation.inputs):
             leads_to_x.add(id(t))
@@ -137,7 +139,8 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
     held: dict[int, Tensor] = {}  # cotangents found so far
     for y, g in zip(ys, cotangents, strict=True):
         if id(y) in leads_to_x:
-            held[id(y)] = held[id(y)] + g if id(y) in held else g
+            with in_rule_of(y):
+                held[id(y)] = held[id(y)] + g if id(y) in held else g
     for t in reversed(order):
         if id(t) not in held or t._operation is None:
             continue
@@ -148,17 +151,19 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
                 raise ValueError(f"grad: {x._label()} was given new data after {name} had used it")
             if id(x) not in leads_to_x or not x.requires_grad:
                 continue
-            if inner and x.support is not None and id(x) not in wanted:
+            if inner and x.support is not None and id(x) not in whole:
                 rule = inner
-            gx = rule(g, t)
-            if not isinstance(gx, Tensor):
-                raise TypeError(f"grad: the rule of {name} returned {type(gx).__name__}; a rule must return a Tensor")
-            if gx.shape != g.shape[: g.ndim - t.ndim] + x.shape or gx.dtype != x.dtype:
-                raise ValueError(
-                    f"grad: the rule of {name} for an input of shape {x.shape} and {x.dtype} turned a cotangent of "
-                    f"shape {g.shape} into {gx.shape} and {gx.dtype}"
-                )
-            held[id(x)] = held[id(x)] + gx if id(x) in held else gx
+            with in_rule_of(t):
+                gx = rule(g, t)
+                if not isinstance(gx, Tensor):
+                    got = type(gx).__name__
+                    raise TypeError(f"grad: the rule of {name} returned {got}; a rule must return a Tensor")
+                if gx.shape != g.shape[: g.ndim - t.ndim] + x.shape or gx.dtype != x.dtype:
+                    raise ValueError(
+                        f"grad: the rule of {name} for an input of shape {x.shape} and {x.dtype} turned a cotangent "
+                        f"of shape {g.shape} into {gx.shape} and {gx.dtype}"
+                    )
+                held[id(x)] = held[id(x)] + gx if id(x) in held else gx
     return [held.get(id(x)) for x in xs]
 
 

@@ -1,6 +1,7 @@
 """Functions made of the operations below them: mean, max, log-sum-exp, softmax."""
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
         lead = g.shape[: g.ndim - out.ndim]
         return broadcast_to(reshape(g, lead + kept(x.shape, axes)), lead + x.shape) * share
 
-    return record("max", data, (x,), (back,))
+    return record("max", data, (x,), (back,), again=partial(max, axis=axes, keepdims=keepdims))
 
 
 def logsumexp(x: TensorLike, axis: Axis = -1, keepdims: bool = False) -> Tensor:
@@ -54,7 +55,8 @@ def logsumexp(x: TensorLike, axis: Axis = -1, keepdims: bool = False) -> Tensor:
         return reshape(g, lead + kept(x.shape, axes)) * exp(x - reshape(out, kept(x.shape, axes)))
 
     shape = data.shape if keepdims else [n for i, n in enumerate(x.shape) if i not in axes]
-    return record("logsumexp", data.reshape(shape), (x,), (back,))
+    again = partial(logsumexp, axis=axes, keepdims=keepdims)
+    return record("logsumexp", data.reshape(shape), (x,), (back,), again=again)
 
 
 def log_softmax(x: TensorLike, axis: Axis = -1) -> Tensor:

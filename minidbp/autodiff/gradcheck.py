@@ -188,7 +188,7 @@ def _compare_directions(
         if not x.size:
             continue
         for _ in range(DIRECTIONS):
-            d, found = _smooth_direction(along, xs, i, gradients[i], rng)
+            d, found = smooth_direction(along, xs, i, gradients[i], rng)
             analytic = float(np.vdot(gradients[i], d))
             numeric = float(np.sum(found.values))
             # what <g, d> is for a d that is random: errors are measured against that, not against a lucky small value
@@ -196,19 +196,29 @@ def _compare_directions(
             report.compare_direction(analytic, numeric, scale, found, i)
 
 
-def _smooth_direction(
-    f: Functions, xs: list[np.ndarray], i: int, gradient: np.ndarray, rng: np.random.Generator
+def smooth_direction(
+    f: Functions,
+    xs: list[np.ndarray],
+    i: int,
+    gradient: np.ndarray,
+    rng: np.random.Generator,
+    where: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Difference]:
     """A direction in input i along which no kink is crossed, and the difference along it.
 
     Random, of length 1, plus the gradient under test made as long: along a random direction alone, the derivative is
-    smaller than the gradient by the root of the dimension, and rounding would hide errors.
+    smaller than the gradient by the root of the dimension, and rounding would hide errors.  It is 0 outside of `where`,
+    a mask, as the gradient must be then.
     """
     why = ""
     size = float(np.linalg.norm(gradient))
     for _ in range(TRIES):
         d = rng.standard_normal(xs[i].shape)
-        d = d / np.linalg.norm(d) + (gradient / size if size > 0 else 0.0)
+        if where is not None:
+            d = d * where
+        d = d / np.linalg.norm(d)
+        if size > 0:  # on the gradient's side: in one dimension they would cancel
+            d = (d if np.vdot(d, gradient) >= 0 else -d) + gradient / size
         direction = [d if j == i else np.zeros_like(x) for j, x in enumerate(xs)]
         try:
             return d, directional_difference(f, xs, direction)

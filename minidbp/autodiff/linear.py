@@ -5,6 +5,7 @@ are the other two: three kernels serve every order of differentiation.  x @ w is
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,7 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
             lambda g, out: unbroadcast(matmul(g, _swap(b)), a.shape, g.ndim - out.ndim),
             lambda g, out: unbroadcast(matmul(_swap(a), g), b.shape, g.ndim - out.ndim),
         ),
+        again=matmul,
     )
 
 
@@ -187,6 +189,7 @@ def _conv(x: Tensor, w: Tensor, form: _Form, mask: np.ndarray | None = None) -> 
             lambda g, out: _weight_grad(x, inside(g), form),
         ),
         support=mask,
+        again=partial(_conv, form=form, mask=mask),
     )
 
 
@@ -203,6 +206,7 @@ def _conv_transpose(g: Tensor, w: Tensor, form: _Form) -> Tensor:
         (g, w),
         (lambda u, out: _conv(u, w, form), lambda u, out: _weight_grad(u, g, form)),
         inside=(lambda u, out: _conv(u, w, form, g.support), None),
+        again=partial(_conv_transpose, form=form),
     )
 
 
@@ -224,6 +228,7 @@ def _weight_grad(x: Tensor, g: Tensor, form: _Form) -> Tensor:
         (x, g),
         (lambda v, out: _conv_transpose(g, v, form), lambda v, out: _conv(x, v, form)),
         inside=(None, lambda v, out: _conv(x, v, form, g.support)),
+        again=partial(_weight_grad, form=form),
     )
 
 

@@ -1,5 +1,7 @@
 """Sums, and their adjoint: broadcasting."""
 
+from functools import partial
+
 import numpy as np
 
 from minidbp.autodiff.shape import Shape, reshape
@@ -31,7 +33,8 @@ def sum(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
         lead = g.shape[: g.ndim - out.ndim]
         return broadcast_to(reshape(g, lead + kept(x.shape, axes)), lead + x.shape)
 
-    return record("sum", np.sum(x.data, axis=axes, keepdims=keepdims), (x,), (back,))
+    again = partial(sum, axis=axes, keepdims=keepdims)
+    return record("sum", np.sum(x.data, axis=axes, keepdims=keepdims), (x,), (back,), again=again)
 
 
 def broadcast_to(x: TensorLike, shape: Shape) -> Tensor:
@@ -43,7 +46,8 @@ def broadcast_to(x: TensorLike, shape: Shape) -> Tensor:
         data = np.broadcast_to(x.data, shape)
     except ValueError:
         raise ValueError(f"broadcast_to: a tensor of shape {x.shape} does not broadcast to {shape}") from None
-    return record("broadcast_to", data, (x,), (lambda g, out: unbroadcast(g, x.shape, g.ndim - out.ndim),))
+    again = partial(broadcast_to, shape=shape)
+    return record("broadcast_to", data, (x,), (lambda g, out: unbroadcast(g, x.shape, g.ndim - out.ndim),), again=again)
 
 
 def unbroadcast(g: Tensor, shape: Shape, lead: int) -> Tensor:

@@ -3,6 +3,7 @@
 Each rule is the inverse movement.  `lead` counts the extra leading axes of a cotangent, which stay in front.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,13 @@ def reshape(x: TensorLike, *shape: Any) -> Tensor:
         data = x.data.reshape(target)
     except (ValueError, TypeError):
         raise ValueError(f"reshape: a tensor of shape {x.shape} cannot become {target}") from None
-    return record("reshape", data, (x,), (lambda g, out: reshape(g, g.shape[: g.ndim - out.ndim] + x.shape),))
+    return record(
+        "reshape",
+        data,
+        (x,),
+        (lambda g, out: reshape(g, g.shape[: g.ndim - out.ndim] + x.shape),),
+        again=lambda x: reshape(x, target),
+    )
 
 
 def transpose(x: TensorLike, *axes: Any) -> Tensor:
@@ -34,13 +41,17 @@ def transpose(x: TensorLike, *axes: Any) -> Tensor:
     order = tuple(a + x.ndim if a < 0 else a for a in order)
     if sorted(order) != list(range(x.ndim)):
         raise ValueError(f"transpose: axes {order} are not a permutation of a tensor of shape {x.shape}")
-    inverse = tuple(order.index(i) for i in range(x.ndim))
+    return _in_order(x, order)
+
+
+def _in_order(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    inverse = tuple(axes.index(i) for i in range(x.ndim))
 
     def back(g: Tensor, out: Tensor) -> Tensor:
         lead = g.ndim - out.ndim
         return transpose(g, tuple(range(lead)) + tuple(lead + i for i in inverse))
 
-    return record("transpose", x.data.transpose(order), (x,), (back,))
+    return record("transpose", x.data.transpose(axes), (x,), (back,), again=partial(_in_order, axes=axes))
 
 
 def move_axis(x: TensorLike, source: int, destination: int) -> Tensor:
@@ -63,7 +74,8 @@ def getitem(x: TensorLike, index: Any) -> Tensor:
 def _getitem(x: Tensor, index: tuple[Any, ...], lead: int) -> Tensor:
     """x[index] behind the first `lead` axes."""
     shape = x.shape[lead:]
-    return record("getitem", _pick(x.data, index, lead), (x,), (lambda g, out: _put(g, index, shape),))
+    again = partial(_getitem, index=index, lead=lead)
+    return record("getitem", _pick(x.data, index, lead), (x,), (lambda g, out: _put(g, index, shape),), again=again)
 
 
 def _put(g: Tensor, index: tuple[Any, ...], shape: Shape) -> Tensor:
@@ -77,7 +89,8 @@ def _put(g: Tensor, index: tuple[Any, ...], shape: Shape) -> Tensor:
         data[index] = values
     data = np.moveaxis(data, range(-lead, 0), range(lead)) if lead else data
     # h, the cotangent of the result, may bring leading axes of its own in front of g's
-    return record("put", data, (g,), (lambda h, out: _getitem(h, index, h.ndim - len(shape)),))
+    again = partial(_put, index=index, shape=shape)
+    return record("put", data, (g,), (lambda h, out: _getitem(h, index, h.ndim - len(shape)),), again=again)
 
 
 def _pick(data: np.ndarray, index: tuple[Any, ...], lead: int) -> np.ndarray:

@@ -9,8 +9,8 @@ Nothing here computes a derivative: see `differentiate.py`.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -185,6 +185,7 @@ class Tensor:
         def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
         def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
         def backward(self, grad_output: "Tensor | ArrayLike | None" = None) -> None: ...
+        def _repr_html_(self) -> str: ...
 
 
 TensorLike: TypeAlias = Tensor | ArrayLike
@@ -218,6 +219,7 @@ def record(
     support: np.ndarray | None = None,
     inside: "Sequence[Rule | None] | None" = None,
     loose: bool = False,
+    again: "Callable[..., Tensor] | None" = None,
 ) -> Tensor:
     """The Tensor of an operation's result: `data`, made from `inputs`, with one rule for each input.
 
@@ -229,6 +231,8 @@ def record(
     loose: what `data` holds outside the support does not count; it is put to 0 when somebody looks.
     inside: for each input None, or a rule that may be cheaper, to take where the input has a support and was not
     itself asked for: what it returns need be right inside the support only, as nobody looks outside.
+    again: the operation itself as a function of its inputs, for a trace to check the rules with; further arguments
+    are bound by name (`functools.partial`), and the trace shows them.
 
     Nothing is remembered under `no_grad`, or if no input requires a gradient.
     """
@@ -245,6 +249,8 @@ def record(
         out.requires_grad = True
         within = tuple(inside) if inside else (None,) * len(rules)
         out._operation = Operation(name, tuple(inputs), tuple(rules), within, tuple(t._version for t in inputs))
+    for tracer in _mode.tracers:
+        tracer.add(name, out, inputs, rules, inside, again)
     return out
 
 
@@ -297,9 +303,26 @@ def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:
 Pattern = list[tuple[str, np.ndarray]]
 
 
+class Tracer(Protocol):
+    """Who hears of every operation, recorded in the graph or not, while `traced_by` is open: see `trace.py`."""
+
+    def add(
+        self,
+        name: str,
+        out: Tensor,
+        inputs: Sequence[Tensor],
+        rules: Sequence[Rule],
+        inside: "Sequence[Rule | None] | None",
+        again: Callable[..., Tensor] | None,
+    ) -> None: ...
+    def enter(self, t: Tensor) -> None: ...  # from here on, what is computed is t's rule
+    def leave(self) -> None: ...
+
+
 class _Mode(threading.local):
     recording = True
     pattern: Pattern | None = None
+    tracers: tuple[Tracer, ...] = ()
 
 
 _mode = _Mode()
@@ -326,6 +349,37 @@ def recorded_pattern() -> Iterator[Pattern]:
         yield _mode.pattern
     finally:
         _mode.pattern = before
+
+
+@contextmanager
+def traced_by(tracer: Tracer | None) -> Iterator[None]:
+    """`tracer` too hears of the operations in this block, in this thread; with None nobody does."""
+    before = _mode.tracers
+    _mode.tracers = () if tracer is None else (*before, tracer)
+    try:
+        yield
+    finally:
+        _mode.tracers = before
+
+
+def in_rule_of(t: Tensor) -> AbstractContextManager[None]:
+    """What is computed in this block is the derivative of t's operation: tracers are told so."""
+    return _told(t) if _mode.tracers else _NOBODY
+
+
+_NOBODY = nullcontext()
+
+
+@contextmanager
+def _told(t: Tensor) -> Iterator[None]:
+    tracers = _mode.tracers
+    for tracer in tracers:
+        tracer.enter(t)
+    try:
+        yield
+    finally:
+        for tracer in tracers:
+            tracer.leave()
 
 
 def is_recording() -> bool:

@@ -3,7 +3,7 @@
 Heavy imports wait until a command runs, so that --help answers at once.
 """
 
-from minidbp.cli import tables, figure1, models, checks, notebooks, bench  # noqa: I001 - in the order of --help
+from minidbp.cli import tables, figure1, explain, models, checks, notebooks, bench  # noqa: I001 - in the order of --help
 from minidbp.cli.app import app, main
 
 __all__ = ["app", "main"]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from minidbp.cli.app import command, messages, progress, told_where
+from minidbp.cli.app import command, fail, messages, progress, told_where
 from minidbp.cli.options import Out
 
 DEFAULT = Path("out/notebooks")
@@ -40,7 +40,10 @@ def notebooks(
     if html:
         with progress("running the notebooks", len(sources)) as advance:
             for name, source in sources.items():
-                executed = nb.execute(nb.teacher_version(source), out / "teacher", smoke)
+                try:
+                    executed = nb.execute(nb.teacher_version(source), out / "teacher", smoke)
+                except nb.FAILURES as error:
+                    fail(f"{name}: {nb.reason(error)}", code=1)
                 nb.write(out / "executed" / f"{name}.ipynb", nb.as_text(nb.still(executed)))
                 nb.write(out / "html" / f"{name}.html", nb.as_html(executed, name))
                 advance()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
@@ -22,6 +23,7 @@ from minidbp.teaching.sliders import WIDGET
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "...  # your code here"
+FAILURES = CellExecutionError, CellTimeoutError, DeadKernelError
 TIMEOUT = 600  # seconds for a cell, on a machine that does other things too
 
 
@@ -69,13 +71,20 @@ def _check_marks(cell: NotebookNode, rest: str) -> None:
 
 
 def execute(notebook: NotebookNode, folder: Path, smoke: bool = False) -> NotebookNode:
-    """A copy, run from top to bottom in `folder`; smoke: on less data.  Raises CellExecutionError as nbclient does."""
+    """A copy, run from top to bottom in `folder`; smoke: on less data.  Raises one of FAILURES if it does not end."""
     notebook = copy.deepcopy(notebook)
     with _environment(smoke):
         nbclient.NotebookClient(
             notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
         ).execute()
     return notebook
+
+
+def reason(failure: Exception) -> str:
+    """In one line, why a notebook did not run to its end."""
+    if isinstance(failure, CellExecutionError):
+        return f"{failure.ename}: {failure.evalue}"
+    return str(failure).strip().splitlines()[0]
 
 
 @contextmanager

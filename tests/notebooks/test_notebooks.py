@@ -1,37 +1,88 @@
-"""Every notebook runs from top to bottom, and is kept without what its last run left behind.
+"""Every notebook runs from top to bottom in both versions, its exercises tell right from missing, its pictures speak.
 
 A notebook's claims are asserts in its own cells: one that fails ends the run, and the test says which and why.
-Needs nbclient and ipykernel; without them this fails rather than skips, so that no notebook goes untested in silence.
+Run on less data (`sized`), all cells; without nbclient and ipykernel this fails rather than skips.
 """
 
-from pathlib import Path
+import ast
 
-import nbclient
 import nbformat
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+from minidbp.teaching import notebooks as nb
+from minidbp.teaching.exercises import RIGHT, WRONG
 
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+SOURCES = nb.read_sources()
+
+each_notebook = pytest.mark.parametrize("name", SOURCES)
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS, "no notebooks/*.ipynb beside tests/"
+def test_they_are_numbered_without_a_gap():
+    assert [name[:3] for name in SOURCES] == [f"{i:02}_" for i in range(1, 10)]
+
+
+def outputs(executed):
+    return [output for cell in executed.cells for output in cell.get("outputs", [])]
+
+
+def verdicts(executed, mark):
+    """The names of the exercises that were judged so."""
+    said = [output.get("data", {}).get("text/plain", "") for output in outputs(executed)]
+    return [text.split(": ", 1)[1] for text in said if text.startswith(mark)]
+
+
+def exercises(notebook):
+    """The names in `with exercise("..."):` of a notebook's cells."""
+    calls = [
+        node.items[0].context_expr
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for node in ast.walk(ast.parse(cell.source.replace("%matplotlib", "# %matplotlib")))
+        if isinstance(node, ast.With)
+    ]
+    return [call.args[0].value for call in calls if isinstance(call, ast.Call) and ast.unparse(call.func) == "exercise"]
+
+
+def describes_its_pictures(executed):
+    pictures = [output for output in outputs(executed) if "image/png" in output.get("data", {})]
+    assert len(pictures) >= 3
+    for picture in pictures:
+        assert len(picture.metadata.get("image/png", {}).get("alt", "")) > 30, "a picture without a description"
+    assert not any("image/svg+xml" in output.get("data", {}) for output in outputs(executed) if "alt" in output)
 
 
 @each_notebook
-def test_runs_from_top_to_bottom(path, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
-    where = {"metadata": {"path": str(tmp_path)}}  # what a cell writes does not land in the repository
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
-    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+def test_the_solutions_solve_every_exercise(name, tmp_path):
+    executed = nb.execute(nb.teacher_version(SOURCES[name]), tmp_path, smoke=True)
+    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+    wanted = exercises(SOURCES[name])
+    assert len(wanted) >= 3
+    assert (verdicts(executed, RIGHT), verdicts(executed, WRONG)) == (wanted, [])
+    describes_its_pictures(executed)
 
 
 @each_notebook
-def test_is_kept_without_outputs(path):
-    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+def test_the_stubs_run_and_solve_none(name, tmp_path):
+    student = nb.student_version(SOURCES[name])
+    assert nb.BEGIN not in nb.as_text(student)
+    executed = nb.execute(student, tmp_path, smoke=True)
+    missed = [text.split(":")[0] for text in verdicts(executed, WRONG)]
+    assert missed == [wanted.split(":")[0] for wanted in exercises(SOURCES[name])]
+    assert verdicts(executed, RIGHT) == []
+
+
+@each_notebook
+def test_is_kept_without_outputs(name):
+    notebook = nbformat.read(nb.source_folder() / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5), "cells need ids"
     assert notebook.metadata.kernelspec.name == "python3"
     left = [cell.id for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
-    assert not left, f"clear the outputs of {path.name} before committing: cells {left} have some"
+    assert not left, f"clear the outputs of {name} before committing: cells {left} have some"
+
+
+@each_notebook
+def test_has_an_aim_and_says_what_to_take_away(name):
+    words = "\n".join(cell.source for cell in SOURCES[name].cells if cell.cell_type == "markdown")
+    assert "Aim" in words
+    assert "take away" in words

@@ -1,0 +1,43 @@
+"""Sphinx' settings.  The source is the repository as it lies, so that a link that works on GitHub works in the site."""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+import minidbp
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this file
+
+project = "minidbp"
+version = release = minidbp.__version__
+language = "en"
+root_doc = "docs/index"
+
+include_patterns = [
+    "docs/**.md",
+    "notebooks/*.ipynb",
+    "results/**.md",
+    "benchmarks/NOTES.md",
+    "data/README.md",
+]
+exclude_patterns = [".*", "out", "build", "tests", "minidbp"]  # never walked through
+extensions = ["sphinx.ext.autodoc", "myst_nb", "english_docstrings", "executed_notebooks", "included_links", "mathml"]
+
+autodoc_typehints = "none"  # the docstrings give shapes and dtypes
+autodoc_member_order = "bysource"
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # they have been run: see executed_notebooks.py
+nb_render_markdown_format = "myst"  # what cells display, as what they say
+nb_ipywidgets_js = {}  # would come from a network
+smartquotes = False  # "A" is a word of Python
+
+html_theme = "furo"
+html_title = "minidbp"
+html_static_path = ["site.css", f"{matplotlib.get_data_path()}/fonts/ttf/STIXGeneral.ttf"]
+html_css_files = ["site.css"]
+html_extra_path = ["index.html"]
+html_copy_source = False
+html_show_copyright = False

@@ -1,0 +1,94 @@
+"""Notebooks as pages: notebooks/*.ipynb have no outputs in git; what `minidbp notebooks --html` made of them is shown.
+
+The executed copies must be there, with the teacher's cells of now: a page is never empty or out of date.  Every picture
+is described: by `alt` in the metadata of the output, where `minidbp.teaching.show` puts it, or else by the text above
+the cell, from the words *The figure* to the end of the paragraph.
+"""
+
+import html
+import re
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+from mathml import to_mathml
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+
+from minidbp.teaching.notebooks import teacher_version
+
+logger = logging.getLogger(__name__)
+FOLDER = "out/notebooks/executed"
+THE_FIGURE = re.compile(r"\*The figures?\b.*?(?=\n\s*\n|\Z)", re.DOTALL)
+
+
+def executed(root: Path, name: str) -> NotebookNode:
+    """The executed copy of notebooks/`name`.ipynb.  Raises ExtensionError if it is not there, or of other cells."""
+    path, source = root / FOLDER / f"{name}.ipynb", root / "notebooks" / f"{name}.ipynb"
+    remedy = "run `minidbp notebooks --html` first"
+    if not path.is_file():
+        raise ExtensionError(f"notebooks/{name}.ipynb has not been run, as {FOLDER}/{name}.ipynb is missing: {remedy}")
+    notebook = nbformat.read(path, as_version=4)
+    if _cells(notebook) != _cells(teacher_version(nbformat.read(source, as_version=4))):
+        raise ExtensionError(
+            f"{FOLDER}/{name}.ipynb was run from other cells than notebooks/{name}.ipynb has: {remedy}"
+        )
+    return notebook
+
+
+def _cells(notebook: NotebookNode) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def descriptions(notebook: NotebookNode) -> list[str]:
+    """Of each picture in the outputs, in order, the description in words; "" where there is none."""
+    found, text = [], ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            paragraph = THE_FIGURE.search(cell.source)
+            text = in_words(paragraph[0]) if paragraph else ""
+        for output in cell.get("outputs", []):
+            kinds = [kind for kind in output.get("data", {}) if kind.startswith("image/")]
+            if kinds:
+                own = (output.metadata.get(kind, {}).get("alt") for kind in kinds)
+                found.append(next(filter(None, own), text))
+    return found
+
+
+def in_words(markdown: str) -> str:
+    """A paragraph of Markdown without its marks; formulas as the letters that are seen."""
+    text = re.sub(r"\$+([^$]+)\$+", lambda formula: _letters(to_mathml(formula[1])), markdown)
+    return " ".join(re.sub(r"[*`]", "", text).split())
+
+
+def _letters(xml: str) -> str:
+    return html.unescape(re.sub(r"\s*<[^>]*>\s*", "", xml))
+
+
+def _name(docname: str) -> str | None:
+    """The notebook's name, if the page is one."""
+    return docname.removeprefix("notebooks/") if docname.startswith("notebooks/") else None
+
+
+def read(app: Sphinx, docname: str, source: list[str]) -> None:
+    if name := _name(docname):
+        source[0] = nbformat.writes(executed(Path(app.srcdir), name))
+        app.env.note_dependency(str(Path(app.srcdir, FOLDER, f"{name}.ipynb")))
+
+
+def describe(app: Sphinx, doctree: nodes.document) -> None:
+    if name := _name(app.env.docname):
+        outputs = [node for node in doctree.findall(nodes.container) if "cell_output" in node["classes"]]
+        pictures = [picture for output in outputs for picture in output.findall(nodes.image)]
+        for picture, text in zip(pictures, descriptions(executed(Path(app.srcdir), name)), strict=True):
+            picture["alt"] = text
+            if not text:
+                logger.warning("a picture without a description: use minidbp.teaching.show", location=app.env.docname)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("source-read", read)
+    app.connect("doctree-read", describe)
+    return {"parallel_read_safe": True}

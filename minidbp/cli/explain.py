@@ -1,0 +1,87 @@
+"""`minidbp explain`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from minidbp.cli.app import at_least, command, compile_kernels, progress, screen, told_where
+from minidbp.cli.options import AsJson, Data, Lambda, Out, Seed, Threads
+
+
+@command
+def explain(
+    image: Annotated[int, typer.Option(help="The number of the test image, 0 to 9999.")] = 0,
+    model: Annotated[
+        str | None, typer.Option("--model", help="A, B or C, as in the paper's Table 1; C if nothing says otherwise.")
+    ] = None,
+    lam: Lambda = 10.0,
+    weights: Annotated[
+        Path | None, typer.Option(help="A .npz file of train or of a table; without it, a short plain training.")
+    ] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    threads: Threads = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """One training step on one digit, taken apart: logits, loss, FGSM, J, sign(J), penalty, both passes, each dW.
+
+    Every number stands beside its finite difference.  Without --weights a model is first trained for some seconds,
+    without penalty.  Writes explain.html (a page that needs no other file), explain.md, explain.json and pictures to
+    --out, by default out/explain-MODEL-IMAGE.
+    """
+    from minidbp.data import load_mnist
+    from minidbp.experiments import explain as explaining
+    from minidbp.experiments import explain_report, explain_terminal, sweep
+    from minidbp.experiments.environment import environment
+    from minidbp.experiments.figure1 import check_image
+    from minidbp.nn import load_model
+    from minidbp.robust.objective import check_lambda
+    from minidbp.training import train, workers
+
+    at_least(0, seed=seed)
+    at_least(1, threads=threads)
+    check_image(image)
+    check_lambda(lam)
+    network = None
+    if weights:
+        network, name = load_model(weights)
+        if model not in (None, name):
+            raise ValueError(f"--model {model} does not fit {weights}, which holds a model {name}: leave --model out")
+        origin = f"The weights are those of {weights.name}."
+    else:
+        name = model or "C"
+    run = explaining.training(name, seed)
+    mnist = load_mnist(data)
+    folder = sweep.prepare(out or Path("out") / f"explain-{name}-{image}")
+    compile_kernels()
+    with workers(threads) as team:
+        if network is None:
+            state = run.start()
+            steps = explaining.TRAINING_STEPS[name]
+            with progress(f"training model {name}", steps) as done:
+                history = train(state, run.split(mnist), team, lambda *step: done())
+            network = state.model
+            origin = (
+                f"The weights are from {steps} plain Adam steps of {run.protocol.batch_size} images without penalty "
+                f"(seed {seed}), after which the model reads {history[-1].validation_accuracy:.1f}% of other digits."
+            )
+        with progress("taking the step apart", explaining.PIECES) as done:
+            found = explaining.explain(
+                explaining.in_float64(network), name, image, mnist.x_test[image], int(mnist.y_test[image]), lam,
+                np.random.default_rng([seed, image]), done,
+            )  # fmt: skip
+    as_typed = f"minidbp explain --image {image} --model {name} --lambda {lam:g} --seed {seed}" + (
+        f" --weights {weights.name}" if weights else ""
+    )
+    with progress("drawing", len(explain_report.FILES)) as done:
+        explain_report.write(found, folder, as_typed, origin, environment(), done)
+    if as_json:
+        typer.echo(json.dumps(explain_report.as_json(found), indent=1))
+    else:
+        for piece in explain_terminal.on_screen(found, origin, explain_terminal.has_colours(screen)):
+            screen.print(piece, highlight=False, markup=False)
+    told_where(folder, *explain_report.FILES)

@@ -1,0 +1,113 @@
+"""Notebooks, formulas and links on their way into the site, and the look through its pages afterwards."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from check_pages import faults
+from docutils.utils.math import MathError
+from executed_notebooks import FOLDER, descriptions, executed
+from included_links import moved
+from mathml import to_mathml
+from nbformat import NotebookNode, v4
+from sphinx.errors import ExtensionError
+
+from minidbp.teaching.notebooks import BEGIN, END
+
+
+def picture(**metadata: str) -> NotebookNode:
+    data = {"image/png": "", "text/plain": "<Figure>"}
+    return v4.new_output("display_data", data, metadata={"image/png": metadata})
+
+
+def notebook(*cells: NotebookNode) -> NotebookNode:
+    return v4.new_notebook(cells=list(cells))
+
+
+def write(root: Path, folder: str, *cells: NotebookNode) -> None:
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook(*cells), root / folder / "one.ipynb")
+
+
+def test_the_executed_copy_has_the_teachers_cells(tmp_path: Path) -> None:
+    write(tmp_path, "notebooks", v4.new_code_cell(f"{BEGIN}\nf()\n{END}"))
+    write(tmp_path, FOLDER, v4.new_code_cell("# solution:\nf()\n# end of the solution", outputs=[picture()]))
+    (cell,) = executed(tmp_path, "one").cells
+    assert len(cell.outputs) == 1
+
+
+def test_a_notebook_that_was_not_run_stops_the_build(tmp_path: Path) -> None:
+    write(tmp_path, "notebooks", v4.new_code_cell("f()"))
+    with pytest.raises(ExtensionError, match=r"notebooks/one.ipynb has not been run"):
+        executed(tmp_path, "one")
+
+
+def test_a_notebook_that_was_changed_since_stops_the_build(tmp_path: Path) -> None:
+    write(tmp_path, "notebooks", v4.new_code_cell("g()"))
+    write(tmp_path, FOLDER, v4.new_code_cell("f()"))
+    with pytest.raises(ExtensionError, match="other cells"):
+        executed(tmp_path, "one")
+
+
+def test_pictures_are_described_by_themselves_or_by_the_text_above() -> None:
+    one = notebook(
+        v4.new_markdown_cell("# One\n\n**So.** *The figure:* the `x` of\n$\\lVert J\\rVert_1$.\n\nMore."),
+        v4.new_code_cell("f()", outputs=[picture(), picture(alt="its own")]),
+        v4.new_code_cell("g()", outputs=[picture()]),
+        v4.new_markdown_cell("Nothing."),
+        v4.new_code_cell("h()", outputs=[picture()]),
+    )
+    above = "The figure: the x of ‖J‖1."
+    assert descriptions(one) == [above, "its own", above, ""]
+
+
+def test_formulas_become_mathml() -> None:
+    assert "<mfrac>" in to_mathml(r"\frac{\partial f}{\partial x}")
+    assert 'display="block"' in to_mathml(r"J = \nabla f \tag{eq. 3}", as_block=True)
+    assert '<mo stretchy="false">‖' in to_mathml(r"\lVert J\rVert_1")  # and not as tall as its index is low
+    assert "…" in to_mathml(r"1, \dots, n")
+    assert "(eq. 3)" in to_mathml(r"J \tag{eq. 3}").replace("\xa0", " ")
+
+
+def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
+    with pytest.raises(MathError):
+        to_mathml(r"\nosuchcommand{x}")
+
+
+def test_links_of_the_readme_hold_in_another_folder() -> None:
+    markdown = "[a](docs/a.md) ![b](results/b.png) [c](https://example.org/c) [d](#d) [e](docs/e.md#part)"
+    wanted = "[a](a.md) ![b](../results/b.png) [c](https://example.org/c) [d](#d) [e](e.md#part)"
+    assert moved(markdown, Path(), Path("docs")) == wanted
+
+
+PAGE = '<html lang="en"><h1 id="top">One</h1><a href="#top">up</a><a href="https://example.org">out</a>{}</html>'
+
+
+def test_a_page_without_fault(tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch()
+    (tmp_path / "one.html").write_text(PAGE.format('<img src="x.png" alt="a curve"><a href="one.html#top">here</a>'))
+    assert faults(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("html", "fault"),
+    [
+        ('<img src="one.html">', "no alt text"),
+        ('<img src="one.html" alt=" ">', "no alt text"),
+        ('<img src="one.html" alt="one.html">', "no alt text"),  # what Sphinx puts where none is given
+        ('<script src="https://example.org/a.js"></script>', "over the network"),
+        ('<link rel="stylesheet" href="//example.org/a.css">', "over the network"),
+        ('<a href="two.html">two</a>', "leads nowhere"),
+        ('<a href="one.html#bottom">down</a>', "no such place"),
+    ],
+)
+def test_faults_of_a_page(tmp_path: Path, html: str, fault: str) -> None:
+    (tmp_path / "one.html").write_text(PAGE.format(html))
+    (found,) = faults(tmp_path)
+    assert fault in found
+
+
+def test_a_page_in_no_language_and_a_site_of_no_pages(tmp_path: Path) -> None:
+    assert "there are no pages" in faults(tmp_path)[0]
+    (tmp_path / "one.html").write_text("<html></html>")
+    assert "names no language" in faults(tmp_path)[0]

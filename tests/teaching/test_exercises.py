@@ -1,0 +1,44 @@
+import pytest
+
+from minidbp.teaching import exercise, exercises
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    said = []
+    monkeypatch.setattr(exercises, "display", lambda data, raw: said.append(data))
+    return said
+
+
+def test_a_right_answer(shown):
+    with exercise("1.1 twice"):
+        assert 2 + 2 == 4
+    assert [data["text/plain"] for data in shown] == ["✓ right: 1.1 twice"]
+
+
+def test_a_wrong_answer_is_told_why_and_stops_nothing(shown):
+    with exercise("1.1 twice"):
+        raise AssertionError("2 + 2 is <4>")  # as a plain assert does; pytest rewrites its own
+    assert [data["text/plain"] for data in shown] == ["✗ not yet: 1.1 twice: 2 + 2 is <4>"]
+    assert "2 + 2 is &lt;4&gt;" in shown[0]["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(lambda: None + 1, "TypeError: unsupported operand"), (lambda: [][0], "IndexError: "), (lambda: 1 / 0, "ZeroDiv")],
+)
+def test_an_answer_that_breaks_stops_nothing(shown, answer, reason):
+    with exercise("1.2 broken"):
+        answer()
+    assert shown[0]["text/plain"].startswith(f"✗ not yet: 1.2 broken: {reason}")
+
+
+def test_a_stub_of_dots_is_not_yet(shown):
+    with exercise("1.3 stub"):
+        raise NotImplementedError
+    assert shown[0]["text/plain"] == "✗ not yet: 1.3 stub: NotImplementedError: not yet"
+
+
+def test_ctrl_c_goes_through():
+    with pytest.raises(KeyboardInterrupt), exercise("1.1"):
+        raise KeyboardInterrupt

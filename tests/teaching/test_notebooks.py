@@ -1,0 +1,93 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from minidbp.teaching import notebooks as nb
+
+SOLVED = """\
+def twice(x):
+    ### BEGIN SOLUTION
+    y = x + x
+
+    return y
+    ### END SOLUTION
+"""
+
+
+@pytest.fixture
+def source():
+    cells = [
+        new_markdown_cell("# Doubling"),
+        new_code_cell(SOLVED),
+        new_code_cell("with exercise('1.1 twice'):\n    assert twice(2) == 4"),
+        new_markdown_cell("Because x + x is 2 x.", metadata={"tags": ["solution"]}),
+    ]
+    return new_notebook(cells=cells)
+
+
+def test_a_student_gets_stubs_where_solutions_were(source):
+    student = nb.student_version(source)
+    assert student.cells[1].source == "def twice(x):\n    ...  # your code here\n"
+    assert [cell.source for cell in student.cells[::2]] == ["# Doubling", source.cells[2].source]
+    assert len(student.cells) == 3
+    assert source.cells[1].source == SOLVED, "the source itself is left alone"
+
+
+def test_a_teacher_sees_where_the_solution_is(source):
+    teacher = nb.teacher_version(source)
+    assert teacher.cells[1].source == (
+        "def twice(x):\n    # solution:\n    y = x + x\n\n    return y\n    # end of the solution\n"
+    )
+    assert len(teacher.cells) == 4
+
+
+def test_each_of_several_solutions_in_a_cell_becomes_a_stub():
+    cell = new_code_cell(
+        "a = 1\n### BEGIN SOLUTION\na = 2\n### END SOLUTION\nb = 3\n### BEGIN SOLUTION\nb = 4\n### END SOLUTION"
+    )
+    stubs = nb.student_version(new_notebook(cells=[cell])).cells[0].source
+    assert stubs == f"a = 1\n{nb.STUB}\nb = 3\n{nb.STUB}"
+
+
+@pytest.mark.parametrize("version", [nb.student_version, nb.teacher_version])
+@pytest.mark.parametrize("cell", ["### BEGIN SOLUTION\nx = 1", "x = 1\n### END SOLUTION"])
+def test_a_mark_without_its_other_is_refused(version, cell):
+    with pytest.raises(ValueError, match="needs a line '### END SOLUTION' behind it"):
+        version(new_notebook(cells=[new_code_cell(cell)]))
+
+
+def test_runs_with_less_data_only_where_asked(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINIDBP_SMOKE", raising=False)
+    notebook = new_notebook(cells=[new_code_cell("from minidbp.teaching import sized\nprint(sized('full', 'smoke'))")])
+    for smoke, said in (True, "smoke\n"), (False, "full\n"):
+        assert nb.execute(notebook, tmp_path, smoke).cells[0].outputs[0].text == said
+
+
+def test_a_page_has_descriptions_and_no_slider_that_does_nothing(tmp_path):
+    cell = new_code_cell("""\
+import ipywidgets
+import matplotlib.pyplot as plt
+from minidbp.teaching import explore
+
+def draw(eps):
+    figure, axes = plt.subplots()
+    return figure, f"nothing, at <{eps}>"
+
+explore(draw, eps=ipywidgets.FloatSlider(0.5, min=0, max=1))
+""")
+    executed = nb.execute(new_notebook(cells=[cell]), tmp_path)
+    page = nb.as_html(executed, "sliders")
+    assert "(sliders where the notebook runs; the picture is for eps = 0.5)" in page
+    assert 'alt="nothing, at &lt;0.5&gt;"' in page
+    assert "widget-view" not in page
+    assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in executed.cells[0].outputs)
+
+
+def test_without_sources_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(nb, "__file__", str(tmp_path / "lib" / "minidbp" / "teaching" / "notebooks.py"))
+    with pytest.raises(ValueError, match=r"there are no notebooks in .*: run this in a clone"):
+        nb.source_folder()
+
+
+def test_what_is_written_can_be_read_again(source):
+    assert nbformat.reads(nb.as_text(source), as_version=4) == source

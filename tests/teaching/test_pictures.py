@@ -1,0 +1,67 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from minidbp.teaching import images, pictures, show, table
+
+
+class Handle:
+    def __init__(self, first):
+        self.shows = [first]
+
+    def update(self, data, metadata=None, raw=False):
+        assert raw
+        self.shows.append((data, metadata))
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    handles = []
+
+    def display(data, metadata=None, raw=False, display_id=False):
+        handles.append(Handle((data, metadata)))
+        return handles[-1]
+
+    monkeypatch.setattr(pictures, "display", display)
+    return handles
+
+
+def test_a_picture_has_its_description_as_alternative_text_and_as_caption(shown):
+    figure, _ = plt.subplots()
+    show(figure, "a line & a dot")
+    ((data, metadata),), ((caption, _),) = (handle.shows for handle in shown)
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert metadata == {"image/png": {"alt": "a line & a dot"}}
+    assert caption["text/html"] == "<small><em>a line &amp; a dot</em></small>"
+    assert not plt.fignum_exists(figure.number), "or the notebook would show it twice"
+
+
+def test_a_picture_without_a_description_is_refused(shown):
+    with pytest.raises(ValueError, match="needs a description"):
+        show(plt.figure(), " ")
+    assert not shown
+
+
+def test_a_change_changes_both(shown):
+    page = pictures.Shown(plt.figure(), "before")
+    page.change(plt.figure(), "after")
+    assert [metadata["image/png"]["alt"] for _, metadata in shown[0].shows] == ["before", "after"]
+    assert "after" in shown[1].shows[-1][0]["text/html"]
+
+
+@pytest.mark.parametrize(("signed", "scale"), [(True, (-3, 3)), (False, (0, 3))])
+def test_images_share_one_scale(signed, scale):
+    figure = images(
+        [np.full(784, 2.0), np.full((28, 28, 1), -3.0), np.zeros(784)], list("abc"), "J", rows=2, signed=signed
+    )
+    drawn = [axes for axes in figure.axes if axes.get_images()]
+    assert [axes.get_title() for axes in drawn] == list("abc")
+    assert {axes.get_images()[0].get_clim() for axes in drawn} == {scale}
+    assert drawn[1].get_images()[0].get_array().shape == (28, 28)
+
+
+def test_a_table_is_markdown(monkeypatch):
+    said = []
+    monkeypatch.setattr(pictures, "display", said.append)
+    table(["a", "b"], [1, 2.5])
+    assert said[0].data == "| a | b |\n| --- | --- |\n| 1 | 2.5 |"
