@@ -22,3 +22,6 @@ def test_the_page_shows_what_its_code_gives(capsys: pytest.CaptureFixture[str]) 
         if last is not None:  # as a notebook shows it
             print(repr(eval(compile(ast.Expression(last.value), str(PAGE), "eval"), names)))
         assert ROUNDING.sub("tiny", capsys.readouterr().out) == ROUNDING.sub("tiny", text)
+        if code == blocks[0][1]:
+            drawn = (PAGE.parent / "pictures" / "trace.svg").read_text(encoding="utf-8")
+            assert drawn == names["t"].graph()._repr_svg_(), "draw it again: t.graph().save(...)"
