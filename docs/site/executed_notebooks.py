@@ -1,17 +1,13 @@
 """Notebooks as pages: notebooks/*.ipynb have no outputs in git; what `minidbp notebooks --html` made of them is shown.
 
 The executed copies must be there, with the teacher's cells of now: a page is never empty or out of date.  Every picture
-is described: by `alt` in the metadata of the output, where `minidbp.teaching.show` puts it, or else by the text above
-the cell, from the words *The figure* to the end of the paragraph.
+is described by `alt` in the metadata of the output, where `minidbp.teaching.show` puts it.
 """
 
-import html
-import re
 from pathlib import Path
 
 import nbformat
 from docutils import nodes
-from mathml import to_mathml
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -21,7 +17,6 @@ from minidbp.teaching.notebooks import teacher_version
 
 logger = logging.getLogger(__name__)
 FOLDER = "out/notebooks/executed"
-THE_FIGURE = re.compile(r"\*The figures?\b.*?(?=\n\s*\n|\Z)", re.DOTALL)
 
 
 def executed(root: Path, name: str) -> NotebookNode:
@@ -44,27 +39,9 @@ def _cells(notebook: NotebookNode) -> list[tuple[str, str]]:
 
 def descriptions(notebook: NotebookNode) -> list[str]:
     """Of each picture in the outputs, in order, the description in words; "" where there is none."""
-    found, text = [], ""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            paragraph = THE_FIGURE.search(cell.source)
-            text = in_words(paragraph[0]) if paragraph else ""
-        for output in cell.get("outputs", []):
-            kinds = [kind for kind in output.get("data", {}) if kind.startswith("image/")]
-            if kinds:
-                own = (output.metadata.get(kind, {}).get("alt") for kind in kinds)
-                found.append(next(filter(None, own), text))
-    return found
-
-
-def in_words(markdown: str) -> str:
-    """A paragraph of Markdown without its marks; formulas as the letters that are seen."""
-    text = re.sub(r"\$+([^$]+)\$+", lambda formula: _letters(to_mathml(formula[1])), markdown)
-    return " ".join(re.sub(r"[*`]", "", text).split())
-
-
-def _letters(xml: str) -> str:
-    return html.unescape(re.sub(r"\s*<[^>]*>\s*", "", xml))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kinds = [(output, [kind for kind in output.get("data", {}) if kind.startswith("image/")]) for output in outputs]
+    return [output.metadata.get(kind[0], {}).get("alt", "") for output, kind in kinds if kind]
 
 
 def _name(docname: str) -> str | None:

@@ -49,16 +49,12 @@ def test_a_notebook_that_was_changed_since_stops_the_build(tmp_path: Path) -> No
         executed(tmp_path, "one")
 
 
-def test_pictures_are_described_by_themselves_or_by_the_text_above() -> None:
+def test_pictures_are_described() -> None:
     one = notebook(
-        v4.new_markdown_cell("# One\n\n**So.** *The figure:* the `x` of\n$\\lVert J\\rVert_1$.\n\nMore."),
-        v4.new_code_cell("f()", outputs=[picture(), picture(alt="its own")]),
-        v4.new_code_cell("g()", outputs=[picture()]),
-        v4.new_markdown_cell("Nothing."),
-        v4.new_code_cell("h()", outputs=[picture()]),
+        v4.new_code_cell("f()", outputs=[picture(alt="one"), v4.new_output("stream", text="no picture")]),
+        v4.new_code_cell("g()", outputs=[picture(), picture(alt="three")]),
     )
-    above = "The figure: the x of ‖J‖1."
-    assert descriptions(one) == [above, "its own", above, ""]
+    assert descriptions(one) == ["one", "", "three"]
 
 
 def test_formulas_become_mathml() -> None:
