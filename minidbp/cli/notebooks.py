@@ -24,6 +24,7 @@ def notebooks(
     """
     try:
         from minidbp.teaching import notebooks as nb
+        from minidbp.teaching import pages
     except ImportError as error:
         raise ValueError(f'notebooks need {error.name}, which is not installed: pip install -e ".[notebook]"') from None
 
@@ -44,8 +45,8 @@ def notebooks(
                     executed = nb.execute(nb.teacher_version(source), out / "teacher", smoke)
                 except nb.FAILURES as error:
                     fail(f"{name}: {nb.reason(error)}", code=1)
-                nb.write(out / "executed" / f"{name}.ipynb", nb.as_text(nb.still(executed)))
-                nb.write(out / "html" / f"{name}.html", nb.as_html(executed, name))
+                nb.write(out / "executed" / f"{name}.ipynb", nb.as_text(pages.still(executed)))
+                nb.write(out / "html" / f"{name}.html", pages.as_html(executed, name))
                 advance()
     if kept:
         messages.print(f"left as they were (--again replaces them): {', '.join(kept)}", highlight=False, soft_wrap=True)

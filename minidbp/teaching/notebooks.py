@@ -1,4 +1,4 @@
-"""The notebooks: a student's and a teacher's version made from one source, run, and written as pages.
+"""The notebooks: a student's and a teacher's version made from one source, and run.
 
 A source, `notebooks/*.ipynb`, holds the solutions, between the marks that nbgrader uses too; so a teacher who grades
 with nbgrader can take the sources as they are.
@@ -14,12 +14,10 @@ from pathlib import Path
 import nbclient
 import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from minidbp.atomic import write_text
 from minidbp.teaching.size import SMOKE
-from minidbp.teaching.sliders import WIDGET
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "...  # your code here"
@@ -98,23 +96,6 @@ def _environment(smoke: bool) -> Iterator[None]:
         os.environ.pop(SMOKE)
         if before is not None:
             os.environ[SMOKE] = before
-
-
-def still(executed: NotebookNode) -> NotebookNode:
-    """A copy for a page that runs nothing: in place of sliders the words that say so."""
-    page = copy.deepcopy(executed)
-    page.metadata.pop("widgets", None)
-    for cell in page.cells:
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET, None)
-    return page
-
-
-def as_html(executed: NotebookNode, title: str) -> str:
-    """A notebook that was run, as one page of HTML."""
-    exporter = HTMLExporter(template_name="classic")  # of nbconvert's, the one that hands on descriptions of pictures
-    body, _ = exporter.from_notebook_node(still(executed), resources={"metadata": {"name": title}})
-    return str(body)
 
 
 def write(path: Path, text: str) -> None:

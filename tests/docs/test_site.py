@@ -5,10 +5,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from check_pages import faults
-from docutils.utils.math import MathError
 from executed_notebooks import FOLDER, descriptions, executed
 from included_links import moved
-from mathml import to_mathml
 from nbformat import NotebookNode, v4
 from sphinx.errors import ExtensionError
 
@@ -55,19 +53,6 @@ def test_pictures_are_described() -> None:
         v4.new_code_cell("g()", outputs=[picture(), picture(alt="three")]),
     )
     assert descriptions(one) == ["one", "", "three"]
-
-
-def test_formulas_become_mathml() -> None:
-    assert "<mfrac>" in to_mathml(r"\frac{\partial f}{\partial x}")
-    assert 'display="block"' in to_mathml(r"J = \nabla f \tag{eq. 3}", as_block=True)
-    assert '<mo stretchy="false">‖' in to_mathml(r"\lVert J\rVert_1")  # and not as tall as its index is low
-    assert "…" in to_mathml(r"1, \dots, n")
-    assert "(eq. 3)" in to_mathml(r"J \tag{eq. 3}").replace("\xa0", " ")
-
-
-def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
-    with pytest.raises(MathError):
-        to_mathml(r"\nosuchcommand{x}")
 
 
 def test_links_of_the_readme_hold_in_another_folder() -> None:

@@ -63,26 +63,6 @@ def test_runs_with_less_data_only_where_asked(tmp_path, monkeypatch):
         assert nb.execute(notebook, tmp_path, smoke).cells[0].outputs[0].text == said
 
 
-def test_a_page_has_descriptions_and_no_slider_that_does_nothing(tmp_path):
-    cell = new_code_cell("""\
-import ipywidgets
-import matplotlib.pyplot as plt
-from minidbp.teaching import explore
-
-def draw(eps):
-    figure, axes = plt.subplots()
-    return figure, f"nothing, at <{eps}>"
-
-explore(draw, eps=ipywidgets.FloatSlider(0.5, min=0, max=1))
-""")
-    executed = nb.execute(new_notebook(cells=[cell]), tmp_path)
-    page = nb.as_html(executed, "sliders")
-    assert "(sliders where the notebook runs; the picture is for eps = 0.5)" in page
-    assert 'alt="nothing, at &lt;0.5&gt;"' in page
-    assert "widget-view" not in page
-    assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in executed.cells[0].outputs)
-
-
 def test_without_sources_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(nb, "__file__", str(tmp_path / "lib" / "minidbp" / "teaching" / "notebooks.py"))
     with pytest.raises(ValueError, match=r"there are no notebooks in .*: run this in a clone"):

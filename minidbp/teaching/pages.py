@@ -1,0 +1,63 @@
+"""A notebook that was run as a page of HTML that needs no network and runs nothing."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from docutils.utils.math import MathError
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+
+from minidbp.teaching.mathml import to_mathml
+from minidbp.teaching.sliders import WIDGET
+
+# of nbconvert's templates, the one that hands on the descriptions of pictures; its scripts would come from a network
+LOOK = {"template_name": "classic", "require_js_url": "", "jquery_url": "", "mathjax_url": "", "mermaid_js_url": ""}
+
+
+def still(executed: NotebookNode) -> NotebookNode:
+    """A copy for a page that runs nothing: in place of sliders the words that say so."""
+    page = copy.deepcopy(executed)
+    page.metadata.pop("widgets", None)
+    for cell in page.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
+    return page
+
+
+def as_html(executed: NotebookNode, title: str) -> str:
+    """A notebook that was run, as one page of HTML.  Raises ValueError, naming it, for a formula that cannot be set."""
+    body, _ = _Exporter(**LOOK).from_notebook_node(still(executed), resources={"metadata": {"name": title}})
+    return str(body)
+
+
+class _Renderer(IPythonRenderer):
+    def inline_math(self, body: str) -> str:
+        return _formula(body, as_block=False)
+
+    def block_math(self, body: str) -> str:
+        return _formula(body, as_block=True)
+
+    def multiline_math(self, text: str) -> str:
+        return _formula(text.strip("$"), as_block=True)
+
+
+class _Exporter(HTMLExporter):
+    def default_filters(self) -> Iterator[tuple[str, Any]]:
+        yield from super().default_filters()
+        yield "markdown2html", _markdown
+
+
+@pass_context
+def _markdown(context: Context, source: str) -> str:
+    return str(MarkdownWithMath(renderer=_Renderer(escape=False)).render(source))
+
+
+def _formula(tex: str, as_block: bool) -> str:
+    try:
+        return to_mathml(tex, as_block)
+    except MathError as error:
+        raise ValueError(f"cannot set the formula {tex!r}: {error}") from None

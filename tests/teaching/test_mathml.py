@@ -1,0 +1,17 @@
+import pytest
+from docutils.utils.math import MathError
+
+from minidbp.teaching.mathml import to_mathml
+
+
+def test_formulas_become_mathml() -> None:
+    assert "<mfrac>" in to_mathml(r"\frac{\partial f}{\partial x}")
+    assert 'display="block"' in to_mathml(r"J = \nabla f \tag{eq. 3}", as_block=True)
+    assert '<mo stretchy="false">‖' in to_mathml(r"\lVert J\rVert_1")  # and not as tall as its index is low
+    assert "…" in to_mathml(r"1, \dots, n")
+    assert "(eq. 3)" in to_mathml(r"J \tag{eq. 3}").replace("\xa0", " ")
+
+
+def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
+    with pytest.raises(MathError):
+        to_mathml(r"\nosuchcommand{x}")

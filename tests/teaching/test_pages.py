@@ -1,0 +1,45 @@
+import re
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from minidbp.teaching import notebooks as nb
+from minidbp.teaching.pages import as_html
+
+
+def test_a_page_has_descriptions_and_no_slider_that_does_nothing(tmp_path):
+    cell = new_code_cell("""\
+import ipywidgets
+import matplotlib.pyplot as plt
+from minidbp.teaching import explore
+
+def draw(eps):
+    figure, axes = plt.subplots()
+    return figure, f"nothing, at <{eps}>"
+
+explore(draw, eps=ipywidgets.FloatSlider(0.5, min=0, max=1))
+""")
+    executed = nb.execute(new_notebook(cells=[cell]), tmp_path)
+    page = as_html(executed, "sliders")
+    assert "(sliders where the notebook runs; the picture is for eps = 0.5)" in page
+    assert 'alt="nothing, at &lt;0.5&gt;"' in page
+    assert "widget-view" not in page
+    assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in executed.cells[0].outputs)
+
+
+def test_formulas_need_no_network():
+    cells = [
+        new_markdown_cell("A ratio $\\frac{a}{b}$, not `$5`, and\n\n$$\nJ = \\nabla f \\tag{eq. 3}\n$$\n\nas a block."),
+        new_markdown_cell("In a line: $$ x_1 $$"),
+    ]
+    page = as_html(new_notebook(cells=cells), "formulas")
+    assert page.count("<math") == 3
+    assert page.count('display="block"') == 2
+    assert "$5" in page
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
+    assert "<script" not in page
+
+
+def test_a_formula_that_cannot_be_set_is_named():
+    with pytest.raises(ValueError, match="cannot set the formula"):
+        as_html(new_notebook(cells=[new_markdown_cell("$\\nosuchcommand{x}$")]), "formulas")
