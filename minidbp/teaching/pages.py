@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
 from jinja2 import pass_context
 from jinja2.runtime import Context
@@ -14,8 +15,7 @@ from nbformat import NotebookNode
 from minidbp.teaching.mathml import to_mathml
 from minidbp.teaching.sliders import WIDGET
 
-# of nbconvert's templates, the one that hands on the descriptions of pictures; its scripts would come from a network
-LOOK = {"template_name": "classic", "require_js_url": "", "jquery_url": "", "mathjax_url": "", "mermaid_js_url": ""}
+LOOK = "classic"  # of nbconvert's templates, the one that hands on the descriptions of pictures
 
 
 def still(executed: NotebookNode) -> NotebookNode:
@@ -30,8 +30,11 @@ def still(executed: NotebookNode) -> NotebookNode:
 
 def as_html(executed: NotebookNode, title: str) -> str:
     """A notebook that was run, as one page of HTML.  Raises ValueError, naming it, for a formula that cannot be set."""
-    body, _ = _Exporter(**LOOK).from_notebook_node(still(executed), resources={"metadata": {"name": title}})
-    return str(body)
+    body, _ = _Exporter(template_name=LOOK).from_notebook_node(still(executed), resources={"metadata": {"name": title}})
+    page = BeautifulSoup(body, "html.parser")
+    for script in page("script"):  # they would come from a network, to draw what is drawn already
+        script.decompose()
+    return str(page)
 
 
 class _Renderer(IPythonRenderer):
