@@ -95,6 +95,7 @@ def images(
 
 
 def table(header: Sequence[Any], *rows: Sequence[Any]) -> None:
-    """Show rows as a table."""
+    """Show rows as a table; cells are Markdown, in which | is only itself."""
     lines = [header, ["---"] * len(header), *rows]
-    display(Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)))
+    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in cells)))

@@ -63,5 +63,5 @@ def test_images_share_one_scale(signed, scale):
 def test_a_table_is_markdown(monkeypatch):
     said = []
     monkeypatch.setattr(pictures, "display", said.append)
-    table(["a", "b"], [1, 2.5])
-    assert said[0].data == "| a | b |\n| --- | --- |\n| 1 | 2.5 |"
+    table(["a", "sum of |J|"], [1, 2.5])
+    assert said[0].data == "| a | sum of \\|J\\| |\n| --- | --- |\n| 1 | 2.5 |"
