@@ -1,5 +1,6 @@
 """Pictures and tables in a notebook: one style, and a description in words beside every picture."""
 
+import base64
 import html
 import io
 from collections.abc import Sequence
@@ -54,7 +55,11 @@ def _picture(figure: Figure, description: str) -> tuple[dict[str, Any], dict[str
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=figure.dpi)
     plt.close(figure)  # or the notebook would show it a second time
-    return {"image/png": file.getvalue(), "text/plain": description}, {"image/png": {"alt": description}}
+    source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    # as HTML too, which JupyterLab prefers: of the metadata it reads no alternative text
+    page = f'<img alt="{html.escape(description)}" src="{source}" style="max-width: 100%">'
+    data = {"text/html": page, "image/png": file.getvalue(), "text/plain": description}
+    return data, {"image/png": {"alt": description}}
 
 
 def _caption(description: str) -> dict[str, str]:

@@ -32,6 +32,7 @@ def test_a_picture_has_its_description_as_alternative_text_and_as_caption(shown)
     ((data, metadata),), ((caption, _),) = (handle.shows for handle in shown)
     assert data["image/png"].startswith(b"\x89PNG")
     assert metadata == {"image/png": {"alt": "a line & a dot"}}
+    assert data["text/html"].startswith('<img alt="a line &amp; a dot" src="data:image/png;base64,iVBOR')
     assert caption["text/html"] == "<small><em>a line &amp; a dot</em></small>"
     assert not plt.fignum_exists(figure.number), "or the notebook would show it twice"
 
