@@ -42,7 +42,7 @@ WITH_SLIDERS = [
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A JupyterLab with nothing of the user's: an address to put a path into, and the folder it shows."""
+    """A JupyterLab with nothing of the user's: an address to put a name into, and the folder it shows."""
     home = tmp_path_factory.mktemp("jupyter")
     folder, runtime, settings = home / "shown", home / "runtime", home / "settings"
     folder.mkdir()
@@ -71,7 +71,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         command = [sys.executable, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
         try:
-            yield _address(server, runtime, log) + "lab/tree/{}?token=for-this-test", folder
+            path = "lab/workspaces/{0}/tree/{0}.ipynb?token=for-this-test"  # or the last notebook would open again
+            yield _address(server, runtime, log) + path, folder
         finally:
             server.terminate()  # it ends its kernels
             try:
@@ -115,7 +116,7 @@ def test_slider_redraws_its_picture(name: str, lab: tuple[str, Path], browser: B
     notebooks.write(folder / f"{name}.ipynb", notebooks.as_text(notebooks.teacher_version(SOURCES[name])))
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     try:
-        page.goto(address.format(f"{name}.ipynb"), timeout=1000 * START)
+        page.goto(address.format(name), timeout=1000 * START)
         _run_all_cells(page)
         cells = page.locator(".jp-CodeCell", has=page.locator(".noUi-handle"))
         assert cells.count() >= 1, "no slider is shown"
