@@ -5,12 +5,15 @@ Run on less data (`sized`), all cells; without nbclient and ipykernel this fails
 """
 
 import ast
+import re
 
 import nbformat
 import pytest
+from nbformat.v4 import new_notebook
 
 from minidbp.teaching import notebooks as nb
 from minidbp.teaching.exercises import RIGHT, WRONG
+from minidbp.teaching.pages import as_html
 
 SOURCES = nb.read_sources()
 
@@ -79,6 +82,16 @@ def test_is_kept_without_outputs(name):
     assert notebook.metadata.kernelspec.name == "python3"
     left = [cell.id for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
     assert not left, f"clear the outputs of {name} before committing: cells {left} have some"
+
+
+@each_notebook
+def test_its_formulas_can_be_set(name):
+    words = [cell for cell in SOURCES[name].cells if cell.cell_type == "markdown"]
+    page = as_html(new_notebook(cells=words), name)
+    assert page.count("<math") >= 5
+    assert not re.findall(r"\$[^$`<]+\$", re.sub(r"(?s)<(code|pre|style).*?</\1>", "", page)), (
+        "a formula is left as TeX"
+    )
 
 
 @each_notebook
