@@ -8,6 +8,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 TEX = (  # what the converter does not know
     (re.compile(r"\\tag\{([^{}]*)\}"), r"\\qquad\\text{(\1)}"),
     (re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"),
+    (re.compile(r"\\([dt]?frac)(\d)([\da-zA-Z])"), r"\\\1{\2}{\3}"),  # it would read \tfrac12 x as 12 over x
 )
 MATHML = (  # what browsers would otherwise set too tall, or too far apart
     (re.compile(r"(<msu[bp](?:sup)?>\s*)<mo>"), r'\1<mo stretchy="false">'),  # the bar of a norm with an index

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from docutils.utils.math import MathError
 
@@ -9,6 +11,8 @@ def test_formulas_become_mathml() -> None:
     assert 'display="block"' in to_mathml(r"J = \nabla f \tag{eq. 3}", as_block=True)
     assert '<mo stretchy="false">‖' in to_mathml(r"\lVert J\rVert_1")  # and not as tall as its index is low
     assert "…" in to_mathml(r"1, \dots, n")
+    for half in to_mathml(r"\tfrac12 x"), to_mathml(r"\tfrac{1}{2} x"):  # not 12 over x
+        assert re.sub(r"\s", "", half).endswith("<mn>1</mn><mn>2</mn></mfrac><mi>x</mi></math>")
     assert "(eq. 3)" in to_mathml(r"J \tag{eq. 3}").replace("\xa0", " ")
 
 
