@@ -28,6 +28,8 @@ def notebooks(
     except ImportError as error:
         raise ValueError(f'notebooks need {error.name}, which is not installed: pip install -e ".[notebook]"') from None
 
+    if smoke and not html:
+        raise ValueError("--smoke is for --html: without it no notebook is run")
     out = out or DEFAULT
     sources = nb.read_sources()
     kept = []
@@ -36,7 +38,7 @@ def notebooks(
             path, text = out / kind / f"{name}.ipynb", nb.as_text(made)
             if again or not path.exists():
                 nb.write(path, text)
-            elif path.read_text(encoding="utf-8") != text:
+            elif path.read_bytes() != text.encode():  # whatever somebody made of it
                 kept.append(f"{kind}/{path.name}")
     if html:
         with progress("running the notebooks", len(sources)) as advance:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbclient
 import nbformat
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
 from minidbp.atomic import write_text
@@ -21,7 +21,7 @@ from minidbp.teaching.size import SMOKE
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "...  # your code here"
-FAILURES = CellExecutionError, CellTimeoutError, DeadKernelError
+FAILURES = CellExecutionError, CellTimeoutError, RuntimeError  # a RuntimeError: the kernel died, or never began
 TIMEOUT = 600  # seconds for a cell, on a machine that does other things too
 
 
@@ -69,12 +69,22 @@ def _check_marks(cell: NotebookNode, rest: str) -> None:
 
 
 def execute(notebook: NotebookNode, folder: Path, smoke: bool = False) -> NotebookNode:
-    """A copy, run from top to bottom in `folder`; smoke: on less data.  Raises one of FAILURES if it does not end."""
+    """A copy, run from top to bottom in `folder`; smoke: on less data.
+
+    Raises one of FAILURES if it does not end, and KeyboardInterrupt if it is stopped.
+    """
     notebook = copy.deepcopy(notebook)
+    client = nbclient.NotebookClient(
+        notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
     with _environment(smoke):
-        nbclient.NotebookClient(
-            notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-        ).execute()
+        try:
+            client.execute()
+        except Exception:
+            # nbclient takes Ctrl-C for itself, ends the kernel, and then stumbles over its absence
+            if hasattr(client, "_async_cleanup_kernel_future"):
+                raise KeyboardInterrupt from None
+            raise
     return notebook
 
 

@@ -1,7 +1,10 @@
+import sys
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+import minidbp.teaching
 from minidbp.teaching import notebooks as nb
 
 
@@ -29,6 +32,26 @@ def test_leaves_what_somebody_worked_in(command, sources, tmp_path):
     assert "teacher/01" not in result.output
     command("notebooks", "--out", tmp_path, "--again")
     assert "hours" not in mine.read_text()
+
+
+def test_what_is_there_may_be_anything(command, assert_refused, sources, tmp_path):
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "01_answer.ipynb").write_bytes(b"\xff\xfe no text")
+    assert "student/01_answer.ipynb" in command("notebooks", "--out", tmp_path).output
+    (tmp_path / "file").touch()
+    assert_refused(command("notebooks", "--out", tmp_path / "file"), "file")
+
+
+def test_a_trial_run_of_nothing_is_refused(command, assert_refused, sources, tmp_path):
+    assert_refused(command("notebooks", "--out", tmp_path / "out", "--smoke"), "--smoke is for --html")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_jupyter_says_what_to_install(command, assert_refused, monkeypatch):
+    monkeypatch.delitem(sys.modules, "minidbp.teaching.pages", raising=False)
+    monkeypatch.delattr(minidbp.teaching, "pages", raising=False)
+    monkeypatch.setitem(sys.modules, "nbconvert", None)
+    assert_refused(command("notebooks"), "notebooks need nbconvert", 'pip install -e ".[notebook]"')
 
 
 def test_runs_them_and_writes_pages(command, sources, tmp_path):

@@ -63,6 +63,18 @@ def test_runs_with_less_data_only_where_asked(tmp_path, monkeypatch):
         assert nb.execute(notebook, tmp_path, smoke).cells[0].outputs[0].text == said
 
 
+def test_ctrl_c_stops_it(tmp_path):
+    stop = "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        nb.execute(new_notebook(cells=[new_code_cell(stop)]), tmp_path)
+
+
+def test_a_kernel_that_dies_is_told_in_one_line(tmp_path):
+    with pytest.raises(nb.FAILURES) as caught:
+        nb.execute(new_notebook(cells=[new_code_cell("import os\nos._exit(3)")]), tmp_path)
+    assert nb.reason(caught.value) == "Kernel died"
+
+
 def test_without_sources_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(nb, "__file__", str(tmp_path / "lib" / "minidbp" / "teaching" / "notebooks.py"))
     with pytest.raises(ValueError, match=r"there are no notebooks in .*: run this in a clone"):
