@@ -28,5 +28,6 @@ def exercise(name: str) -> Iterator[None]:
 
 def _tell(mark: str, text: str, colour: str, word: str) -> None:
     line = f"{mark} {word}: {text}"
-    box = f"border-left: 4px solid {colour}; padding: 0.3em 0.8em; color: {colour}; font-weight: bold"
+    box = f"border-left: 4px solid {colour}; padding: 0.3em 0.8em; color: {colour}; font-weight: bold; "
+    box += "background: white"  # which these colours are made for; a notebook may be dark
     display({"text/plain": line, "text/html": f'<div role="status" style="{box}">{html.escape(line)}</div>'}, raw=True)

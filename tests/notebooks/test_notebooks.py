@@ -51,7 +51,10 @@ def describes_its_pictures(executed):
     assert len(pictures) >= 3
     for picture in pictures:
         assert len(picture.metadata.get("image/png", {}).get("alt", "")) > 30, "a picture without a description"
-    assert not any("image/svg+xml" in output.get("data", {}) for output in outputs(executed) if "alt" in output)
+    drawings = [
+        output.data["image/svg+xml"] for output in outputs(executed) if "image/svg+xml" in output.get("data", {})
+    ]
+    assert all("aria-label=" in drawing and "<desc>" in drawing for drawing in drawings)
 
 
 @each_notebook
