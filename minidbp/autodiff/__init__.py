@@ -7,7 +7,7 @@ operations, each with its rules), `differentiate` (grad and what is built on it)
 """
 
 from minidbp.autodiff import operators as _operators  # noqa: F401  (gives Tensor its operators)
-from minidbp.autodiff.differences import NotDifferentiableError, complex_step_hvp
+from minidbp.autodiff.differences import complex_step_hvp
 from minidbp.autodiff.differentiate import grad, hvp, jacobian, jacobian_of, jvp, vjp
 from minidbp.autodiff.elementwise import abs, astype, exp, log, masked, maximum, relu, sign
 from minidbp.autodiff.functions import log_softmax, logsumexp, max, mean, softmax
@@ -16,7 +16,15 @@ from minidbp.autodiff.linear import conv2d, conv2d_transpose, conv2d_weight_grad
 from minidbp.autodiff.reduce import broadcast_to, sum
 from minidbp.autodiff.shape import move_axis, reshape, transpose
 from minidbp.autodiff.steps import Step
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, locally_constant, no_grad, record
+from minidbp.autodiff.tensor import (
+    NotDifferentiableError,
+    Tensor,
+    TensorLike,
+    as_tensor,
+    locally_constant,
+    no_grad,
+    record,
+)
 from minidbp.autodiff.trace import Trace, trace
 from minidbp.autodiff.watch import watch
 

@@ -11,10 +11,10 @@ import numpy as np
 from minidbp.autodiff import elementwise as el
 from minidbp.autodiff import functions as fn
 from minidbp.autodiff import linear, reduce, shape
-from minidbp.autodiff.differences import Functions, NotDifferentiableError
+from minidbp.autodiff.differences import Functions
 from minidbp.autodiff.differentiate import Function, grad
 from minidbp.autodiff.gradcheck import GradcheckError, check_order, pulled_back
-from minidbp.autodiff.tensor import Tensor, as_tensor
+from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, as_tensor
 
 ORDERS = (1, 2, 3)
 DTYPES = ("float64", "float32")

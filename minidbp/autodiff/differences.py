@@ -11,17 +11,23 @@ from typing import NamedTuple
 import numpy as np
 
 from minidbp.autodiff.differentiate import Function, grad
-from minidbp.autodiff.tensor import COMPLEX, Pattern, Tensor, TensorLike, no_grad, recorded_pattern, recording, wrap
+from minidbp.autodiff.tensor import (
+    COMPLEX,
+    NotDifferentiableError,
+    Pattern,
+    Tensor,
+    TensorLike,
+    no_grad,
+    recorded_pattern,
+    recording,
+    wrap,
+)
 
 Arrays = Sequence[np.ndarray]
 Functions = Callable[[list[Tensor]], list[Tensor]]  # several Tensors to several Tensors
 
 STEPS = tuple(2e-3 / 8**k for k in range(7))  # from where truncation rules to where rounding does
 MACHINE_EPS = float(np.finfo(np.float64).eps)
-
-
-class NotDifferentiableError(ValueError):
-    """The function has a kink at, or closer than the smallest step to, the point where a derivative was asked for."""
 
 
 class Difference(NamedTuple):

@@ -129,12 +129,12 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
     # only what lies between xs and ys is computed: an input's gradient never pays for a weight's
     wanted = {id(x) for x in xs}
     leads_to_x = set(wanted)
-    whole = wanted | {
-        id(t) for t in order if t._operation and t._operation.name == "watch"
-    }  # seen outside their support
+    seen = set(wanted)  # outside their support too
     for t in order:
         if t._operation and any(id(i) in leads_to_x for i in t._operation.inputs):
             leads_to_x.add(id(t))
+            if t._operation.name == "watch":
+                seen.add(id(t))
 
     held: dict[int, Tensor] = {}  # cotangents found so far
     for y, g in zip(ys, cotangents, strict=True):
@@ -151,7 +151,7 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
                 raise ValueError(f"grad: {x._label()} was given new data after {name} had used it")
             if id(x) not in leads_to_x or not x.requires_grad:
                 continue
-            if inner and x.support is not None and id(x) not in whole:
+            if inner and x.support is not None and id(x) not in seen:
                 rule = inner
             with in_rule_of(t):
                 gx = rule(g, t)

@@ -15,6 +15,7 @@ from minidbp.autodiff.reduce import unbroadcast
 from minidbp.autodiff.tensor import (
     COMPLEX,
     DTYPES,
+    NotDifferentiableError,
     Tensor,
     TensorLike,
     as_tensor,
@@ -153,7 +154,7 @@ def sign(x: TensorLike) -> Tensor:
     x = as_tensor(x)
 
     def back(g: Tensor, out: Tensor) -> Tensor:
-        raise ValueError(
+        raise NotDifferentiableError(
             "sign has no useful derivative (0 wherever it exists): "
             "take the sign of x.detach() to treat it as a constant on purpose"
         )

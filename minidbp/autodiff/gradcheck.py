@@ -15,11 +15,10 @@ from minidbp.autodiff.differences import (
     MACHINE_EPS,
     Difference,
     Functions,
-    NotDifferentiableError,
     directional_difference,
 )
 from minidbp.autodiff.differentiate import Function, grad_or_zeros, operations, several
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, recording, wrap
+from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, TensorLike, as_tensor, recording, wrap
 
 FULL = 20_000  # entries of a Jacobian up to which every one is compared
 DIRECTIONS = 2  # for larger ones

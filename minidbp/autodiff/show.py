@@ -57,7 +57,8 @@ def _pictures(images: np.ndarray) -> str:
         file = io.BytesIO()
         Image.fromarray(colours).save(file, "PNG")
         png = base64.b64encode(file.getvalue()).decode()
-        what = f"values as colours, {i + 1} of {len(images)}: from {np.min(images[i]):.3g} to {np.max(images[i]):.3g}"
+        low, high = np.fmin.reduce(images[i], axis=None), np.fmax.reduce(images[i], axis=None)  # of what is not NaN
+        what = f"values as colours, {i + 1} of {len(images)}: from {low:.3g} to {high:.3g}"
         parts.append(
             f'<img alt="{what}" title="{what}" width="{SIDE}" src="data:image/png;base64,{png}" '
             'style="image-rendering:pixelated;border:1px solid #888;margin:2px;display:inline-block">'

@@ -25,6 +25,10 @@ COMPLEX = np.dtype(np.complex128)  # only for `complex_step_hvp`: kinks then go 
 Rule: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
+class NotDifferentiableError(ValueError):
+    """A derivative was asked for where there is none: on a kink or too close to one, or of a rule that says so."""
+
+
 class Operation(NamedTuple):
     """What a Tensor remembers of how it was made."""
 

@@ -40,10 +40,10 @@ class Trace:
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
-        self._known: dict[
-            int, tuple[Tensor, int, Recorded]
-        ] = {}  # by the id of a tensor, which is kept so that it lives
+        # by the id of a tensor, which is kept so that it lives
+        self._known: dict[int, tuple[Tensor, int, Recorded]] = {}
         self._arrays: dict[int, tuple[np.ndarray, Step]] = {}  # so are arrays: a detached tensor has the step's own
+        self._loose: list[tuple[Tensor, Step]] = []  # whose array becomes another when somebody looks at it
         self._within: list[tuple[int, int | None]] = [(0, None)]  # order and step of the rules that are being computed
 
     def add(
@@ -64,6 +64,8 @@ class Trace:
         self._steps.append(step)
         self._known[id(out)] = out, out._version, step
         self._arrays[id(out._data)] = out._data, step
+        if out._loose:
+            self._loose.append((out, step))
 
     def enter(self, t: Tensor) -> None:
         """From here on t's rule is computed."""
@@ -79,6 +81,8 @@ class Trace:
             _, version, place = self._known[id(t)]
             if version == t._version:
                 return place
+        self._arrays |= {id(out._data): (out._data, step) for out, step in self._loose if not out._loose}
+        self._loose = [(out, step) for out, step in self._loose if out._loose]
         place = self._arrays[id(t._data)][1] if id(t._data) in self._arrays else Given(t)
         self._known[id(t)] = t, t._version, place
         return place

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidbp.autodiff.differences import NotDifferentiableError
 from minidbp.autodiff.gradcheck import smooth_direction
 from minidbp.autodiff.steps import Step, order_in_words
-from minidbp.autodiff.tensor import COMPLEX, Rule, Tensor, recording, traced_by, wrap
+from minidbp.autodiff.tensor import COMPLEX, NotDifferentiableError, Rule, Tensor, recording, traced_by, wrap
 from minidbp.autodiff.trace_table import Table
 from minidbp.autodiff.values import kept
 
@@ -102,7 +101,10 @@ def _check(step: Step, rng: np.random.Generator) -> Checked:
     if COMPLEX in (step.dtype, *(i.dtype for i in step.inputs)):
         return Checked(step, UNCHECKED, None, "complex numbers: differences are taken of real ones")
     xs = [i.value.astype(np.float64) for i in step.inputs]
-    exact = step.again(*map(wrap, map(np.copy, xs))).data
+    try:
+        exact = step.again(*map(wrap, map(np.copy, xs))).data
+    except Exception as error:  # whatever somebody's operation raises
+        return Checked(step, UNCHECKED, None, f"it cannot be run again: {_in_words(error)}")
     if exact.dtype != np.float64:
         return Checked(step, UNCHECKED, None, f"it rounds to {exact.dtype}: too coarse for a difference")
     errors: list[float] = []
@@ -122,6 +124,8 @@ def _check(step: Step, rng: np.random.Generator) -> Checked:
 
 
 def _compare_values(step: Step, exact: np.ndarray) -> None:
+    if exact.shape != step.shape:
+        raise _NotRight(f"run again it has the shape {exact.shape} instead of {step.shape}")
     value, finite = step.value, np.isfinite(exact)
     largest = float(np.abs(exact[finite]).max(initial=0.0))
     same = np.array_equal(value[~finite], exact[~finite].astype(value.dtype), equal_nan=True)
@@ -204,10 +208,16 @@ def _pulled(step: Step, i: int, rule: Rule, u: np.ndarray) -> np.ndarray:
     """The cotangent of input i in float64, which `rule` makes of u."""
     try:
         g = rule(wrap(u.copy()), step.tensor)
-    except ValueError as error:  # as sign's does
+    except NotDifferentiableError as error:  # as sign's does
         raise _NoDerivative(str(error)) from None
+    except Exception as error:  # whatever a wrong rule stumbles over
+        raise _NotRight(f"its rule for input {i} cannot be used: {_in_words(error)}") from None
     expected = u.shape[: u.ndim - len(step.shape)] + step.inputs[i].shape
     if not isinstance(g, Tensor) or g.shape != expected:
         got = g.shape if isinstance(g, Tensor) else type(g).__name__
         raise _NotRight(f"its rule for input {i} returns {got} where a Tensor of shape {expected} is meant")
     return g.data.astype(np.float64)
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

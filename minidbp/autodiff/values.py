@@ -57,7 +57,7 @@ class Recorded:
 
     def _of_numbers(self, statistic: Callable[[np.ndarray], np.floating]) -> float:
         numbers = self.value.real[~np.isnan(self.value)].astype(np.float64)
-        with np.errstate(invalid="ignore"):  # the mean of inf and -inf is NaN
+        with np.errstate(invalid="ignore", over="ignore"):  # the mean of inf and -inf is NaN, of huge numbers inf
             return float(statistic(numbers)) if numbers.size else float("nan")
 
     def headline(self) -> str:

@@ -46,6 +46,8 @@ def test_images_are_pictures() -> None:
     assert html.count('alt="values as colours, ') == 10
     assert len(pictures(array_html(images.reshape(2, 6, 5, 7, 1)))) == 10
     assert "first" not in array_html(images[:3])
+    images[0, 0, 0] = np.nan
+    assert f"from {np.nanmin(images[0]):.3g} to {np.nanmax(images[0]):.3g}" in array_html(images)
 
 
 def test_a_large_matrix_is_a_picture_of_its_corner() -> None:

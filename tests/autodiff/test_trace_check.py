@@ -151,6 +151,23 @@ def test_rules_that_return_something_else_or_forget_leading_axes() -> None:
     assert "gives another answer" in details[2] or "along a random direction" in details[2]
 
 
+def test_rules_that_stumble_are_wrong_and_stop_nothing() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with mdb.trace() as t:
+        for rule in (lambda g, out: g.reshape(2), lambda g, out: {}["no"], lambda g, out: None + g):
+            record("double", x.data * 2, (x,), (rule,), again=lambda x: x * 2)
+        record("pair", x.data * 2, (x,), (lambda g, out: g * 2,), again=lambda x, y: x * 2)
+        record("total", x.data * 2, (x,), (lambda g, out: g * 2,), again=lambda x: x.sum())
+    check = t.check()
+    assert [row.verdict for row in check.rows] == ["WRONG", "WRONG", "WRONG", "not checked", "WRONG"]
+    details = [row.detail for row in check.rows]
+    assert details[0].startswith("its rule for input 0 cannot be used: ValueError: reshape: a tensor of shape (2, 2)")
+    assert "KeyError: 'no'" in details[1]
+    assert "TypeError: " in details[2]
+    assert details[3].startswith("it cannot be run again: TypeError: ")
+    assert details[4] == "run again it has the shape () instead of (2,)"
+
+
 def test_what_cannot_be_checked_is_said_and_is_not_wrong() -> None:
     def ours(x: Tensor) -> Tensor:
         return record("ours", x.data * 2, (x,), (lambda g, out: g * 2,))
