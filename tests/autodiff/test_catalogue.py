@@ -8,9 +8,9 @@ from minidbp.autodiff.catalogue import DTYPES, ORDERS, Cell, samples, verify
 
 # Public names that are not operations on Tensors.
 NOT_OPERATIONS = {
-    "GradcheckError", "NotDifferentiableError", "Step", "Tensor", "TensorLike", "Trace", "as_tensor", "check_derivatives",
-    "complex_step_hvp", "grad", "gradcheck", "gradgradcheck", "hvp", "jacobian", "jacobian_of", "jvp",
-    "locally_constant", "no_grad", "record", "trace", "vjp", "watch",
+    "GradcheckError", "NotDifferentiableError", "Step", "Tensor", "TensorLike", "Trace", "as_tensor",
+    "check_derivatives", "complex_step_hvp", "grad", "gradcheck", "gradgradcheck", "hvp", "jacobian", "jacobian_of",
+    "jvp", "locally_constant", "no_grad", "record", "trace", "vjp", "watch",
 }  # fmt: skip
 OPERATORS = {"add", "subtract", "multiply", "divide", "power", "negative", "getitem"}
 
