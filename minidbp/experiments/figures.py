@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from minidbp.atomic import atomic_write
@@ -21,6 +22,8 @@ from minidbp.training.protocol import attack_reading
 
 # Okabe and Ito's colours keep apart for every kind of colour vision; markers and dashes do so in black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#BBBBBB"
+SIGNS = ListedColormap([COLOURS[4], "white", "#5E3C99"])  # -1, 0, +1: the ends of the map PuOr; print keeps them apart
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}

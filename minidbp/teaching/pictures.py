@@ -9,14 +9,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import DisplayHandle, Markdown, display
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from minidbp.experiments.figures import COLOURS
 
 BLUE, ORANGE, GREEN, PINK, _, SKY, BLACK = COLOURS
-GREY = "#BBBBBB"
-SIGNS = ListedColormap(["#E69F00", "white", "#5E3C99"])  # -1 orange, 0 white, +1 purple; of unlike lightness in print
 
 
 def style() -> None:

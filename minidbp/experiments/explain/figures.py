@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from minidbp.experiments.explain.explanation import Explanation
 from minidbp.experiments.explain.step import norm
+from minidbp.experiments.figures import COLOURS, GREY, SIGNS
 from minidbp.nn import N_CLASSES
 
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#BBBBBB"  # Okabe and Ito's
-SIGNS = ListedColormap([ORANGE, "white", "#5E3C99"])  # -1, 0, +1: the ends of the map PuOr, which J is drawn in
+BLUE, ORANGE = COLOURS[0], COLOURS[4]
 HEIGHTS = {"forward": 2.4, "backward": 1.2, "tangent": 0.0}
 FILLS = {"forward": "white", "backward": "#CFE6F3", "tangent": "#FBE3B3"}
 
