@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minidbp.atomic import write_text
 from minidbp.autodiff.steps import Given, Step, order_in_words
@@ -50,8 +50,12 @@ class Graph:
     def _repr_svg_(self) -> str:
         return _svg(self.steps, repr(self))
 
-    def _repr_html_(self) -> str:
-        return f'<div style="overflow-x:auto">{self._repr_svg_()}</div>'  # a long one is scrolled, not made small
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        """For notebooks, and with its words as the picture's alternative text for the pages made of them."""
+        drawing = self._repr_svg_()
+        page = f'<div style="overflow-x:auto">{drawing}</div>'  # a long one is scrolled, not made small
+        data = {"text/html": page, "image/svg+xml": drawing, "text/plain": repr(self)}
+        return data, {"image/svg+xml": {"alt": repr(self)}}
 
 
 def places(steps: Sequence[Step]) -> dict[int, Place]:

@@ -64,7 +64,10 @@ def test_the_picture_is_well_formed_and_can_be_read_without_seeing_it(tmp_path: 
     assert len(arrows) == len({(i.label, s.label) for s in t for i in s.inputs if i.label.startswith("#")})
     assert root.find(f"{SVG}desc").text == repr(graph)  # type: ignore[union-attr]
     assert "backward, from right to left: #3 reshape, #4 broadcast_to, #5 masked" in repr(graph)
-    assert graph._repr_svg_() in graph._repr_html_()
+    data, metadata = graph._repr_mimebundle_()
+    assert data["image/svg+xml"] == graph._repr_svg_()
+    assert graph._repr_svg_() in data["text/html"]
+    assert metadata["image/svg+xml"]["alt"] == data["text/plain"] == repr(graph)
 
 
 def test_shapes_and_lines_tell_the_orders_apart_without_colour() -> None:
