@@ -11,6 +11,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 NUMBERS = ("step", "rule of", "min", "mean", "max", "error")  # columns that end on the right
 WIDEST = 44  # letters of a formula in plain text
+ENDS = 150  # lines at the beginning and at the end of a long table in a notebook
 
 
 def colour(order: int) -> str:
@@ -43,7 +44,11 @@ class Table:
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th style="{_align(name)}">{name}</th>' for name in self.columns)
-        body = "".join(self._html_row(row, colour(order)) for row, order in zip(self.rows, self.orders, strict=True))
+        rows = [self._html_row(row, colour(order)) for row, order in zip(self.rows, self.orders, strict=True)]
+        if len(rows) > 2 * ENDS:  # a page with thousands of lines is slow, and nobody reads them
+            left_out = f"{len(rows) - 2 * ENDS} lines between are not shown here; print(...) shows all"
+            rows[ENDS:-ENDS] = [f'<tr><td colspan="{len(self.columns)}" style="text-align:left">{left_out}</td></tr>']
+        body = "".join(rows)
         return f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
     def _html_row(self, row: Sequence[str], mark: str) -> str:

@@ -290,6 +290,18 @@ def test_the_jacobians_cotangent_is_no_step() -> None:
     assert [s.name for s in t] == ["multiply", "multiply", "transpose"]
 
 
+def test_a_notebook_shows_the_ends_of_a_long_table() -> None:
+    with mdb.trace() as t:
+        x = Tensor(1.0)
+        for _ in range(1000):
+            x = x + 1.0
+    html = t.table()._repr_html_()
+    assert html.count("<tr>") == 1 + 150 + 1 + 150
+    assert "700 lines between are not shown here; print(...) shows all" in html
+    assert all(f">#{i}<" in html for i in (0, 149, 850, 999))
+    assert len(repr(t.table()).splitlines()) == 2 + 1000
+
+
 def test_the_table() -> None:
     with mdb.trace() as t:
         mdb.exp(Tensor([1.0, 2.0], name="<a&b>"))
