@@ -13,7 +13,7 @@ from minidbp.cli.options import AsJson, Data, Lambda, Out, Seed, Threads
 
 @command
 def explain(
-    image: Annotated[int, typer.Option(help="The number of the test image, 0 to 9999.")] = 0,
+    image: Annotated[int, typer.Option(help="The number of the test image, 0 to 9999 (0 is a 7, 3 is a 0).")] = 0,
     model: Annotated[
         str | None, typer.Option("--model", help="A, B or C, as in the paper's Table 1; C if nothing says otherwise.")
     ] = None,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from xml.etree import ElementTree
 
 from docutils.utils.math.latex2mathml import tex2mathml
 
@@ -16,9 +17,25 @@ MATHML = (  # what browsers would otherwise set too tall, or too far apart
 )
 
 
+NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
+BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
+
+
 def to_mathml(tex: str, as_block: bool = False) -> str:
     """`tex` as a <math> element.  Raises docutils' MathError for what cannot be converted."""
-    return _replaced(str(tex2mathml(_replaced(tex, TEX), as_block=as_block)), MATHML)
+    return _replaced(_beside_braces(str(tex2mathml(_replaced(tex, TEX), as_block=as_block))), MATHML)
+
+
+def _beside_braces(mathml: str) -> str:
+    """What is said of a brace belongs under it or over it; the converter puts it to the right."""
+    if not any(brace in mathml for brace in BRACES):
+        return mathml
+    root = ElementTree.fromstring(mathml.replace(NAMESPACE, ""))
+    for element in root.iter():
+        for brace, (beside, at) in BRACES.items():
+            if element.tag == beside and element[0].tag == at and element[0][-1].text == brace:
+                element.tag = at
+    return ElementTree.tostring(root, encoding="unicode").replace("<math", f"<math{NAMESPACE}", 1)
 
 
 def _replaced(text: str, replacements: Iterable[tuple[re.Pattern[str], str]]) -> str:

@@ -42,3 +42,12 @@ def test_a_stub_of_dots_is_not_yet(shown):
 def test_ctrl_c_goes_through():
     with pytest.raises(KeyboardInterrupt), exercise("1.1"):
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("last", ["pass", "raise ValueError"])
+def test_a_check_leaves_no_names_behind(shown, last):
+    names = {"exercise": exercise, "kernel": "the student's own"}
+    exec(f"with exercise('1.4 names'):\n    for kernel in 1, 2: new = kernel\n    {last}", names)
+    assert names["kernel"] == "the student's own"
+    assert "new" not in names
+    assert len(shown) == 1

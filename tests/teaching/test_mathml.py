@@ -19,3 +19,18 @@ def test_formulas_become_mathml() -> None:
 def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
     with pytest.raises(MathError):
         to_mathml(r"\nosuchcommand{x}")
+
+
+@pytest.mark.parametrize(
+    ("tex", "label"),
+    [
+        (r"\underbrace{a_1 + b}_{\text{two}}", "munder"),
+        (r"\overbrace{a}^{n}", "mover"),
+        (r"x_{\underbrace{a}_b}", "munder"),
+    ],
+)
+def test_what_is_said_of_a_brace_is_at_the_brace(tex, label):
+    braced = re.sub(r"\s", "", to_mathml(tex))
+    assert f"<{label}><{label}" in braced
+    assert braced.startswith('<mathxmlns="http://www.w3.org/1998/Math/MathML"')
+    assert braced.count("<msub>") == tex.count("_") - (label == "munder")
