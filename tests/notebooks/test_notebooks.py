@@ -98,3 +98,14 @@ def test_has_an_aim_and_says_what_to_take_away(name):
     words = "\n".join(cell.source for cell in SOURCES[name].cells if cell.cell_type == "markdown")
     assert "Aim" in words
     assert "take away" in words
+
+
+def test_the_engine_of_eighty_lines_has_no_more():
+    """Notebook 2 counts them too, but says so only, since a student may add some."""
+    code = [cell.source for cell in SOURCES["02_engine"].cells if cell.cell_type == "code"]
+    (engine,) = (source for source in code if source.startswith("# The engine."))
+    (order_of_walk,) = (source for source in code if source.startswith("def inputs_first"))
+    order_of_walk, walk, _ = order_of_walk.partition("def walk")
+    assert walk
+    lines = [line for line in (engine + "\n" + order_of_walk).splitlines() if line.strip()]
+    assert len(lines) <= 80
