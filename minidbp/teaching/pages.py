@@ -19,10 +19,12 @@ LOOK = "classic"  # of nbconvert's templates, the one that hands on the descript
 
 
 def still(executed: NotebookNode) -> NotebookNode:
-    """A copy for a page that runs nothing: in place of sliders the words that say so."""
+    """A copy for a page that runs nothing: in place of sliders the words that say so, folded cells marked for MyST."""
     page = copy.deepcopy(executed)
     page.metadata.pop("widgets", None)
     for cell in page.cells:
+        if _is_folded(cell):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
     return page
@@ -34,7 +36,17 @@ def as_html(executed: NotebookNode, title: str) -> str:
     page = BeautifulSoup(body, "html.parser")
     for script in page("script"):  # they would come from a network, to draw what is drawn already
         script.decompose()
+    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+    for cell, code in zip(cells, page.select("div.input"), strict=True):
+        if _is_folded(cell):
+            fold = code.wrap(page.new_tag("details", style="margin-left: 8em"))
+            fold.insert(0, page.new_tag("summary", string="the code that draws"))
     return str(page)
+
+
+def _is_folded(cell: NotebookNode) -> bool:
+    """Whether JupyterLab shows a bar in place of the cell's code."""
+    return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
 
 
 class _Renderer(IPythonRenderer):

@@ -1,10 +1,11 @@
 import re
 
 import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from minidbp.teaching import notebooks as nb
-from minidbp.teaching.pages import as_html
+from minidbp.teaching.pages import as_html, still
 
 
 def test_a_page_has_descriptions_and_no_slider_that_does_nothing(tmp_path):
@@ -43,3 +44,13 @@ def test_formulas_need_no_network():
 def test_a_formula_that_cannot_be_set_is_named():
     with pytest.raises(ValueError, match="cannot set the formula"):
         as_html(new_notebook(cells=[new_markdown_cell("$\\nosuchcommand{x}$")]), "formulas")
+
+
+def test_a_folded_cell_is_folded_on_the_page():
+    folded = new_code_cell("draw()", metadata={"jupyter": {"source_hidden": True}})
+    notebook = new_notebook(cells=[new_code_cell("compute()"), folded, new_code_cell("compute()")])
+    page = BeautifulSoup(as_html(notebook, "folds"), "html.parser")
+    (fold,) = page("details")
+    assert "draw()" in fold.get_text()
+    assert "compute()" not in fold.get_text()
+    assert [cell.metadata.get("tags", []) for cell in still(notebook).cells] == [[], ["hide-input"], []]
