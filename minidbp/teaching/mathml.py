@@ -1,5 +1,6 @@
 """Formulas as MathML, which browsers draw by themselves: no script, no network, and a screen reader can read it."""
 
+import html
 import re
 from collections.abc import Iterable
 from xml.etree import ElementTree
@@ -18,6 +19,7 @@ MATHML = (  # what browsers would otherwise set too tall, or too far apart
 
 
 NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
+ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # of HTML, which XML does not know: &ApplyFunction;
 BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
 
 
@@ -30,7 +32,8 @@ def _beside_braces(mathml: str) -> str:
     """What is said of a brace belongs under it or over it; the converter puts it to the right."""
     if not any(brace in mathml for brace in BRACES):
         return mathml
-    root = ElementTree.fromstring(mathml.replace(NAMESPACE, ""))
+    xml = ENTITY.sub(lambda entity: html.unescape(entity[0]), mathml.replace(NAMESPACE, ""))
+    root = ElementTree.fromstring(xml)
     for element in root.iter():
         for brace, (beside, at) in BRACES.items():
             if element.tag == beside and element[0].tag == at and element[0][-1].text == brace:

@@ -27,6 +27,7 @@ def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
         (r"\underbrace{a_1 + b}_{\text{two}}", "munder"),
         (r"\overbrace{a}^{n}", "mover"),
         (r"x_{\underbrace{a}_b}", "munder"),
+        (r"\underbrace{\max(a, b) > 0}_{c}", "munder"),
     ],
 )
 def test_what_is_said_of_a_brace_is_at_the_brace(tex, label):
