@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from minidbp.experiments.bench.contention import warning
-from minidbp.experiments.page import markdown_table, put_between
+from minidbp.bench.contention import warning
+from minidbp.files.page import markdown_table, put_between
 
 BEGIN, END = "<!-- peers: made by benchmarks/peers.py --page -->", "<!-- end of peers -->"
 TITLES = {

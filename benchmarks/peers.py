@@ -38,13 +38,12 @@ from rich.console import Console
 from rich.table import Table
 
 from minidbp import kernels
-from minidbp.atomic import write_text
+from minidbp.bench.contention import TOO_MUCH, Contention, warning
+from minidbp.bench.counts import active_shares, step_gflop
+from minidbp.bench.gemm import blas_name, gemm_gflops_per_s
+from minidbp.bench.setting import Trainer, batches_of
 from minidbp.data import Mnist, load_mnist
-from minidbp.experiments.bench.contention import TOO_MUCH, Contention, warning
-from minidbp.experiments.bench.counts import active_shares, step_gflop
-from minidbp.experiments.bench.gemm import blas_name, gemm_gflops_per_s
-from minidbp.experiments.bench.setting import Trainer, batches_of
-from minidbp.experiments.environment import environment
+from minidbp.files.atomic import write_text
 from minidbp.nn import N_CLASSES, N_PARAMETERS, Sequential, build_model
 from minidbp.training import (
     Protocol as Settings,
@@ -58,6 +57,7 @@ from minidbp.training import (
     percent,
     workers,
 )
+from minidbp.training.environment import environment
 
 WHAT = ("plain", "exact", "evaluate", "fgsm", "processes")
 PEERS = ("torch", "jax")

@@ -10,23 +10,16 @@ An educational implementation of "L1-norm double backpropagation adversarial def
     gradients = mdb.grad(loss, model.parameters())             # through the backward pass: double backpropagation
 """
 
-from minidbp import autodiff, data, nn, robust, training
+from minidbp import autodiff, checking, data, inspection, nn, robust, training
 from minidbp.autodiff import (
-    GradcheckError,
     NotDifferentiableError,
-    Step,
     Tensor,
-    Trace,
     abs,
-    check_derivatives,
-    complex_step_hvp,
     conv2d,
     conv2d_transpose,
     conv2d_weight_grad,
     exp,
     grad,
-    gradcheck,
-    gradgradcheck,
     hvp,
     jacobian,
     jvp,
@@ -45,10 +38,10 @@ from minidbp.autodiff import (
     sign,
     softmax,
     sum,
-    trace,
     transpose,
     vjp,
-    watch,
 )
+from minidbp.checking import GradcheckError, check_derivatives, complex_step_hvp, gradcheck, gradgradcheck
+from minidbp.inspection import Step, Trace, trace, watch
 
 __version__ = "0.1.0"

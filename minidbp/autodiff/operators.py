@@ -1,11 +1,10 @@
-"""Python's operators and methods on Tensor, and how a notebook shows it: each is a function of its own module."""
+"""Python's operators and methods on Tensor: each is a function of its own module."""
 
 from collections.abc import Iterator
 
 from minidbp.autodiff import elementwise, functions, linear, reduce, shape
 from minidbp.autodiff.differentiate import backward
 from minidbp.autodiff.tensor import Tensor
-from minidbp.autodiff.values import tensor_html
 
 
 def _iterate(x: Tensor) -> Iterator[Tensor]:
@@ -36,7 +35,6 @@ _OPERATORS = {
     "mean": functions.mean,
     "max": functions.max,
     "backward": backward,
-    "_repr_html_": tensor_html,
 }
 
 for _name, _function in _OPERATORS.items():

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from minidbp.experiments.runs import RunFailed
+from minidbp.sweeps.runs import RunFailed
 
 app = typer.Typer(
     help="Double backpropagation from scratch: the experiments of Seck, Loosli and Canu (ESANN 2019) on MNIST.",

@@ -26,8 +26,8 @@ def tell_measurements(
     found: dict[str, Any], table: Any, as_json: bool, folder: Path | None, numbers: str, figure: str, picture: Any
 ) -> None:
     """Write the numbers and their picture to the folder, if there is one, and print the numbers or their table."""
-    from minidbp.atomic import write_text
-    from minidbp.experiments.figures import save
+    from minidbp.files.atomic import write_text
+    from minidbp.files.plots import save
 
     text = json.dumps(found, indent=1)
     if folder:
@@ -61,10 +61,10 @@ def bench_step(
 
     It is timed in the middle of a training, as the share of ReLUs that are on matters for speed.
     """
+    from minidbp.bench.contention import warning
+    from minidbp.bench.setting import as_many_as_needed
+    from minidbp.bench.step import check, time_step
     from minidbp.data import load_mnist
-    from minidbp.experiments.bench.contention import warning
-    from minidbp.experiments.bench.setting import as_many_as_needed
-    from minidbp.experiments.bench.step import check, time_step
 
     at_least(0, warm=warm, seed=seed)
     at_least(1, batch=batch, steps=steps, threads=threads)
@@ -99,7 +99,7 @@ def bench_gemm(
     as_json: AsJson = False,
 ) -> None:
     """The rate of a large float32 matrix product on one thread and on all, and the BLAS kernel that computes it."""
-    from minidbp.experiments.bench.gemm import rates
+    from minidbp.bench.gemm import rates
     from minidbp.training import available_cores
 
     at_least(1, size=size, threads=threads)
@@ -128,11 +128,11 @@ def bench_kernels(
 
     With --out, writes kernels.json and roofline.png there.
     """
+    from minidbp.bench import figures, report
+    from minidbp.bench.kernel_times import time_kernels
+    from minidbp.bench.step import check
     from minidbp.data import load_mnist
-    from minidbp.experiments import sweep
-    from minidbp.experiments.bench import figures, report
-    from minidbp.experiments.bench.kernel_times import time_kernels
-    from minidbp.experiments.bench.step import check
+    from minidbp.sweeps import sweep
 
     at_least(0, warm=warm)
     at_least(1, batch=batch, steps=steps)
@@ -160,11 +160,11 @@ def bench_scaling(
 
     With --out, writes scaling.json and scaling.png there.
     """
+    from minidbp.bench import figures, report
+    from minidbp.bench.scaling import points, time_scaling
+    from minidbp.bench.step import check
     from minidbp.data import load_mnist
-    from minidbp.experiments import sweep
-    from minidbp.experiments.bench import figures, report
-    from minidbp.experiments.bench.scaling import points, time_scaling
-    from minidbp.experiments.bench.step import check
+    from minidbp.sweeps import sweep
 
     at_least(1, steps=steps, threads=threads)
     check(model, "jacobian_l1", lam)
@@ -183,7 +183,7 @@ def bench_startup(
     as_json: AsJson = False,
 ) -> None:
     """Time what a user waits for: the import, --help, a first training step, and the kernels' one compilation."""
-    from minidbp.experiments.bench.startup import MEASUREMENTS, time_startup
+    from minidbp.bench.startup import MEASUREMENTS, time_startup
 
     at_least(1, repeats=repeats)
     with progress("starting processes", MEASUREMENTS) as done:

@@ -25,8 +25,8 @@ def gradcheck(
     """
     from rich.progress import track
 
-    from minidbp.autodiff import catalogue
-    from minidbp.experiments import matrix
+    from minidbp.checking import matrix as catalogue
+    from minidbp.cli import matrix
 
     at_least(0, seed=seed)
     operations = [op] if op else list(catalogue.samples(seed))
@@ -49,7 +49,7 @@ def gradcheck(
 @command
 def doctor(data: Data = None, as_json: AsJson = False) -> None:
     """Versions, threads, the BLAS kernel that runs, kernel cache and data; exit code 1 if something is wrong."""
-    from minidbp.experiments.doctor import examine
+    from minidbp.bench.doctor import examine
 
     compile_kernels()
     found = examine(data)

@@ -34,16 +34,16 @@ def explain(
     --out, by default out/explain-MODEL-IMAGE.
     """
     from minidbp.data import load_mnist
-    from minidbp.experiments import sweep
-    from minidbp.experiments.environment import environment
-    from minidbp.experiments.explain import explanation as explaining
-    from minidbp.experiments.explain import report, terminal
-    from minidbp.experiments.explain.step import PROTOCOL
-    from minidbp.experiments.figure1 import check_image
+    from minidbp.explain import explanation as explaining
+    from minidbp.explain import report, terminal
+    from minidbp.explain.step import PROTOCOL
     from minidbp.nn import load_model
     from minidbp.nn.models import check_model_name
+    from minidbp.paper.figure1 import check_image
     from minidbp.robust.objective import check_lambda
+    from minidbp.sweeps import sweep
     from minidbp.training import accuracy, quickly_trained, workers
+    from minidbp.training.environment import environment
 
     at_least(0, seed=seed)
     at_least(1, threads=threads)

@@ -33,11 +33,13 @@ def figure1(
     Trains twice, with the penalty and without.  Writes figure1.png, figure1.gif, figure1.md and figure1.json to --out,
     by default out/figure1-PRESET.  It always begins anew; stopped with Ctrl-C, it draws what it has seen.
     """
-    from minidbp.atomic import write_text
     from minidbp.data import load_mnist
-    from minidbp.experiments import figure1, figure1_page, figure1_pictures, figures, sweep
-    from minidbp.experiments.environment import environment
+    from minidbp.files.atomic import write_text
+    from minidbp.files.plots import save
+    from minidbp.paper import figure1, figure1_page, figure1_pictures
+    from minidbp.sweeps import sweep
     from minidbp.training import workers
+    from minidbp.training.environment import environment
 
     at_least(0, seed=seed)
     at_least(1, threads=threads)
@@ -62,7 +64,7 @@ def figure1(
     write_text(folder / "figure1.json", json.dumps(figure1.as_json(study)) + "\n")
     write_text(folder / "figure1.md", page)
     try:
-        figures.save(figure1_pictures.still(study), folder / "figure1.png")
+        save(figure1_pictures.still(study), folder / "figure1.png")
         with progress("drawing", len(study.watched[0].observations)) as drawn:
             figure1_pictures.film(study, folder / "figure1.gif", drawn)
     except KeyboardInterrupt:

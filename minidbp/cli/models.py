@@ -52,9 +52,9 @@ def train(
     Writes NAME.json (protocol, every epoch, accuracies) and NAME.npz (weights, for `minidbp attack`) to --out, by
     default out/train; NAME ends in a hash of all settings.  Stopped, the same command goes on from the last epoch.
     """
-    from minidbp.experiments import executors, sweep
-    from minidbp.experiments.execute import mnist_in
-    from minidbp.experiments.runs import Run, find, labels
+    from minidbp.sweeps import executors, sweep
+    from minidbp.sweeps.execute import mnist_in
+    from minidbp.sweeps.runs import Run, find, labels
     from minidbp.training import Protocol
 
     at_least(0, seed=seed)
@@ -103,9 +103,9 @@ def attack(
     Writes attack.json and images.png to --out, by default out/attack-NAME.
     """
     from minidbp.data import load_mnist
-    from minidbp.experiments import attack as attacking
-    from minidbp.experiments import sweep
+    from minidbp.diagnosis import attack as attacking
     from minidbp.nn import load_model
+    from minidbp.sweeps import sweep
     from minidbp.training import Protocol
 
     at_least(0, seed=seed)
@@ -151,11 +151,12 @@ def diagnose(
     diagnosis.md and pictures to --out, by default out/diagnose-NAME, or out/diagnose for several.
     """
     from minidbp.data import load_mnist
-    from minidbp.experiments import diagnose as diagnosis
-    from minidbp.experiments import diagnose_report, sweep
-    from minidbp.experiments.environment import environment
+    from minidbp.diagnosis import diagnose as diagnosis
+    from minidbp.diagnosis import report as diagnose_report
     from minidbp.nn import load_model
+    from minidbp.sweeps import sweep
     from minidbp.training import Protocol, workers
+    from minidbp.training.environment import environment
 
     at_least(0, seed=seed)
     at_least(1, steps=steps, restarts=restarts, threads=threads)
@@ -194,8 +195,8 @@ def vacuity(
 ) -> None:
     """Centre a model's last layer: the same predictions and loss, and Table 3's surrogate penalty is 0."""
     from minidbp.data import load_mnist
-    from minidbp.experiments.vacuity import centre, compare, on_screen
     from minidbp.nn import load_model
+    from minidbp.paper.vacuity import centre, compare, on_screen
     from minidbp.training import workers
 
     at_least(1, images=images, threads=threads)

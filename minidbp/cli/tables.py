@@ -93,10 +93,11 @@ def _sweep(
     vary: list[str],
     as_json: bool,
 ) -> None:
-    from minidbp.experiments import executors, report, sweep, tables
-    from minidbp.experiments.catalogue import experiment_named
-    from minidbp.experiments.execute import mnist_in
-    from minidbp.experiments.plans import readings_of
+    from minidbp.paper import report, tables
+    from minidbp.paper.experiments import experiment_named
+    from minidbp.paper.plans import readings_of
+    from minidbp.sweeps import executors, sweep
+    from minidbp.sweeps.execute import mnist_in
     from minidbp.training import available_cores
 
     experiment = experiment_named(name)
@@ -159,8 +160,8 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     """How far a sweep is that runs here or elsewhere: runs finished, under way, diverged, and the time left."""
     import dataclasses
 
-    from minidbp.experiments.progress import Watch, view
-    from minidbp.experiments.sweep import load
+    from minidbp.sweeps.monitor import Watch, view
+    from minidbp.sweeps.sweep import load
 
     there = load(folder)
     state = Watch(there.runs, folder / "runs").state()
@@ -178,7 +179,8 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 def report(folder: Folder, data: Data = None, as_json: AsJson = False) -> None:
     """Tables, figures and the report page of whatever a sweep has finished so far, in its folder."""
     from minidbp.data import load_mnist
-    from minidbp.experiments import report, sweep, tables
+    from minidbp.paper import report, tables
+    from minidbp.sweeps import sweep
 
     there = sweep.load(folder)
     rows = report.write_report(there, folder, load_mnist(data))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minidbp.data.errors import DataError
 from minidbp.data.idx import parse_idx
-from minidbp.reading import read_bytes
+from minidbp.files.reading import read_bytes
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import numpy as np
 
 from minidbp.kernels.conv import conv2d, conv2d_transpose, conv2d_weight_grad
 from minidbp.kernels.elementwise import absolute, adam, masked
+from minidbp.kernels.fast.buffers import empty, empty_like
 from minidbp.kernels.geometry import ConvGeometry, Padding
-from minidbp.kernels.memory import empty, empty_like
 from minidbp.kernels.patches import col2im, im2col
 
 

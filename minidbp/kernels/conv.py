@@ -14,12 +14,14 @@ the outputs, and M divides N: the N / M rows of each image share its mask.  Valu
 
 import numpy as np
 
-from minidbp.kernels import narrow, patches, sparse
+from minidbp.kernels import patches
 from minidbp.kernels.elementwise import mask_in_place, masked
+from minidbp.kernels.fast import direct as narrow
+from minidbp.kernels.fast import sparse
+from minidbp.kernels.fast.buffers import empty
+from minidbp.kernels.fast.microkernel import VECTOR_BYTES
 from minidbp.kernels.geometry import ONE_PIXEL, ConvGeometry
 from minidbp.kernels.jit import contiguous
-from minidbp.kernels.memory import empty
-from minidbp.kernels.tile import VECTOR_BYTES
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None = None) -> np.ndarray:

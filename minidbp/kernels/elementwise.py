@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from minidbp.kernels.fast.buffers import axes_in_memory, empty, empty_like
 from minidbp.kernels.jit import contiguous, kernel
-from minidbp.kernels.memory import axes_in_memory, empty, empty_like
 
 
 @kernel

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
+from minidbp.kernels.fast.buffers import empty
 from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
-from minidbp.kernels.memory import empty
 
 # Bytes of patches to hold at a time: measured best of 0.5 to 4 MiB on two cores with 1 MiB of L2 each (a smaller
 # product wastes more than a spill into L3).

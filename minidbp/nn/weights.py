@@ -1,12 +1,12 @@
-"""Weights on disk: NumPy's .npz, read by `minidbp.npz`, so that a file from a stranger can do no harm."""
+"""Weights on disk: NumPy's .npz, read by `minidbp.files.npz`, so that a file from a stranger can do no harm."""
 
 from pathlib import Path
 
-from minidbp.atomic import write_bytes
+from minidbp.files.atomic import write_bytes
+from minidbp.files.npz import dump_npz, parse_npz
+from minidbp.files.reading import read_bytes
 from minidbp.nn.layers import Sequential
 from minidbp.nn.models import CONVOLUTIONS, PADDINGS, build_model
-from minidbp.npz import dump_npz, parse_npz
-from minidbp.reading import read_bytes
 
 MOST_BYTES = 1 << 24  # model B in float64 with padding "same" has 13.5 million
 

@@ -4,7 +4,7 @@ Nothing here computes what is taught: that stands in the notebooks, or in the pa
 `notebook`.
 """
 
-from minidbp.experiments.figures import GREY, SIGNS
+from minidbp.files.plots import GREY, SIGNS
 from minidbp.teaching.exercises import exercise
 from minidbp.teaching.pictures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, images, show, style, table
 from minidbp.teaching.size import sized

@@ -16,7 +16,7 @@ import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
-from minidbp.atomic import write_text
+from minidbp.files.atomic import write_text
 from minidbp.teaching.size import SMOKE
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"

@@ -11,7 +11,7 @@ import numpy as np
 from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.figure import Figure
 
-from minidbp.experiments.figures import COLOURS
+from minidbp.files.plots import COLOURS
 
 BLUE, ORANGE, GREEN, PINK, _, SKY, BLACK = COLOURS
 

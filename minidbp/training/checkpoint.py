@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minidbp.atomic import write_bytes
-from minidbp.npz import dump_npz, parse_npz
-from minidbp.reading import parse_json, read_bytes
+from minidbp.files.atomic import write_bytes
+from minidbp.files.npz import dump_npz, parse_npz
+from minidbp.files.reading import parse_json, read_bytes
 from minidbp.training.state import Epoch, TrainingState
 
 KIND = "minidbp checkpoint 1"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minidbp as mdb
-from minidbp.autodiff.gradcheck import check_order
+from minidbp.checking.gradcheck import check_order
 
 PADDINGS: list[Any] = ["valid", "same", 1, (0, 2), ((1, 0), (2, 1))]
 

@@ -6,7 +6,7 @@ import pytest
 import minidbp as mdb
 from minidbp import Tensor, kernels, nn
 from minidbp.autodiff.elementwise import masked
-from minidbp.kernels import sparse
+from minidbp.kernels.fast import sparse
 from minidbp.robust import penalised_loss
 
 

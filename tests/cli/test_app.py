@@ -74,7 +74,7 @@ def test_errors_become_one_sentence(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("minidbp.experiments.sweep.load", fail)
+    monkeypatch.setattr("minidbp.sweeps.sweep.load", fail)
     result = command("status", "somewhere")
     assert result.exit_code == code
     assert result.stderr == f"minidbp: {said}\n"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from minidbp.bench import kernel_times, scaling, step
 from minidbp.cli import app
-from minidbp.experiments.bench import kernel_times, scaling, step
 
 runner = CliRunner()
 TINY = ("--batch", "4", "--steps", "1", "--warm", "0")
@@ -87,7 +87,7 @@ def test_scaling_writes_a_picture(tmp_path: Path) -> None:
 
 def test_startup_names_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     times = {"import_s": 0.1, "help_s": 0.2, "first_step_s": 1.0, "compile_s": 9.0}
-    monkeypatch.setattr("minidbp.experiments.bench.startup.time_startup", lambda repeats, done: times)
+    monkeypatch.setattr("minidbp.bench.startup.time_startup", lambda repeats, done: times)
     assert json.loads(bench("startup", "--json").stdout) == times
     assert "0.20 s  minidbp --help" in bench("startup").stdout
 

@@ -10,9 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import minidbp
-from minidbp.autodiff import catalogue
-from minidbp.cli import app
-from minidbp.experiments import matrix
+from minidbp.checking import matrix as catalogue
+from minidbp.cli import app, matrix
 
 runner = CliRunner()
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from minidbp.experiments.explain import checks
-from minidbp.experiments.explain import explanation as explaining
-from minidbp.experiments.explain.report import FILES
+from minidbp.explain import checks
+from minidbp.explain import explanation as explaining
+from minidbp.explain.report import FILES
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from minidbp.cli import app
-from minidbp.experiments import figure1, figure1_pictures
+from minidbp.paper import figure1, figure1_pictures
 
 FILES = {"figure1.gif", "figure1.json", "figure1.md", "figure1.png"}
 TINY = ("--preset", "tiny", "--image", "4", "--seed", "1")

@@ -9,8 +9,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from minidbp.experiments import execute
-from minidbp.experiments.runs import Run, find
+from minidbp.sweeps import execute
+from minidbp.sweeps.runs import Run, find
 
 Command = Callable[..., Any]
 TRAIN = ("train", "--epochs", "1", "--images", "128")

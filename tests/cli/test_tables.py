@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from minidbp.experiments import execute
-from minidbp.experiments.catalogue import EXPERIMENTS
-from minidbp.experiments.plans import Condition, Preset
-from minidbp.experiments.report import FILES
-from minidbp.experiments.runs import Run, find
-from minidbp.experiments.sweep import load
+from minidbp.paper.experiments import EXPERIMENTS
+from minidbp.paper.plans import Condition, Preset
+from minidbp.paper.report import FILES
+from minidbp.sweeps import execute
+from minidbp.sweeps.runs import Run, find
+from minidbp.sweeps.sweep import load
 from minidbp.training import DivergenceError, Protocol
 
 Command = Callable[..., Any]

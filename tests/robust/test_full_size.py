@@ -7,7 +7,7 @@ import pytest
 
 import minidbp as mdb
 from minidbp.autodiff import Tensor
-from minidbp.autodiff.gradcheck import check_order
+from minidbp.checking.gradcheck import check_order
 from minidbp.robust import penalised_loss
 
 N_IMAGES = 2

@@ -18,7 +18,7 @@ import pytest
 
 from minidbp import nn
 from minidbp.data import Split
-from minidbp.npz import dump_npz
+from minidbp.files.npz import dump_npz
 from minidbp.training import (
     CheckpointError,
     Epoch,

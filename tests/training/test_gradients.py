@@ -8,7 +8,7 @@ import pytest
 import minidbp as mdb
 from minidbp import nn
 from minidbp.data import Mnist
-from minidbp.kernels import memory
+from minidbp.kernels.fast import buffers as memory
 from minidbp.robust import PENALTIES, penalised_loss
 from minidbp.training import Adam, Protocol, batch_gradient, training_step, workers
 from minidbp.training.workers import SHARD_BYTES, shard_size

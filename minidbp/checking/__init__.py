@@ -1,0 +1,6 @@
+"""Derivatives compared with finite differences and the complex step, at any order."""
+
+from minidbp.checking.finite_differences import complex_step_hvp
+from minidbp.checking.gradcheck import GradcheckError, check_derivatives, gradcheck, gradgradcheck
+
+__all__ = ["GradcheckError", "check_derivatives", "complex_step_hvp", "gradcheck", "gradgradcheck"]

@@ -1,0 +1,193 @@
+"""Every public operation with sample inputs, and the check of each at orders 1, 2, 3 in float64 and float32.
+
+Samples stay away from kinks by more than any step of a difference; kinks have tests of their own.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from minidbp.autodiff import elementwise as el
+from minidbp.autodiff import functions as fn
+from minidbp.autodiff import linear, reduce, shape
+from minidbp.autodiff.differentiate import Function, grad
+from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, as_tensor
+from minidbp.checking.finite_differences import Functions
+from minidbp.checking.gradcheck import GradcheckError, check_order, pulled_back
+
+ORDERS = (1, 2, 3)
+DTYPES = ("float64", "float32")
+FLOAT32_RTOL = 1e-4  # of the largest entry: a few dozen roundings of 6e-8 each, and cancellation among them
+
+Make = Callable[..., np.ndarray]
+
+
+class Sample(NamedTuple):
+    """A use of an operation: f of Tensors, and the arrays it is checked at."""
+
+    f: Function
+    inputs: tuple[np.ndarray, ...]
+
+
+class Cell(NamedTuple):
+    """The outcome for one operation, order and dtype: "verified", "raises" (as documented) or "failed", and why."""
+
+    operation: str
+    order: int
+    dtype: str
+    outcome: str
+    detail: str
+
+
+def samples(seed: int = 0) -> dict[str, list[Sample]]:
+    """The samples of every public operation, by its name; the arrays come from `seed`."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*size: int) -> np.ndarray:
+        return np.asarray(rng.standard_normal(size))
+
+    def positive(*size: int) -> np.ndarray:
+        return np.asarray(rng.uniform(0.5, 2.0, size))
+
+    def apart(*size: int) -> np.ndarray:
+        """Of both signs, no two closer than 0.1, none closer to 0 than 0.05."""
+        n = int(np.prod(size))
+        return (0.1 * rng.permutation(np.arange(n) - n // 2) + 0.05).reshape(size)
+
+    def pairs(f: Function, a: Make, b: Make) -> list[Sample]:
+        shapes = [((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 2))]
+        return [Sample(f, (a(*s), b(*t))) for s, t in shapes]
+
+    def maxima(*shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Arrays that are nowhere equal to each other."""
+        return tuple(0.5 * k + apart(*s) * 3 + 0.02 for k, s in enumerate(shapes))
+
+    geometries: list[tuple] = [  # image, kernel, stride, padding
+        ((4, 4), (3, 3), 1, "valid"), ((5, 4), (3, 2), (2, 1), "same"), ((3, 3), (3, 3), 1, 0),
+        ((4, 5), (2, 3), (1, 2), ((1, 0), (0, 2))),
+    ]  # fmt: skip
+    conv, transpose, weight = [], [], []
+    for image, kernel, stride, padding in geometries:
+        x, w = normal(2, *image, 2), normal(*kernel, 2, 2)
+        y = linear.conv2d(x, w, None, stride, padding).data
+        conv.append(Sample(lambda x, w, b, s=stride, p=padding: linear.conv2d(x, w, b, s, p), (x, w, normal(2))))
+        transpose.append(
+            Sample(
+                lambda g, w, i=image, s=stride, p=padding: linear.conv2d_transpose(g, w, i, s, p),
+                (normal(*y.shape), w),
+            )
+        )
+        weight.append(
+            Sample(
+                lambda x, g, k=kernel, s=stride, p=padding: linear.conv2d_weight_grad(x, g, k, s, p),
+                (x, normal(*y.shape)),
+            )
+        )
+
+    return {
+        "abs": [Sample(el.abs, (apart(2, 3),)), Sample(lambda x: el.abs(x) ** 3, (apart(3),))],
+        "add": pairs(el.add, normal, normal),
+        "astype": [Sample(lambda x: el.astype(x, x.dtype), (normal(2, 3),))],
+        "broadcast_to": [Sample(lambda x: reduce.broadcast_to(x, (2, 2, 3)), (a,)) for a in (normal(3), normal(2, 1))],
+        "conv2d": conv,
+        "conv2d_transpose": transpose,
+        "conv2d_weight_grad": weight,
+        "divide": pairs(el.divide, normal, positive),
+        "exp": [Sample(el.exp, (normal(2, 3),))],
+        "getitem": [
+            Sample(lambda x: x[1:, ::-2], (normal(3, 3),)),
+            Sample(lambda x: x[[2, 0, 2]], (normal(3, 2),)),
+            Sample(lambda x: x[[0, 1, 1], :, [1, 0, 0]], (normal(2, 2, 2),)),
+            Sample(lambda x: x[..., None, 0], (normal(2, 2),)),
+        ],
+        "log": [Sample(el.log, (positive(2, 3),))],
+        "log_softmax": [Sample(lambda x, a=a: fn.log_softmax(x, a), (normal(2, 3),)) for a in (-1, 0)],
+        "logsumexp": [Sample(lambda x, a=a: fn.logsumexp(x, a), (normal(2, 3),)) for a in (-1, (0, 1), None)],
+        "masked": [Sample(lambda x: el.masked(x, np.array([True, False, True])), (normal(2, 3)[0],))],
+        "matmul": [
+            Sample(linear.matmul, (normal(2, 3), normal(3, 2))),
+            Sample(linear.matmul, (normal(2, 2, 3), normal(3, 2))),
+            Sample(linear.matmul, (normal(2, 2), normal(2, 2, 2))),
+            Sample(linear.matmul, (normal(3), normal(3, 2))),
+            Sample(linear.matmul, (normal(3), normal(3))),
+        ],
+        "max": [Sample(lambda x, a=a: fn.max(x, a) ** 2, (apart(2, 3),)) for a in (None, 0, 1)],
+        "maximum": [
+            Sample(lambda a, b: el.maximum(a, b) * a, maxima(s, t)) for s, t in [((2, 3), (2, 3)), ((2, 3), (3,))]
+        ],
+        "mean": [Sample(lambda x, a=a: fn.mean(x * x, a), (normal(2, 3),)) for a in (None, 0, (0, 1))],
+        "move_axis": [Sample(lambda x: shape.move_axis(x * x, 0, -1), (normal(2, 2, 3),))],
+        "multiply": pairs(el.multiply, normal, normal),
+        "negative": [Sample(el.negative, (normal(2, 3),))],
+        "power": [
+            *(Sample(lambda x, n=n: x**n, (positive(3),)) for n in (3, 0.5, -2, 1, 0)),
+            *pairs(el.power, positive, normal),
+        ],
+        "relu": [Sample(el.relu, (apart(2, 3),)), Sample(lambda x: el.relu(x) ** 3, (apart(3),))],
+        "reshape": [Sample(lambda x: (x * x).reshape(3, 2), (normal(2, 3),))],
+        "sign": [Sample(el.sign, (apart(2, 3),))],
+        "softmax": [Sample(lambda x, a=a: fn.softmax(x, a), (normal(2, 3),)) for a in (-1, 0)],
+        "subtract": pairs(el.subtract, normal, normal),
+        "sum": [Sample(lambda x, a=a: reduce.sum(x * x, a), (normal(2, 3),)) for a in (None, 0, (0, 1))],
+        "transpose": [Sample(lambda x: shape.transpose(x * x, (1, 2, 0)), (normal(2, 2, 3),))],
+    }
+
+
+# Operations without a derivative, and what they say.
+DOCUMENTED_ERRORS = {"sign": "sign has no useful derivative"}
+
+
+def verify(operation: str, order: int, dtype: str, seed: int = 0) -> Cell:
+    """Check one operation at one order in one dtype.  Raises ValueError for an unknown operation, order or dtype."""
+    known = samples(seed)
+    for what, value, choices in (("operation", operation, known), ("order", order, ORDERS), ("dtype", dtype, DTYPES)):
+        if value not in choices:
+            raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(map(str, choices))}")
+    try:
+        for sample in known[operation]:
+            if operation in DOCUMENTED_ERRORS:
+                _must_raise(sample, DOCUMENTED_ERRORS[operation], dtype)
+            elif dtype == "float64":
+                check_order(sample.f, sample.inputs, order, seed=seed)
+            else:
+                _compare_with_float64(sample, order, seed)
+    except (GradcheckError, NotDifferentiableError, ValueError, TypeError) as error:
+        return Cell(operation, order, dtype, "failed", str(error))
+    if operation in DOCUMENTED_ERRORS:
+        return Cell(operation, order, dtype, "raises", DOCUMENTED_ERRORS[operation])
+    return Cell(operation, order, dtype, "verified", f"{len(known[operation])} samples")
+
+
+def _must_raise(sample: Sample, message: str, dtype: str) -> None:
+    x = Tensor(sample.inputs[0].astype(dtype), requires_grad=True)
+    try:
+        grad(sample.f(x).sum(), x)
+    except ValueError as error:
+        if message in str(error):
+            return
+        raise
+    raise GradcheckError("a gradient came through where an error is documented", 1, [], 0, "")
+
+
+def _compare_with_float64(sample: Sample, order: int, seed: int) -> None:
+    """float32 differences are too coarse to judge a derivative, so float32 is held against the float64 engine."""
+
+    level: Functions = lambda ts: [sample.f(*ts)]  # noqa: E731
+    inputs = list(sample.inputs)
+    rng = np.random.default_rng(seed)
+    for _ in range(order):
+        outputs = level([as_tensor(x) for x in inputs])
+        level, inputs = pulled_back(level, len(inputs)), inputs + [rng.standard_normal(y.shape) for y in outputs]
+    exact = level([Tensor(x) for x in inputs])
+    coarse = level([Tensor(x.astype(np.float32)) for x in inputs])
+    for i, (a, b) in enumerate(zip(exact, coarse, strict=True)):
+        if b.dtype != np.float32:
+            raise TypeError(f"float32 went in, but the derivative in input {i} is {b.dtype}")
+        error = float(np.abs(a.data - b.data).max(initial=0.0))
+        allowed = FLOAT32_RTOL * float(np.abs(a.data).max(initial=0.0)) + 1e-6
+        if not error <= allowed:
+            raise GradcheckError(
+                f"the derivative in input {i} differs by {error:.1g} in float32, allowed: {allowed:.1g}",
+                order, [], i, "",
+            )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Many attacks on one model, and a verdict in words."""

@@ -1,0 +1,84 @@
+"""Pictures of a diagnosis: accuracy against eps and against PGD's steps, and the matrix of transfer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from minidbp.diagnosis.diagnose import CHANCE
+from minidbp.files.plots import COLOURS
+from minidbp.paper.figures import MARKERS
+
+CURVES: dict[str, tuple[str, dict[str, Any]]] = {
+    "noise": ("noise, random signs", {"color": COLOURS[3], "marker": MARKERS[3], "linestyle": "--"}),
+    "fgsm": ("FGSM", {"color": COLOURS[1], "marker": MARKERS[1]}),  # as in the pictures of tables
+    "pgd": ("PGD", {"color": COLOURS[2], "marker": MARKERS[2]}),
+}
+CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1}
+DASHES = ("-", "--", "-.")
+COLUMNS = 3  # panels in a row
+
+
+def against_eps(found: Mapping[str, Any]) -> Figure:
+    """One panel for each model: accuracy under noise, FGSM and PGD, the eps of the diagnosis, and chance."""
+    models = found["models"]
+    columns = min(COLUMNS, len(models))
+    rows = -(-len(models) // columns)
+    figure = Figure(figsize=(4 * columns + 2.2, 3.6 * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, (label, model) in zip(panels, models.items(), strict=False):
+        curves = model["against_eps"]
+        for name, (legend, style) in CURVES.items():
+            axes.plot(curves["eps"], curves[name], label=legend, markersize=5, **style)
+        axes.axhline(CHANCE, label="chance", **CHANCE_LINE)
+        axes.axvline(found["settings"]["eps"], color="0.6", linewidth=1, label=f"ε = {found['settings']['eps']:g}")
+        axes.set_title(f"{label}: {model['verdict']['word']}", fontsize=10)
+        axes.set(xlabel="ε (pixel units)", ylim=(-3, 103))
+        axes.grid(alpha=0.3)
+    for axes in panels[len(models) :]:
+        axes.set_visible(False)
+    for axes in panels[::columns]:
+        axes.set_ylabel("test accuracy (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure
+
+
+def against_steps(found: Mapping[str, Any]) -> Figure:
+    """Accuracy under PGD of one start by its number of steps, one line for each model, and chance."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for i, (label, model) in enumerate(found["models"].items()):
+        style: dict[str, Any] = {"color": COLOURS[i % 7], "marker": MARKERS[i % 5], "linestyle": DASHES[i % 3]}
+        axes.plot(model["against_steps"]["steps"], model["against_steps"]["pgd"], label=label, **style)
+    axes.axhline(CHANCE, label="chance", **CHANCE_LINE)
+    steps = model["against_steps"]["steps"]
+    axes.set_xscale("log")
+    axes.set_xticks(steps, [str(k) for k in steps])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(
+        xlabel=f"steps of PGD, each 2.5 ε / steps, ε = {found['settings']['eps']:g}",
+        ylabel="test accuracy (%)",
+        ylim=(-3, 103),
+    )
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+def transfer(found: Mapping[str, Any]) -> Figure:
+    """The matrix of transfer, each cell with its accuracy.  `found` must be of several models."""
+    labels, accuracy = found["transfer"]["labels"], np.array(found["transfer"]["accuracy"])
+    size = 0.9 * len(labels)
+    figure = Figure(figsize=(size + 4, size + 2.2), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(accuracy, cmap="cividis", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(accuracy):
+        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="black" if value > 50 else "white")
+    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel="judged on", ylabel="adversarial images made on")
+    figure.colorbar(image, label="test accuracy (%)")
+    return figure

@@ -1,0 +1,47 @@
+"""Pages of Markdown and HTML, and tables that a command puts between two marks of a page written by hand."""
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+from minidbp.files.atomic import write_text
+
+STYLE = """
+body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; }
+th, td { padding: 0.2rem 0.6rem; border-bottom: 1px solid #ccc; } th { border-bottom: 2px solid #555; }
+img { max-width: 100%; } code { background: #f2f2f2; padding: 0 0.2rem; }
+"""
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---") -> str:
+    """A Markdown table whose columns, but for the first, have this alignment mark."""
+    lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def put_between(page: Path, begin: str, end: str, text: str, what: str) -> None:
+    """Replace what stands between two marks of a page.  Raises ValueError, which names `what`, if it has none."""
+    whole = page.read_text(encoding="utf-8")
+    before, found, rest = whole.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{page} has no place for {what}: it needs the lines {begin} and {end}")
+    write_text(page, f"{before}{begin}\n\n{text}\n{end}{after}")
+
+
+def as_html(markdown: str, title: str, folder: Path) -> str:
+    """The Markdown as a page that needs no other file: the pictures of `folder` are in it."""
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+
+    def embedded(match: re.Match[str]) -> str:
+        picture = base64.b64encode((folder / match[1]).read_bytes()).decode()
+        return f'src="data:image/png;base64,{picture}"'
+
+    body = re.sub(r'src="([\w.-]+\.png)"', embedded, body)
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}</body></html>\n'

@@ -1,0 +1,1 @@
+"""Faster routes to the three conv functions, and the buffer pool."""

@@ -1,0 +1,122 @@
+"""Finished runs as the rows of a table: one for each condition, the paper's numbers beside ours."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minidbp.paper.plans import Condition, Experiment
+from minidbp.paper.published import Reported
+from minidbp.paper.statistics import Result, Summary, by_condition, number, summarise
+from minidbp.sweeps.runs import shown, varied_fields
+from minidbp.training import Protocol
+
+FIGURES = ("clean", "fgsm", "pgd", "epochs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One condition: its finished runs, how many diverged, and the paper's figures (None where it has none).
+
+    varied: its values of the protocol's fields in which the conditions of the table differ, one model's by themselves.
+    """
+
+    model: str
+    lam: float
+    varied: Mapping[str, Any]
+    results: Sequence[Result]
+    diverged: int
+    paper: Reported | None
+
+    def summary(self, figure: str) -> Summary:
+        """Over the finished runs, of "clean", "fgsm", "pgd" (percent) or "epochs"."""
+        return summarise([result[figure] for result in self.results])
+
+    def varied_in_words(self) -> list[str]:
+        """['eps = 0.3', ...]."""
+        return [f"{name} = {shown(value)}" for name, value in self.varied.items()]
+
+
+def rows_of(experiment: Experiment, results: Iterable[Result], varied: Sequence[str] | None = None) -> list[Row]:
+    """One row for each condition, by model, what varies, and rising lambda.
+
+    varied: the fields of the protocol that get a column, if not just those in which the results differ.
+    """
+    groups = by_condition(results)
+    names = varied_fields([group[0] for group in groups.values()]) if varied is None else varied
+    rows = []
+    for group in groups.values():
+        first, done = group[0], [result for result in group if result["diverged"] is None]
+        condition = Condition(first["model"], first["lambda"], Protocol(**first["protocol"]))
+        values = {name: first["protocol"][name] for name in names}
+        paper = experiment.paper(condition)
+        rows.append(Row(condition.model, condition.lam, values, done, len(group) - len(done), paper))
+    return sorted(rows, key=lambda row: (row.model, tuple(row.varied.values()), row.lam))
+
+
+def spread(summary: Summary | None, digits: int = 2) -> str:
+    """'98.63 ± 0.11', or the mean alone where there is one run, or a dash where there is none."""
+    if summary is None or summary.n == 0:
+        return "–"
+    return number(summary.mean, digits) + ("" if summary.n < 2 else f" ± {number(summary.sd, digits)}")
+
+
+def reported(pair: tuple[float, float] | None, digits: int = 2) -> str:
+    """The paper's mean and standard deviation, or a dash."""
+    return "–" if pair is None else f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
+
+
+def header(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The columns of `cells`."""
+    varied = rows[0].varied if rows else ()
+    return ("model", "λ", *varied, "clean", "paper", "FGSM", "paper", "PGD", "epochs", "runs")
+
+
+def cells(row: Row, digits: int = 2) -> tuple[str, ...]:
+    """A row as text; `digits` is for accuracies under attack."""
+    return (
+        row.model, f"{row.lam:g}", *map(shown, row.varied.values()),
+        spread(row.summary("clean")), reported(row.paper and row.paper.clean),
+        spread(row.summary("fgsm"), digits), reported(row.paper and row.paper.fgsm, digits),
+        spread(row.summary("pgd"), digits), spread(row.summary("epochs"), 0),
+        str(len(row.results)) + (f" + {row.diverged} diverged" if row.diverged else ""),
+    )  # fmt: skip
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The table for --json: [mean, standard deviation] of each figure, null where there is none; the paper's too."""
+    return [
+        {
+            "model": row.model,
+            "lambda": row.lam,
+            **row.varied,
+            "runs": len(row.results),
+            "diverged": row.diverged,
+            **{name: [_known(s.mean), _known(s.sd)] for name in FIGURES for s in [row.summary(name)]},
+            **{f"{name}_interval": [_known(s.low), _known(s.high)] for name in FIGURES for s in [row.summary(name)]},
+            "paper_clean": row.paper and list(row.paper.clean),
+            "paper_fgsm": row.paper and list(row.paper.fgsm),
+        }
+        for row in rows
+    ]
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """All numbers, unrounded; an empty field where there is none.  low and high: the mean's 95% interval."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ours = [f"{name}_{part}" for name in FIGURES for part in ("mean", "sd", "low", "high")]
+    papers = [f"paper_{name}_{part}" for name in ("clean", "fgsm") for part in ("mean", "sd")]
+    writer.writerow(["model", "lambda", *(rows[0].varied if rows else ()), "runs", "diverged", *ours, *papers])
+    for row in rows:
+        summaries = [row.summary(name) for name in FIGURES]
+        numbers = [_known(n) for s in summaries for n in (s.mean, s.sd, s.low, s.high)]
+        paper = [*row.paper.clean, *row.paper.fgsm] if row.paper else [None] * 4
+        line = [row.model, row.lam, *row.varied.values(), len(row.results), row.diverged, *numbers, *paper]
+        writer.writerow(["" if n is None else n for n in line])
+    return text.getvalue()
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value

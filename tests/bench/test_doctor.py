@@ -1,0 +1,47 @@
+"""The examination: facts, warnings and problems."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minidbp
+from minidbp.bench import doctor
+from minidbp.bench.doctor import examine
+
+
+def test_a_healthy_machine_has_no_problems() -> None:
+    found = examine()
+    assert found.problems == []
+    facts = " ".join([*found.facts, *found.facts.values()])
+    for word in (minidbp.__version__, np.__version__, "cores", "BLAS", "threads", "60000", "10000"):
+        assert word in facts
+    assert "compiled" in found.facts["kernels"]
+
+
+def test_missing_data_are_a_problem(tmp_path: Path) -> None:
+    found = examine(tmp_path / "none")
+    (problem,) = found.problems
+    assert "missing" in problem
+    assert str(tmp_path / "none") in problem
+    assert "data" not in found.facts
+
+
+def test_a_forced_narrow_kernel_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {**doctor.environment(), "variables": {"OPENBLAS_CORETYPE": "Haswell"}}
+    here["blas"] = [{"library": "openblas", "version": "0", "kernel": "Haswell", "threads": 2}]
+    monkeypatch.setattr(doctor, "environment", lambda: here)
+    monkeypatch.setattr(doctor, "processor_flags", lambda: {"avx2", "avx512f"})
+    assert any("OPENBLAS_CORETYPE" in warning for warning in examine().warnings)
+    monkeypatch.setattr(doctor, "processor_flags", lambda: {"avx2"})  # nothing is lost there
+    assert not any("OPENBLAS_CORETYPE" in warning for warning in examine().warnings)
+
+
+def test_no_blas_and_no_cache_are_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {**doctor.environment(), "blas": []}
+    monkeypatch.setattr(doctor, "environment", lambda: here)
+    monkeypatch.setattr(doctor, "cache_folders", lambda: set())
+    found = examine()
+    assert any("BLAS" in warning for warning in found.warnings)
+    assert any("cache" in warning for warning in found.warnings)
+    assert found.problems == []

@@ -1,0 +1,60 @@
+"""A correct function is never reported: 10,000 seeded trials."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import minidbp as mdb
+from minidbp.autodiff import Tensor
+from minidbp.checking import matrix as catalogue
+from minidbp.checking.gradcheck import check_order
+
+OF_THE_CATALOGUE, CHAINS, BLOCKS = 2500, 7500, 10
+
+
+def test_catalogue_with_fresh_numbers() -> None:
+    """Every sample of the catalogue with other numbers, order 1, until 2,500 are done."""
+    done, seed = 0, 1000
+    while done < OF_THE_CATALOGUE:
+        for name, uses in catalogue.samples(seed).items():
+            if name not in catalogue.DOCUMENTED_ERRORS:
+                for sample in uses:
+                    assert check_order(sample.f, sample.inputs, 1, seed=seed), name
+                    done += 1
+        seed += 1
+    assert done >= OF_THE_CATALOGUE
+
+
+def composite(rng: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """A random chain of operations, kinked ones among them, for x (3,); nothing keeps x away from their kinks."""
+    steps: list[Callable[[Tensor], Tensor]] = [
+        mdb.relu,
+        mdb.abs,
+        lambda t: mdb.maximum(t, 0.3),
+        lambda t: t - t.max(),
+        mdb.softmax,
+        lambda t: mdb.exp(t * 0.5),
+        lambda t: t * t,
+        lambda t: t / (mdb.abs(t) + 1),
+        lambda t: t @ matrix,
+        lambda t: mdb.log(t * t + 0.5),
+    ]
+    matrix = rng.standard_normal((3, 3))
+    chosen = [steps[k] for k in rng.integers(len(steps), size=3)]
+
+    def f(t: Tensor) -> Tensor:
+        for step in chosen:
+            t = step(t)
+        return t
+
+    return f
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_random_chains_with_kinks(block: int) -> None:
+    """Chains of three operations at order 1 and 2, at normal points: near kinks by chance, never exactly at one."""
+    order = 1 if block < BLOCKS - 1 else 2
+    for seed in range(block * 1_000_000, block * 1_000_000 + CHAINS // BLOCKS):
+        rng = np.random.default_rng(seed)
+        assert check_order(composite(rng), rng.standard_normal(3), order, seed=seed), seed

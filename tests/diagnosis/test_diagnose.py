@@ -1,0 +1,240 @@
+"""The diagnosis, on models whose robustness is known in closed form and on models that hide their gradients."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidbp import nn
+from minidbp.autodiff import Tensor, sign
+from minidbp.data import Mnist
+from minidbp.diagnosis.diagnose import CHANCE, column_passes, diagnose, diagnose_columns, labels_of, work
+from minidbp.robust import fgsm
+from minidbp.sweeps.runs import DIAGNOSIS
+from minidbp.training import Protocol, correct_under_pgd, percent, workers
+
+PIXELS = 78  # of each class, in the model of blocks
+QUICK = Protocol(eps=0.3, n_pgd=200, pgd_steps=5)
+
+
+class Layer:
+    """A layer without parameters, from a function of a Tensor."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+    def parameters(self) -> list[Tensor]:
+        return []
+
+
+def linear(w: np.ndarray) -> nn.Linear:
+    layer = nn.Linear(*w.shape, np.random.default_rng(0), w.dtype)
+    layer.w.data = w
+    return layer
+
+
+def blocks(front: Layer | None = None) -> nn.Sequential:
+    """f_i is the mean of the i-th block of pixels: robust below half of the brightness of the image's own block."""
+    w = np.zeros((784, 10), np.float32)
+    for i in range(10):
+        w[PIXELS * i : PIXELS * (i + 1), i] = 1 / PIXELS
+    return nn.Sequential([*([front] if front else []), nn.Flatten(), linear(w)])
+
+
+def block_images(brightness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 28, 28, 1), black but for their class's block."""
+    y = np.arange(len(brightness)) % 10
+    x = np.zeros((len(brightness), 784), np.float32)
+    for image, label, value in zip(x, y, brightness, strict=True):
+        image[PIXELS * label : PIXELS * (label + 1)] = value
+    return x.reshape(-1, 28, 28, 1), y
+
+
+def diagnosed(models: dict[str, nn.Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol = QUICK) -> Any:
+    with workers(1) as team:
+        return diagnose(models, x, y, protocol, team)
+
+
+@pytest.fixture(scope="module")
+def fitted(mnist: Mnist) -> np.ndarray:
+    """Softmax regression's poor cousin, least squares on 3000 digits: about 80% right, and anything but robust."""
+    x = mnist.x_train[:3000].reshape(-1, 784).astype(float)
+    w = np.linalg.solve(x.T @ x + 30 * np.eye(784), x.T @ np.eye(10)[mnist.y_train[:3000]])
+    return (10 * w).astype(np.float32)
+
+
+# -- robustness known in closed form ----------------------------------------------------------------------------------
+
+
+def test_a_robust_linear_model_is_called_robust_and_falls_where_it_must() -> None:
+    """Brightness 1 withstands every eps below 1/2 and none above; ||J||_1,1 is 10, one for each class."""
+    x, y = block_images(np.ones(200))
+    model = diagnosed({"blocks": blocks()}, x, y)["models"]["blocks"]
+    assert model["verdict"]["word"] == "robust"
+    assert not any(f["holds"] for f in model["verdict"]["findings"])
+    assert set(model["accuracy"].values()) == {100.0}
+    assert model["worst_case"] == 100.0
+    curve = dict(zip(model["against_eps"]["eps"], model["against_eps"]["pgd"], strict=True))
+    assert {eps: a for eps, a in curve.items() if eps != 0.5} == {
+        eps: 100.0 if eps < 0.5 else 0.0 for eps in curve if eps != 0.5
+    }
+    assert len(curve) >= 10
+    assert model["gradients"]["jacobian_l1"] == pytest.approx(10, rel=1e-6)
+    assert model["gradients"]["jacobian_l1_adv"] == pytest.approx(10, rel=1e-6)
+    assert model["gradients"]["zero_gradients"] == pytest.approx(100 * 4 / 784)  # 784 - 10 * 78 pixels are in no block
+
+
+@pytest.mark.parametrize(
+    ("bright", "word"), [(0.7, "robust"), (0.35, "partly robust"), (0.0, "not robust")], ids=lambda v: str(v)
+)
+def test_as_many_images_withstand_as_are_bright_enough(bright: float, word: str) -> None:
+    n = 200
+    brightness = np.where(np.arange(n) % 20 < 20 * bright, 0.9, 0.4)  # eps 0.3: 0.9 withstands, 0.4 does not
+    found = diagnosed({"blocks": blocks()}, *block_images(brightness))["models"]["blocks"]
+    assert found["worst_case"] == found["accuracy"]["pgd"] == found["accuracy"]["fgsm_true"] == 100 * bright
+    assert found["verdict"]["word"] == word
+    assert f"{100 * bright:.1f}%" in found["verdict"]["sentences"][0]
+
+
+def test_gradients_of_a_linear_model_are_its_formula() -> None:
+    """dL/dx = W (p - y) at x and at x + delta."""
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=(784, 10)).astype(np.float32) / 10
+    x, y = rng.uniform(0, 1, (40, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 40)
+    model = nn.Sequential([nn.Flatten(), linear(w)])
+
+    def gradient(images: np.ndarray) -> np.ndarray:
+        z = images.reshape(-1, 784).astype(float) @ w
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        return (p / p.sum(axis=1, keepdims=True) - np.eye(10)[y]) @ w.T
+
+    g, h = gradient(x), gradient(fgsm(model, x, y, 0.3))
+    cosines = (g * h).sum(1) / np.sqrt((g * g).sum(1) * (h * h).sum(1))
+    found = diagnosed({"linear": model}, x, y, Protocol(n_pgd=40, pgd_steps=1))["models"]["linear"]["gradients"]
+    assert found["gradient_cosine"] == pytest.approx(cosines.mean(), abs=1e-5)
+    assert found["jacobian_l1"] == pytest.approx(np.abs(w).sum(), rel=1e-5)
+
+
+# -- models that mask, and models that do not -------------------------------------------------------------------------
+
+
+def test_untrained_and_plainly_fitted_models_are_not_robust(mnist: Mnist, fitted: np.ndarray) -> None:
+    models = {"untrained": nn.build_model("C", seed=1), "fitted": nn.Sequential([nn.Flatten(), linear(fitted)])}
+    found = diagnosed(models, mnist.x_test, mnist.y_test)
+    assert {label: m["verdict"]["word"] for label, m in found["models"].items()} == dict.fromkeys(models, "not robust")
+    assert found["models"]["fitted"]["accuracy"]["clean"] > 70
+    assert found["models"]["fitted"]["worst_case"] < 5
+    assert "guesses" in found["models"]["untrained"]["verdict"]["sentences"][0]
+
+
+def quantised(x: Tensor) -> Tensor:
+    """Black or white, and no gradient: sign's derivative is 0."""
+    return x * 0.0 + 0.5 * (1.0 + sign(x.detach() - 0.5))
+
+
+def misleading(x: Tensor) -> Tensor:
+    """x, but for the gradient, which is scrambled."""
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], x.shape[1:]).astype(x.dtype)
+    return x.detach() + (x - x.detach()) * signs
+
+
+@pytest.mark.parametrize(
+    ("layers", "sign_of_it"),
+    [
+        (lambda w: [nn.Flatten(), linear(w), Layer(lambda z: z * 1e6)], "no gradient at all"),
+        (lambda w: [Layer(quantised), nn.Flatten(), linear(w)], "no gradient at all"),
+        (lambda w: [Layer(misleading), nn.Flatten(), linear(w)], "made on plain are stronger"),
+    ],
+    ids=["saturated", "quantised", "misleading"],
+)
+def test_a_planted_mask_is_seen(layers: Any, sign_of_it: str, mnist: Mnist, fitted: np.ndarray) -> None:
+    models = {"plain": nn.Sequential([nn.Flatten(), linear(fitted)]), "planted": nn.Sequential(layers(fitted))}
+    found = diagnosed(models, mnist.x_test, mnist.y_test)["models"]
+    plain, planted = found["plain"], found["planted"]
+    assert plain["verdict"]["word"] == "not robust"
+    assert planted["verdict"]["word"] == "masks"
+    assert sign_of_it in planted["verdict"]["sentences"][0]
+    # white-box attacks are deceived, the images of the plain model are not
+    assert planted["worst_case"] <= planted["transfer"]["plain"] < planted["accuracy"]["pgd"] - 10
+
+
+def test_a_mask_is_seen_without_a_second_model(mnist: Mnist, fitted: np.ndarray) -> None:
+    for layers in (
+        [nn.Flatten(), linear(fitted), Layer(lambda z: z * 1e6)],
+        [Layer(misleading), nn.Flatten(), linear(fitted)],
+    ):
+        found = diagnosed({"planted": nn.Sequential(layers)}, mnist.x_test, mnist.y_test)
+        assert found["transfer"] is None
+        assert found["models"]["planted"]["verdict"]["word"] == "masks"
+
+
+def test_saturated_logits_keep_their_accuracy_at_any_eps(mnist: Mnist, fitted: np.ndarray) -> None:
+    model = nn.Sequential([nn.Flatten(), linear(fitted), Layer(lambda z: z * 1e6)])
+    found = diagnosed({"planted": model}, mnist.x_test, mnist.y_test)["models"]["planted"]
+    assert found["against_eps"]["pgd"][-1] > CHANCE
+    assert found["gradients"]["zero_gradient_images"] > 70
+    assert found["accuracy"]["pgd"] > 20 > 5 > found["accuracy"]["pgd_margin"]  # the margin does not saturate
+
+
+# -- the whole --------------------------------------------------------------------------------------------------------
+
+
+def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray) -> None:
+    other = nn.build_model("C", seed=4)
+    models = {"fitted": nn.Sequential([nn.Flatten(), linear(fitted)]), "C": other}
+    protocol, counted = Protocol(eps=0.05, n_pgd=260, pgd_steps=3, pgd_restarts=2), []
+    found = {}
+    for threads in (1, 2):
+        with workers(threads) as team:
+            found[threads] = diagnose(models, mnist.x_test, mnist.y_test, protocol, team, 7, counted.append)
+    assert found[1] == found[2]
+    assert sum(counted) == 2 * work(2, protocol)
+    assert json.loads(json.dumps(found[1], allow_nan=False))["models"].keys() == models.keys()
+    for i, model in enumerate(found[1]["models"].values()):
+        clipped = [a for name, a in model["accuracy"].items() if "unclipped" not in name]
+        assert model["worst_case"] <= min(*clipped, *(row[i] for row in found[1]["transfer"]["accuracy"]))
+        assert model["accuracy"]["pgd"] <= model["accuracy"]["clean"]
+        assert 0.05 in model["against_eps"]["eps"]
+        assert model["against_steps"]["steps"] == [1, 2, 3, 6]
+    assert found[1]["models"]["C"]["transfer"] == {"fitted": found[1]["transfer"]["accuracy"][0][1]}
+
+
+def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> None:
+    model = nn.Sequential([nn.Flatten(), linear(fitted)])
+    x, y = mnist.x_test, mnist.y_test
+    protocol = Protocol(eps=0.02, n_pgd=300, pgd_steps=4)
+    with workers(2) as team:
+        by_pgd = correct_under_pgd(model, x, y, protocol, team, seed=3)
+        passes: list[int] = []
+        found = diagnose_columns(model, x, y, by_pgd, protocol, team, 3, passes.append)
+    assert all(isinstance(value, float) for value in found.values())
+    assert {"zero_gradients", "zero_gradient_images", "gradient_cosine", "jacobian_l1", "jacobian_l1_adv"} < set(found)
+    assert found["jacobian_l1"] == pytest.approx(np.abs(fitted).sum(), rel=1e-5)
+    assert set(found) == set(DIAGNOSIS)
+    assert sum(passes) == 300 * column_passes(protocol)
+    assert 0 < found["worst_case"] <= min(percent(by_pgd), found["pgd_margin"], found["noise"])
+    assert found["noise"] > percent(by_pgd)
+
+
+def test_columns_of_blocks_are_their_closed_form() -> None:
+    x, y = block_images(np.where(np.arange(100) % 10 < 6, 0.9, 0.4))
+    with workers(1) as team:
+        none_fooled = np.ones(100, bool)
+        found = diagnose_columns(blocks(), x, y, none_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), team)
+        first_fooled = np.arange(100) > 0
+        other = diagnose_columns(blocks(), x, y, first_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), team)
+    assert found["worst_case"] == found["pgd_margin"] == 60.0
+    assert found["noise"] == 100.0
+    assert other["worst_case"] == 59.0
+
+
+def test_labels(tmp_path: Any) -> None:
+    a, b, same = tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "other" / "a.npz"
+    assert labels_of([a, b]) == ["a", "b"]
+    assert len(set(labels_of([a, b, same]))) == 3
+    with pytest.raises(ValueError, match=r"a\.npz 2 times"):
+        labels_of([a, b, a])

@@ -1,0 +1,94 @@
+"""The diagnosis as text and pictures: every figure is there, and where it belongs."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from rich.console import Console
+
+from minidbp import nn
+from minidbp.data import Mnist
+from minidbp.diagnosis import figures, report
+from minidbp.diagnosis.diagnose import diagnose
+from minidbp.training import Protocol, workers
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4])
+def found(request: pytest.FixtureRequest, mnist: Mnist) -> dict[str, Any]:
+    models = {f"seed {seed}": nn.build_model("C", seed=seed) for seed in range(request.param)}
+    with workers(1) as team:
+        result = diagnose(models, mnist.x_test, mnist.y_test, Protocol(eps=0.1, n_pgd=20, pgd_steps=2), team)
+    where = {"minidbp": "1", "python": "3", "processor": "p", "cores": 2, "blas": [], "variables": {}}
+    return {**result, "environment": where}
+
+
+def test_the_table_has_every_figure_in_its_column(found: dict[str, Any]) -> None:
+    header, rows = report.table(found)
+    assert header[1:] == list(found["models"])
+    by_name = {name: values for name, *values in rows}
+    for i, model in enumerate(found["models"].values()):
+        for key, name in report.ATTACKS.items():
+            assert float(by_name[name][i]) == pytest.approx(model["accuracy"][key], abs=0.06)
+        assert set(report.ATTACKS) == set(model["accuracy"])
+        assert set(report.GRADIENTS) == set(model["gradients"])
+        assert by_name["verdict"][i] == model["verdict"]["word"]
+        assert float(by_name["worst case of each image"][i]) == pytest.approx(model["worst_case"], abs=0.06)
+    assert ("transfer, the strongest" in by_name) == (len(header) > 2)
+
+
+def test_what_is_written(found: dict[str, Any], tmp_path: Path) -> None:
+    written = report.write(found, tmp_path, "minidbp diagnose w.npz")
+    assert {path.name for path in tmp_path.iterdir()} == set(written)
+    assert json.loads((tmp_path / "diagnosis.json").read_text()) == found
+    text = (tmp_path / "diagnosis.md").read_text()
+    assert "`minidbp diagnose w.npz`" in text
+    for label, model in found["models"].items():
+        assert f"- {label}: {model['verdict']['word']}" in text
+        for finding in model["verdict"]["findings"]:
+            assert f"| {finding['rule']} | {finding['kind']} | {finding['figure']:.2f} |" in text
+    assert ("needs a second model" in text) == (len(found["models"]) == 1)
+    assert ("transfer.png" in written) == (len(found["models"]) > 1)
+    for name in written[2:]:
+        assert f"({name})" in text
+        assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.03
+
+
+def test_the_screen_shows_it_in_80_columns(found: dict[str, Any]) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(report.on_screen(found))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for name in ("PGD, margin", "worst case", "verdict", *found["models"]):
+        assert name in text
+
+
+def test_the_pictures_show_the_figures(found: dict[str, Any]) -> None:
+    eps = figures.against_eps(found)
+    assert sum(axes.get_visible() for axes in eps.axes) == len(found["models"])
+    for axes, (label, model) in zip(eps.axes, found["models"].items(), strict=False):
+        assert label in axes.get_title()
+        lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+        assert lines["PGD"] == model["against_eps"]["pgd"]
+        assert lines["FGSM"] == model["against_eps"]["fgsm"]
+        assert lines["noise, random signs"] == model["against_eps"]["noise"]
+        assert lines["chance"] == [10, 10]
+    (axes,) = figures.against_steps(found).axes
+    for label, model in found["models"].items():
+        (line,) = (line for line in axes.lines if line.get_label() == label)
+        assert list(line.get_xdata()) == model["against_steps"]["steps"]
+        assert list(line.get_ydata()) == model["against_steps"]["pgd"]
+
+
+def test_the_matrix_of_transfer_has_rows_for_sources(found: dict[str, Any]) -> None:
+    if found["transfer"]:
+        axes = figures.transfer(found).axes[0]
+        np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), found["transfer"]["accuracy"])
+        assert axes.get_ylabel() == "adversarial images made on"
+        shown = {text.get_position(): text.get_text() for text in axes.texts}
+        for row, values in enumerate(found["transfer"]["accuracy"]):
+            for column, value in enumerate(values):
+                assert shown[column, row] == f"{value:.1f}"

@@ -1,0 +1,179 @@
+"""The page, the pictures and the terminal's version of a step taken apart."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from explained import explained
+from PIL import Image
+from rich.console import Console
+
+from minidbp.explain import figures, report, terminal
+from minidbp.explain.checks import Check
+from minidbp.explain.explanation import Explanation
+from minidbp.training.environment import environment
+
+COMMAND, ORIGIN = "minidbp explain --image 7", "The weights are from 4 steps."
+SECTIONS = (
+    "1. The digit", "2. Which pixels raise", "3. Which pixels move", "4. sign(J)", "5. Two passes", "6. Each dW",
+    "7. The step", "Are these numbers right?", "Machine",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("explain")
+    told: list[int] = []
+    report.write(explained("C"), home, COMMAND, ORIGIN, environment(), lambda: told.append(1))
+    assert len(told) == len(report.FILES)
+    return home
+
+
+def kinked() -> Explanation:
+    e = explained("C")
+    return dataclasses.replace(
+        e, checks={**e.checks, "loss": [Check("‖g‖₁: slope along v", 1.5, why="not differentiable here: relu")]},
+        lowered={1: [3, 5]},
+    )  # fmt: skip
+
+
+def test_it_writes_all_files_and_nothing_else(folder: Path) -> None:
+    assert {p.name for p in folder.iterdir()} == set(report.FILES)
+    for name in figures.FIGURES:
+        with Image.open(folder / name) as picture:
+            assert picture.width > 700
+            assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 10  # not blank
+
+
+def test_the_page_has_every_section_and_each_picture_with_its_description(folder: Path) -> None:
+    page = (folder / "explain.html").read_text(encoding="utf-8")
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert len(headings) == len(SECTIONS)
+    for heading, begin in zip(headings, SECTIONS, strict=True):
+        assert heading.startswith(begin)
+    images = re.findall(r"<img [^>]*>", page)
+    assert len(images) == len(figures.FIGURES)
+    for image in images:
+        assert 'src="data:image/png;base64,' in image
+        (alt,) = re.findall(r'alt="([^"]*)"', image)
+        assert len(alt) > 80
+    assert "http" not in re.sub(r"<code>.*?</code>", "", page)  # nothing is fetched from anywhere
+    assert COMMAND in page
+    assert ORIGIN in page
+
+
+def test_each_number_is_on_the_page_beside_its_difference(folder: Path) -> None:
+    e, text = explained("C"), (folder / "explain.md").read_text(encoding="utf-8")
+    for checks in e.checks.values():
+        for check in checks:
+            row = next(line for line in text.splitlines() if line.startswith(f"| {check.quantity} |"))
+            assert check.difference is not None
+            cells = [cell.strip() for cell in row.strip("|").split("|")]
+            assert float(cells[1]) == pytest.approx(check.engine, rel=1e-8)
+            assert float(cells[2]) == pytest.approx(check.difference, rel=1e-8)
+    assert "45 of 45 numbers" in text
+    assert "ReLU′(0) = 0" not in text  # nothing was lowered
+
+
+def test_a_number_without_a_difference_says_so() -> None:
+    e = kinked()
+    text = report.as_markdown(e, COMMAND, ORIGIN, environment())
+    assert "| ‖g‖₁: slope along v | 1.5 | none: on a kink | – |" in text
+    assert "44 of 45 numbers" in text
+    assert "The others: not differentiable here: relu" in text
+    assert "(layer 1: 3, 5)" in text
+
+
+def test_the_json_has_the_figures(folder: Path) -> None:
+    e, found = explained("C"), json.loads((folder / "explain.json").read_text())
+    assert found == report.as_json(e)
+    assert (found["model"], found["image"], found["label"], found["lambda"]) == ("C", 7, 9, 10.0)
+    assert found["logits"] == e.at_x.logits.tolist()
+    assert sum(found["signs"].values()) == 7840
+    assert len(found["checks"]) == 45
+    assert [layer["bias_penalty_part"] for layer in found["layers"]] == [0.0] * 4
+
+
+@pytest.mark.parametrize("name", ["A", "C"])
+def test_pictures_have_titles_and_axes_with_units(name: str) -> None:
+    e = explained(name)
+    assert set(figures.describe(e)) == set(figures.FIGURES)
+    for file, draw in figures.FIGURES.items():
+        figure = draw(e)
+        panels = [a for a in figure.axes if a.images or a.patches]
+        for axes in panels if file != "passes.png" else []:
+            words = axes.get_xlabel() + figure.get_supxlabel(), axes.get_ylabel() + figure.get_supylabel()
+            assert all(words), (file, axes.get_title())
+    words = " ".join(text.get_text() for text in figures.passes(e).axes[0].texts)
+    for part in e.parts:
+        assert f"V{part.number}\n{part.V.shape}" in words
+        assert f"dW{part.number} from T{part.number - 1}, V{part.number}" in words
+
+
+def test_bars_and_crosses_are_where_the_numbers_are() -> None:
+    e = explained("A")
+    axes = figures.split(e).axes[0]
+    heights = sorted(bar.get_height() for bar in axes.patches)
+    crosses = sorted(float(y) for line in axes.lines for y in line.get_ydata())  # type: ignore[union-attr]
+    assert len(crosses) == len(heights) == 12
+    assert crosses == pytest.approx(heights, rel=1e-6)
+
+
+def on_a_terminal(e: Explanation, colours: bool, width: int = 100) -> str:
+    console = Console(width=width, color_system="truecolor" if colours else None, force_terminal=True, record=True)
+    with console.capture() as captured:
+        for piece in terminal.on_screen(e, ORIGIN, colours):
+            console.print(piece, highlight=False, markup=False)
+    return captured.get()
+
+
+@pytest.mark.parametrize("name", ["A", "C"])
+def test_the_terminal_shows_all_within_100_columns(name: str) -> None:
+    e = explained(name)
+    coloured, plain = on_a_terminal(e, True), on_a_terminal(e, False)
+    assert coloured.count("▀") == 28 * 14 * 3 + 20 * 14 * 7  # three images, and twenty small ones
+    assert "\x1b[" not in plain.replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert "▀" not in plain
+    assert max(map(len, plain.splitlines())) <= 100
+    for k in range(1, 8):
+        assert f"\n{k}. " in plain
+    for checks in e.checks.values():
+        for check in checks:
+            assert check.quantity in plain
+
+
+def test_on_a_kink_the_terminal_says_so() -> None:
+    text = " ".join(on_a_terminal(kinked(), False).split())
+    assert "none: on a kink" in text
+    assert "layer 1: 3, 5" in text
+
+
+def test_small_pictures() -> None:
+    x = np.zeros((28, 28, 1))
+    x[0:2, 5] = 1.0
+    drawn = terminal.ink(x, False).plain.split("\n")
+    assert (len(drawn), drawn[0][5], drawn[0].count(" "), set(drawn[1])) == (14, "@", 27, {" "})
+    a = np.zeros((4, 3, 1))
+    a[:2, 0], a[2:, 2] = 1.0, -1.0
+    assert terminal.signed(a, False).plain == "+  \n  o"
+    top, bottom = terminal.signed(a, True).plain.split("\n")
+    assert (top, bottom) == ("▀▀▀", "▀▀▀")
+    styles = [str(span.style) for span in terminal.signed(a, True).spans]
+    assert styles[0] == "rgb(94,60,153) on rgb(94,60,153)"
+    assert styles[-1] == "rgb(230,159,0) on rgb(230,159,0)"
+    assert styles[1] == "rgb(255,255,255) on rgb(255,255,255)"
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ({"color_system": "truecolor", "force_terminal": True}, True),
+        ({"color_system": "truecolor", "force_terminal": True, "no_color": True}, False),
+        ({"color_system": None}, False),
+    ],
+)
+def test_colours_only_where_they_are_seen(options: dict, seen: bool) -> None:
+    assert terminal.has_colours(Console(**options)) is seen

@@ -1,0 +1,84 @@
+"""The drawing of a trace: where each step stands, and that it is well-formed and told in words."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+
+import minidbp as mdb
+from minidbp import Tensor
+from minidbp.inspection.graph import places
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def toy() -> mdb.Trace:
+    rng = np.random.default_rng(0)
+    x = Tensor(rng.normal(size=(4, 3)), requires_grad=True, name="x")
+    w = Tensor(rng.normal(size=(3, 2)), requires_grad=True, name="W<1>")
+    with mdb.trace() as t:
+        (J,) = mdb.grad(mdb.relu(x @ w).sum(), x, create_graph=True)
+        mdb.grad(mdb.abs(J).sum(), w)
+    return t
+
+
+def test_the_backward_pass_runs_to_the_left_below_and_the_next_one_to_the_right() -> None:
+    """matmul relu sum | (sum) reshape broadcast, masked, matmul, abs, sum | reshape broadcast, times sign, matmul."""
+    found = places(list(toy()))
+    assert [found[n][:2] for n in range(12 + 1)] == [
+        (2, 0), (3, 0), (4, 0),
+        (4, 1), (4, 1), (3, 1), (2, 1), (1, 1), (0, 1),
+        (0, 2), (0, 2), (1, 2), (2, 2),
+    ]  # fmt: skip
+    assert [found[n].row for n in (3, 4, 5, 9, 10)] == [0, 1, 0, 0, 1]
+    assert len(set(found.values())) == len(found)  # no two in one place
+
+
+def test_sweeps_through_one_lane_do_not_mix() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with mdb.trace() as t:
+        y = mdb.exp(x).sum()
+        for _ in range(2):
+            mdb.grad(y, x)
+    found = places(list(t))
+    first, second = [s.number for s in t[2:5]], [s.number for s in t[5:8]]
+    assert max(found[n].row for n in first) < min(found[n].row for n in second)
+    assert [found[n].column for n in first] == [found[n].column for n in second]
+
+
+def test_the_picture_is_well_formed_and_can_be_read_without_seeing_it(tmp_path: Path) -> None:
+    t = toy()
+    graph = t.graph()
+    graph.save(tmp_path / "graph.svg")
+    root = ET.parse(tmp_path / "graph.svg").getroot()
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == "Drawing of 13 steps: 3 forward, 6 backward, 4 backward of the backward"
+    titles = [e.text or "" for e in root.iter(f"{SVG}title")]
+    assert len(titles) == 1 + len(t)
+    assert titles[1].startswith("#0 matmul: x @ W<1>\nfloat64 (4, 2), forward\nmin ")
+    assert "by the rule of #0" in titles[1 + 6]
+    texts = [e.text for e in root.iter(f"{SVG}text")]
+    for words in "→ forward", "← backward", "→ backward of the backward", "x", "W<1>", "#6 · 4×3", "#2 · a number":
+        assert words in texts
+    arrows = [e for e in root.iter(f"{SVG}path") if e.get("marker-end")]
+    assert len(arrows) == len({(i.label, s.label) for s in t for i in s.inputs if i.label.startswith("#")})
+    assert root.find(f"{SVG}desc").text == repr(graph)  # type: ignore[union-attr]
+    assert "backward, from right to left: #3 reshape, #4 broadcast_to, #5 masked" in repr(graph)
+    data, metadata = graph._repr_mimebundle_()
+    assert data["image/svg+xml"] == graph._repr_svg_()
+    assert graph._repr_svg_() in data["text/html"]
+    assert metadata["image/svg+xml"]["alt"] == data["text/plain"] == repr(graph)
+
+
+def test_shapes_and_lines_tell_the_orders_apart_without_colour() -> None:
+    root = ET.fromstring(toy().graph()._repr_svg_())
+    boxes = [g.find(f"{SVG}polygon") for g in root.iter(f"{SVG}g")]
+    assert [box is None for box in boxes] == [True] * 3 + [False] * 10
+    assert [bool(box.get("stroke-dasharray")) for box in boxes[3:] if box is not None] == [False] * 6 + [True] * 4
+
+
+def test_an_empty_trace_is_an_empty_drawing() -> None:
+    with mdb.trace() as t:
+        pass
+    assert repr(t.graph()) == "Drawing of 0 steps"
+    ET.fromstring(t.graph()._repr_svg_())

@@ -1,0 +1,212 @@
+"""The pictures: written as PNG, not blank, every number where it belongs, and told in words."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from minidbp import nn
+from minidbp.data import Mnist
+from minidbp.files.plots import save
+from minidbp.paper import figures
+from minidbp.paper.plans import Experiment
+from minidbp.paper.table2 import TABLE2
+from minidbp.paper.table3 import SECTION_4_2, TABLE3
+from minidbp.paper.tables import Row, rows_of
+from minidbp.sweeps.runs import Run
+from minidbp.training import Protocol
+
+MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
+MakeRows = Callable[..., list[Row]]
+
+
+@pytest.fixture(scope="module")
+def make(made_up: Callable[..., dict[str, Any]]) -> MakeRows:
+    def make(
+        models: str,
+        lambdas: tuple[float, ...],
+        seeds: int,
+        readings: tuple[Mapping[str, Any], ...] = ({},),
+        experiment: Experiment = TABLE2,
+    ) -> list[Row]:
+        return rows_of(
+            experiment,
+            [
+                made_up(Run(m, lam, s, Protocol(**r)), clean=98.0 + s, fgsm=20.0 + lam / 2 + s + i, pgd=3.0)
+                for m in models
+                for lam in lambdas
+                for i, r in enumerate(readings)
+                for s in range(seeds)
+            ],
+        )
+
+    return make
+
+
+def drawn(figure: Figure, path: Path) -> np.ndarray:
+    save(figure, path)
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    pixels = matplotlib.image.imread(path)[..., :3]
+    assert pixels.std() > 0.03
+    return pixels
+
+
+def heights(axes: Axes) -> dict[str, list[float]]:
+    """What each line of a panel goes through."""
+    return {container.get_label(): list(container.lines[0].get_ydata()) for container in axes.containers}
+
+
+def ticks(axes: Axes) -> list[str]:
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [("ABC", (0.0, 1.0, 50.0), 3)],
+        [("C", (0.0, 50.0), 1)],  # no deviations
+        [("C", (0.0,), 1)],  # no numbers of the paper's
+        [("B", (0.0, 7.0), 2)],
+        [("A", (50.0,), 2), ("C", (0.0, 50.0), 1)],  # an incomplete table
+    ],
+    ids=["full", "one run", "one point", "no paper", "incomplete"],
+)
+def test_accuracy_along_lambda(groups: list[tuple], make: MakeRows, tmp_path: Path) -> None:
+    rows = [row for group in groups for row in make(*group)]
+    figure = figures.accuracy_along(rows, "lambda")
+    drawn(figure, tmp_path / "a.png")
+    models = sorted({row.model for row in rows})
+    lambdas = sorted({row.lam for row in rows})
+    assert len(figure.axes) == len(models)
+    assert "%" in figure.axes[0].get_ylabel()
+    for axes, model in zip(figure.axes, models, strict=True):
+        assert axes.get_title() == f"model {model}"
+        assert axes.get_xlabel() == "λ"
+        assert ticks(axes) == [f"{lam:g}" for lam in lambdas]
+        mine = [row for row in rows if row.model == model]
+        found = heights(axes)
+        for measure, name in MEASURES.items():
+            assert found[name] == [row.summary(measure).mean for row in mine]
+        papers = {name: [getattr(row.paper, name) for row in mine if row.paper] for name in ("clean", "fgsm")}
+        assert found.get("FGSM, paper", []) == [mean for mean, _ in papers["fgsm"]]
+        assert found.get("clean, paper", []) == [mean for mean, _ in papers["clean"]]
+        for container in axes.containers:  # each point at its lambda, the lines of one panel side by side
+            where = container.lines[0].get_xdata()
+            expected = [row for row in mine if row.paper] if "paper" in container.get_label() else mine
+            np.testing.assert_allclose(where, [lambdas.index(row.lam) for row in expected], atol=0.2)
+
+
+def test_error_bars_are_the_deviations(make: MakeRows) -> None:
+    (axes,) = figures.accuracy_along(make("C", (0.0, 50.0), 3), "lambda").axes
+    bars = {container.get_label(): container.lines[2][0].get_segments() for container in axes.containers}
+    for name, half in ("clean", 1.0), ("FGSM", 1.0), ("PGD", 0.0):  # of 0, 1, 2; of equal ones
+        for (_, low), (_, high) in bars[name]:
+            assert (high - low) / 2 == pytest.approx(half)
+    ((_, low), (_, high)) = bars["FGSM, paper"][0]
+    assert (low, high) == pytest.approx((29.92 - 14.24, 29.92 + 14.24))
+
+
+EPS = tuple({**SECTION_4_2, "eps": eps} for eps in (0.05, 0.1, 0.3))
+
+
+def test_accuracy_along_eps_has_a_panel_for_each_measure_and_a_line_for_each_lambda(
+    make: MakeRows, tmp_path: Path
+) -> None:
+    rows = make("AC", (0.0, 10.0), 2, EPS, TABLE3)
+    figure = figures.accuracy_along(rows, "eps")
+    drawn(figure, tmp_path / "a.png")
+    assert len(figure.axes) == 6
+    for i, (measure, name) in enumerate(MEASURES.items()):
+        for k, model in enumerate("AC"):
+            axes = figure.axes[2 * i + k]
+            assert (axes.get_title() == f"model {model}") == (i == 0)
+            found = heights(axes)
+            for lam in (0.0, 10.0):
+                mine = [row for row in rows if (row.model, row.lam) == (model, lam)]
+                assert found[f"λ = {lam:g}"] == [row.summary(measure).mean for row in mine]
+                papers = [getattr(row.paper, measure)[0] for row in mine if row.paper] if measure != "pgd" else []
+                assert found.get(f"λ = {lam:g}, paper", []) == papers
+        assert name in figure.axes[2 * i].get_ylabel()
+    for axes in figure.axes[-2:]:  # the lowest panels, for all above them
+        assert ticks(axes) == ["0.05", "0.1", "0.3"]
+    assert "ε" in figure.axes[-1].get_xlabel()
+    assert "pixel units" in figure.axes[-1].get_xlabel()
+
+
+def test_what_varies_besides_makes_lines_of_its_own(make: MakeRows) -> None:
+    rows = make("C", (0.0, 50.0), 1, ({}, {"penalised": "softmax"}))
+    figure = figures.accuracy_along(rows, "lambda")
+    assert len(figure.axes) == 3
+    assert set(heights(figure.axes[1])) == {
+        f"penalised = {of}{paper}" for of in ("logits", "softmax") for paper in ("", ", paper")
+    }
+
+
+def test_no_two_lines_look_alike(make: MakeRows) -> None:
+    """Nor in black and white: markers tell them apart where colours come again."""
+    readings = tuple({"penalised": of, "pgd_steps": n} for of in ("logits", "softmax") for n in range(1, 6))
+    figure = figures.accuracy_along(make("C", (0.0, 50.0), 1, readings), "lambda")
+    lines = [c.lines[0] for c in figure.axes[0].containers if "paper" not in c.get_label()]
+    assert len(lines) == 10
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 10
+    assert len({line.get_marker() for line in lines[:7]}) == 7
+
+
+@pytest.mark.parametrize("along", ["lambda", "max_epochs"])
+def test_a_condition_that_only_diverged_has_no_point(make: MakeRows, tmp_path: Path, along: str) -> None:
+    rows = make("C", (0.0, 50.0), 2)
+    lost = dataclasses.replace(rows[1], results=[], diverged=2)
+    figure = figures.accuracy_along([rows[0], lost], along)
+    drawn(figure, tmp_path / "a.png")
+    assert ticks(figure.axes[-1]) == [{"lambda": "0", "max_epochs": "100"}[along]]
+    assert "nan" not in figures.describe([rows[0], lost], along)
+
+
+def test_different_numbers_make_different_pictures(make: MakeRows, tmp_path: Path) -> None:
+    rows = make("C", (0.0, 50.0), 2)
+    changed = [dataclasses.replace(row, results=[{**r, "fgsm": 70.0} for r in row.results]) for row in rows]
+    first, second = (
+        drawn(figures.accuracy_along(r, "lambda"), tmp_path / f"{i}.png") for i, r in enumerate((rows, changed))
+    )
+    assert (first != second).any()
+
+
+def test_the_picture_in_words(make: MakeRows) -> None:
+    assert figures.describe(make("AC", (0.0, 1.0, 50.0), 2), "lambda") == (
+        "Test accuracy against λ. "
+        "Model A, λ 0 to 50: clean 98.5% to 98.5%; FGSM 20.5% to 45.5%; PGD 3.0% to 3.0%. "
+        "Model C, λ 0 to 50: clean 98.5% to 98.5%; FGSM 20.5% to 45.5%; PGD 3.0% to 3.0%."
+    )
+    words = figures.describe(make("C", (0.0, 10.0), 1, EPS, TABLE3), "eps")
+    assert "Model C, λ = 0, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 20.0% to 22.0%; PGD" in words
+    assert "Model C, λ = 10, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 25.0% to 27.0%; PGD" in words
+    assert "λ 50: clean" in figures.describe(make("C", (50.0,), 1), "lambda")  # one point
+
+
+@pytest.mark.parametrize("labels", [[], ["model C"], ["model A, λ = 0", "model C, λ = 50"]])
+def test_adversarial_twins(labels: list[str], mnist: Mnist, tmp_path: Path) -> None:
+    models = {label: nn.build_model("C", seed=i) for i, label in enumerate(labels)}
+    x, y = mnist.x_test[:100], mnist.y_test[:100]
+    figure = figures.adversarial_twins(models, x, y, Protocol())
+    drawn(figure, tmp_path / "twins.png")
+    assert len(figure.axes) == 10 * (1 + len(labels))
+    shown = np.array([np.asarray(axes.images[0].get_array()) for axes in figure.axes])
+    assert shown.shape[1:] == (28, 28)
+    for digit in range(10):
+        np.testing.assert_array_equal(shown[digit], x[np.flatnonzero(y == digit)[0], ..., 0])
+    for row in range(1, len(labels) + 1):
+        change = np.abs(shown[10 * row : 10 * row + 10] - shown[:10])
+        assert change.max() == pytest.approx(0.3, abs=1e-6)
+        assert (change.max(axis=(1, 2)) > 0.29).all()
+
+
+def test_an_unwritable_place_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        save(Figure(), tmp_path / "none" / "a.png")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,199 @@
+"""Finished runs as rows: which belong together, what they add up to, and as JSON and CSV."""
+
+import csv
+import io
+import itertools
+import json
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from minidbp.paper.published import LAMBDAS, TABLE_2
+from minidbp.paper.statistics import summarise
+from minidbp.paper.table2 import TABLE2
+from minidbp.paper.table3 import TABLE3
+from minidbp.paper.tables import Row, as_csv, as_json, cells, header, reported, rows_of, spread
+from minidbp.sweeps.runs import Run
+from minidbp.training import Protocol
+
+Result = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def result(made_up: Callable[..., Result]) -> Callable[..., Result]:
+    def result(model: str, lam: float, seed: int, changes: Mapping[str, Any] | None = None, **figures: float) -> Result:
+        return made_up(Run(model, lam, seed, Protocol(**(changes or {}))), **figures)
+
+    return result
+
+
+def diverged(result: Result) -> Result:
+    where = {"epoch": 1, "step": 2, "message": "training diverged"}
+    return {key: result[key] for key in ("format", "model", "lambda", "seed", "protocol", "environment")} | {
+        "diverged": where
+    }
+
+
+@pytest.fixture(scope="module")
+def rows(result: Callable[..., Result]) -> list[Row]:
+    """A with one seed, C with two, and one more that diverged; at lambda 0.1 nothing but a divergence."""
+    results = [
+        result(model, lam, seed, clean=97.125 + seed, fgsm=31.5 + lam, pgd=4.75 - seed, epochs=18 + 2 * seed)
+        for model, seeds in (("A", 1), ("C", 2))
+        for lam in (0.0, 50.0)
+        for seed in range(seeds)
+    ]
+    return rows_of(TABLE2, [*results, diverged(result("C", 50.0, 2)), diverged(result("C", 0.1, 0))])
+
+
+def test_runs_are_grouped_by_condition_whatever_their_order(result: Callable[..., Result]) -> None:
+    results = [
+        result("C", 50.0, 0, clean=98.0, fgsm=20.0, pgd=1.0, epochs=17),
+        result("C", 50.0, 1, clean=97.0, fgsm=26.0, pgd=4.0, epochs=20),
+        result("C", 50.0, 2, clean=99.0, fgsm=32.0, pgd=7.0, epochs=23),
+        result("C", 0.0, 0, clean=98.5),
+        result("A", 10.0, 0),
+        result("C", 10.0, 0),
+    ]
+    for order in itertools.islice(itertools.permutations(results), 0, 720, 100):
+        rows = rows_of(TABLE2, order)
+        assert [(row.model, row.lam, len(row.results), row.varied) for row in rows] == [
+            ("A", 10.0, 1, {}), ("C", 0.0, 1, {}), ("C", 10.0, 1, {}), ("C", 50.0, 3, {}),
+        ]  # fmt: skip
+        last = rows[-1]
+        for figure, mean, sd in (
+            ("clean", 98.0, 1.0), ("fgsm", 26.0, 6.0), ("pgd", 4.0, 3.0), ("epochs", 20.0, 3.0),
+        ):  # fmt: skip
+            assert (last.summary(figure).mean, last.summary(figure).sd) == pytest.approx((mean, sd))
+
+
+def test_what_varies_makes_rows_of_its_own(result: Callable[..., Result]) -> None:
+    section_4_2 = {"adversarial_training": True, "penalty": "summed_jacobian_l1"}
+    results = [
+        result("C", lam, seed, {**section_4_2, "eps": eps, "penalised": of}, fgsm=100 * eps + seed)
+        for lam in (10.0, 0.0)
+        for eps in (0.3, 0.1)
+        for of in ("softmax", "logits")
+        for seed in range(2)
+    ]
+    rows = rows_of(TABLE3, [*results, result("A", 0.0, 0, {**section_4_2, "eps": 0.2, "n_train": 100})])
+    assert [(row.model, tuple(row.varied.items()), row.lam) for row in rows] == [
+        ("A", (("eps", 0.2), ("penalised", "logits")), 0.0),
+        *(
+            ("C", (("eps", eps), ("penalised", of)), lam)
+            for eps in (0.1, 0.3)
+            for of in ("logits", "softmax")
+            for lam in (0.0, 10.0)
+        ),
+    ]
+    for row in rows[1:]:
+        assert row.summary("fgsm").mean == pytest.approx(100 * row.varied["eps"] + 0.5)
+    assert header(rows)[:4] == ("model", "λ", "eps", "penalised")
+    assert cells(rows[-1])[:4] == ("C", "10", "0.3", "softmax")
+    assert [row["eps"] for row in as_json(rows)] == [row.varied["eps"] for row in rows]
+    (line, *_) = csv.DictReader(io.StringIO(as_csv(rows)))
+    assert (line["eps"], line["penalised"]) == ("0.2", "logits")
+
+
+def test_the_papers_numbers_stand_beside_ours_where_it_has_any(result: Callable[..., Result]) -> None:
+    results = [result(m, lam, 0) for m in "ABC" for lam in (0.0, *LAMBDAS, 7.0)]
+    random.Random(0).shuffle(results)
+    rows = rows_of(TABLE2, results)
+    assert len(rows) == 21
+    for row in rows:
+        assert row.paper == (None if row.lam in (0.0, 7.0) else TABLE_2[row.model, row.lam])
+
+
+def test_diverged_runs_are_counted_and_left_out_of_means(rows: list[Row]) -> None:
+    assert [(row.model, row.lam, len(row.results), row.diverged) for row in rows] == [
+        ("A", 0.0, 1, 0), ("A", 50.0, 1, 0), ("C", 0.0, 2, 0), ("C", 0.1, 0, 1), ("C", 50.0, 2, 1),
+    ]  # fmt: skip
+    assert rows[-1].summary("clean").mean == pytest.approx(97.625)
+    assert cells(rows[-1])[-1] == "2 + 1 diverged"
+    assert cells(rows[3]) == ("C", "0.1", "–", "98.60 ± 0.08", "–", "13.66 ± 6.64", "–", "–", "0 + 1 diverged")
+
+
+def test_no_results_make_no_rows() -> None:
+    assert rows_of(TABLE2, []) == []
+    assert as_json([]) == []
+    assert len(as_csv([]).splitlines()) == 1
+
+
+# -- as text --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([98.5, 98.75], "98.62 ± 0.18"), ([98.0], "98.00"), ([5.0, 5.0], "5.00 ± 0.00"), ([], "–"), (None, "–")],
+)
+def test_spread(values: list[float] | None, text: str) -> None:
+    assert spread(None if values is None else summarise(values)) == text
+
+
+def test_reported() -> None:
+    assert reported((98.634, 0.106)) == "98.63 ± 0.11"
+    assert reported((6.35, 3.258), 1) == "6.3 ± 3.3"
+    assert reported(None) == "–"
+
+
+def test_every_row_has_a_cell_for_every_column(rows: list[Row]) -> None:
+    for row in rows:
+        assert len(cells(row)) == len(header(rows))
+        assert all(cells(row))
+        assert "nan" not in "".join(cells(row))
+    assert cells(rows[-1], digits=1) == (
+        "C", "50", "97.62 ± 0.71", "98.63 ± 0.11", "81.5 ± 0.0", "29.9 ± 14.2", "4.2 ± 0.7", "19 ± 1", "2 + 1 diverged",
+    )  # fmt: skip
+
+
+# -- as numbers -----------------------------------------------------------------------------------------------------
+
+T_2 = 12.706204736  # Student's t, 97.5%, one degree of freedom: a table's value
+
+
+def test_json_has_every_number_and_never_nan(rows: list[Row]) -> None:
+    found = as_json(rows)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert [(row["model"], row["lambda"], row["runs"], row["diverged"]) for row in found] == [
+        ("A", 0.0, 1, 0), ("A", 50.0, 1, 0), ("C", 0.0, 2, 0), ("C", 0.1, 0, 1), ("C", 50.0, 2, 1),
+    ]  # fmt: skip
+    one, none, both = found[0], found[3], found[4]
+    assert one["clean"] == [97.125, None]  # one run has no deviation
+    assert one["clean_interval"] == [None, None]
+    assert one["paper_clean"] is None
+    assert one["paper_fgsm"] is None
+    assert none["fgsm"] == none["pgd_interval"] == [None, None]
+    assert both["clean"] == pytest.approx([97.625, math.sqrt(0.5)])
+    half = T_2 * math.sqrt(0.5) / math.sqrt(2)
+    assert both["clean_interval"] == pytest.approx([97.625 - half, 97.625 + half])
+    assert both["epochs"] == pytest.approx([19, math.sqrt(2)])
+    assert both["paper_fgsm"] == [29.92, 14.24]
+
+
+def test_csv_has_every_number_unrounded_and_never_nan(rows: list[Row]) -> None:
+    lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        assert None not in line
+        assert None not in line.values()
+        assert (line["model"], float(line["lambda"])) == (row.model, row.lam)
+        assert (int(line["runs"]), int(line["diverged"])) == (len(row.results), row.diverged)
+        for name in ("clean", "fgsm", "pgd", "epochs"):
+            values = [result[name] for result in row.results]
+            assert line[f"{name}_mean"] == (str(sum(values) / len(values)) if values else "")
+            for part in ("sd", "low", "high"):
+                value = getattr(row.summary(name), part)
+                assert line[f"{name}_{part}"] == ("" if math.isnan(value) else str(value))
+        paper = [line[f"paper_{name}_{part}"] for name in ("clean", "fgsm") for part in ("mean", "sd")]
+        assert paper == ([""] * 4 if row.paper is None else [str(n) for pair in row.paper for n in pair])
+    assert "nan" not in as_csv(rows).lower()
+
+
+def test_json_and_csv_say_the_same(rows: list[Row]) -> None:
+    for line, row in zip(csv.DictReader(io.StringIO(as_csv(rows))), as_json(rows), strict=True):
+        for name in ("clean", "fgsm", "pgd", "epochs"):
+            said = [line[f"{name}_{part}"] for part in ("mean", "sd", "low", "high")]
+            assert said == ["" if n is None else str(n) for n in (*row[name], *row[f"{name}_interval"])]

@@ -1,0 +1,73 @@
+"""A sweep small enough to be trained in a test, and results that were never trained."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from minidbp.paper.plans import Condition, Experiment, Preset
+from minidbp.paper.table2 import TABLE2
+from minidbp.sweeps import executors, sweep
+from minidbp.sweeps.runs import DIAGNOSIS, Run
+from minidbp.sweeps.sweep import Sweep
+from minidbp.training import Protocol
+from minidbp.training.environment import environment
+
+TINY = Protocol(
+    stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_pgd=10, pgd_steps=1
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Protocol:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_sweep() -> Sweep:
+    """Table 2 of model C alone: lambda 0 and 50, two seeds."""
+    preset = Preset("for tests", {Condition("C", lam, TINY): 2 for lam in (0.0, 50.0)})
+    experiment = Experiment("table2", "Table 2", {"tiny": preset}, TABLE2.paper, TABLE2.verdicts)
+    return Sweep(experiment, "Table 2, preset tiny", "minidbp table2 --preset tiny", experiment.runs("tiny"))
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that sweep after its training, without a report.  Not to be changed: see `copy`."""
+    folder = tmp_path_factory.mktemp("tiny") / "deep" / "out"
+    sweep.begin(tiny_sweep, folder)
+    console = Console(quiet=True)
+    ending = sweep.train_all(tiny_sweep.runs, folder / "runs", "", executors.in_process, None, 2, console)
+    assert ending == sweep.Ending(finished=4, diverged=[], stopped=False)
+    return folder
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def made_up() -> Callable[..., dict[str, Any]]:
+    """A whole result of a run, with these figures."""
+    where = environment()
+
+    def result(run: Run, clean: float = 98.0, fgsm: float = 20.0, pgd: float = 2.0, epochs: int = 18) -> dict[str, Any]:
+        figures = {"clean": clean, "fgsm": fgsm, "pgd": pgd}
+        return {
+            **run.identity(),
+            "diverged": None,
+            "epochs": epochs,
+            **figures,
+            "diagnosis": {name: pgd + place for place, name in enumerate(DIAGNOSIS)},
+            "per_class": {name: [value] * 10 for name, value in figures.items()},
+            "history": [],
+            "seconds": {"training": 50.0, "judging": 10.0},
+            "threads": 2,
+            "environment": where,
+        }
+
+    return result

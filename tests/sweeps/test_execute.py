@@ -1,0 +1,312 @@
+"""A run from its first step to its result: the same bits however often it was stopped."""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from minidbp.data import Mnist
+from minidbp.nn import Sequential, load_model
+from minidbp.sweeps import execute as module
+from minidbp.sweeps.cost import Cost
+from minidbp.sweeps.execute import diverged, execute, perform
+from minidbp.sweeps.monitor import Beacon, Stopped
+from minidbp.sweeps.runs import Run, RunError, find
+from minidbp.training import DivergenceError, Protocol, predict, workers
+
+TINY = Protocol(
+    stop_rule="none", max_epochs=3, n_train=64, batch_size=32, n_validation=100, n_test=60, n_pgd=20, pgd_steps=2
+)  # fmt: skip
+RUN = Run("C", 2.5, 3, TINY)
+DIVERGES = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, learning_rate=1e38))
+Executed = tuple[dict[str, Any], Sequential, list[tuple[float, str]]]
+
+
+@pytest.fixture(scope="module")
+def executed(mnist: Mnist) -> Executed:
+    said: list[tuple[float, str]] = []
+    with workers(2) as team:
+        result, model = execute(RUN, mnist, team, lambda work, what: said.append((work, what)))
+    return result, model, said
+
+
+def without_time(result: dict[str, Any] | None) -> dict[str, Any]:
+    assert result is not None
+    history = [{**epoch, "seconds": 0} for epoch in result["history"]]
+    return {k: v for k, v in {**result, "history": history}.items() if k not in ("seconds", "threads", "environment")}
+
+
+def bits(model: Sequential) -> list[bytes]:
+    return [p.data.tobytes() for p in model.parameters()]
+
+
+def files(home: Path) -> set[str]:
+    return {p.name.removeprefix(RUN.name) for p in home.iterdir()}
+
+
+# -- the result -----------------------------------------------------------------------------------------------------
+
+
+def test_a_result_has_what_design_section_11_promises(executed: Executed) -> None:
+    result, _, _ = executed
+    assert {"model", "lambda", "seed", "epochs", "clean", "fgsm", "pgd", "protocol"} <= set(result)
+    assert {k: result[k] for k in RUN.identity()} == RUN.identity()
+    assert result["epochs"] == len(result["history"]) == 3
+    assert [epoch["number"] for epoch in result["history"]] == [1, 2, 3]
+    for key in ("clean", "fgsm", "pgd"):
+        assert 0 <= result[key] <= 100
+    assert result["fgsm"] <= result["clean"]
+    assert result["diverged"] is None
+    assert result["threads"] == 2
+    assert result["seconds"]["training"] == pytest.approx(sum(epoch["seconds"] for epoch in result["history"]))
+    assert {"minidbp", "python", "packages", "processor", "blas"} <= set(result["environment"])
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_the_accuracy_is_that_of_the_model(executed: Executed, mnist: Mnist) -> None:
+    result, model, _ = executed
+    y = mnist.y_test[:60]
+    right = predict(model, mnist.x_test[:60]) == y
+    assert result["clean"] == pytest.approx(100 * right.mean())
+    for digit, share in enumerate(result["per_class"]["clean"]):
+        mine = [said for said, label in zip(right, y, strict=True) if label == digit]
+        assert share == (pytest.approx(100 * sum(mine) / len(mine)) if mine else None)
+
+
+@pytest.mark.parametrize(("figure", "n"), [("clean", 60), ("fgsm", 60), ("pgd", 20)])
+def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Mnist, figure: str, n: int) -> None:
+    result, _, _ = executed
+    counts = np.bincount(mnist.y_test[:n], minlength=10)
+    shares = result["per_class"][figure]
+    assert [share is None for share in shares] == [count == 0 for count in counts]
+    right = sum(share * count / 100 for share, count in zip(shares, counts, strict=True) if count)
+    assert result[figure] == pytest.approx(100 * right / n)
+
+
+def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Mnist) -> None:
+    result, model, _ = executed
+    with workers(1) as team:
+        again, twin = execute(RUN, mnist, team, lambda work, what: None)
+    assert bits(twin) == bits(model)
+    assert without_time(again) == without_time(result)
+    assert again["threads"] == 1
+
+
+def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
+    _, _, said = executed
+    assert sum(work for work, _ in said) == pytest.approx(Cost(RUN).total)
+    assert said[0] == (0, "beginning")
+    assert all(work > 0 and what for work, what in said[1:])
+    assert [what.partition(",")[0] for _, what in said[1:7:2]] == ["epoch 1", "epoch 2", "epoch 3"]
+    assert said[2][1] == "epoch 1, step 2/2"
+    assert said[3][1].startswith("epoch 2, step 1/2, validation ")
+    assert [what for _, what in said[7:]] == ["clean test images", "FGSM", "PGD", *["diagnosis"] * 4]
+
+
+def test_a_divergence_comes_out(mnist: Mnist) -> None:
+    with workers(1) as team, pytest.raises(DivergenceError, match=r"epoch 1.*step 2.*lambda 2\.5"):
+        execute(DIVERGES, mnist, team, lambda work, what: None)
+
+
+def test_the_result_of_a_divergence_says_where() -> None:
+    result = diverged(RUN, DivergenceError("training diverged", 3, 7))
+    assert result["diverged"] == {"epoch": 3, "step": 7, "message": "training diverged"}
+    assert {k: result[k] for k in RUN.identity()} == RUN.identity()
+    assert "clean" not in result
+    assert result["environment"]["python"]
+
+
+# -- stopped, and gone on with --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 8, 11])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
+    executed: Executed, mnist: Mnist, tmp_path: Path, steps: int
+) -> None:
+    """After so many reports: in the first epoch (nothing is kept), at its end, in the second, while it is judged."""
+    result, model, _ = executed
+    checkpoint, left, said = tmp_path / "checkpoint", [None] * steps, []
+
+    def stopping(work: float, what: str) -> None:
+        left.pop()
+        if not left:
+            raise Stopped
+
+    with workers(1) as team:
+        with pytest.raises(Stopped):
+            execute(RUN, mnist, team, stopping, checkpoint)
+        assert checkpoint.exists() == (steps > 3)
+        again, twin = execute(RUN, mnist, team, lambda work, what: said.append(what), checkpoint)
+    assert bits(twin) == bits(model)
+    assert without_time(again) == without_time(result)
+    trained_again = {1: 6, 2: 6, 3: 6, 4: 4, 7: 2, 8: 0, 11: 0}[steps]  # steps: whole epochs are not
+    assert len(said) == 1 + trained_again + 7
+
+
+def test_what_an_earlier_process_did_counts_as_done(mnist: Mnist, tmp_path: Path) -> None:
+    checkpoint, stop = tmp_path / "checkpoint", tmp_path / "stop"
+    beacon = Beacon(RUN, tmp_path, stop)
+    with workers(1) as team:
+        with pytest.raises(Stopped):
+            execute(RUN, mnist, team, lambda work, what: stop.touch() or beacon(work, what), checkpoint)
+        stop.unlink()
+        execute(RUN, mnist, team, lambda work, what: None, checkpoint)
+        later = Beacon(RUN, tmp_path, stop)
+        execute(RUN, mnist, team, later, checkpoint)
+    assert later.first is not None
+    assert later.first[1] == pytest.approx(3 * Cost(RUN).epoch)
+    assert later.done == pytest.approx(Cost(RUN).total)
+
+
+# -- in a folder ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_performed_once(executed: Executed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+    honest = Beacon.__call__
+
+    def watched(beacon: Beacon, work: float, what: str) -> None:
+        honest(beacon, work, what)
+        seen.update(files(tmp_path))
+
+    monkeypatch.setattr(Beacon, "__call__", watched)
+    assert perform(RUN, tmp_path, None, 2, tmp_path / "stop") == "finished"
+    assert {".progress.json", ".checkpoint.npz", ".lock"} <= seen
+    assert files(tmp_path) == {".json", ".npz"}
+    result, model, _ = executed
+    assert without_time(find(RUN, tmp_path)) == without_time(result)
+    assert bits(load_model(tmp_path / f"{RUN.name}.npz")[0]) == bits(model)
+
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    monkeypatch.setattr(module, "execute", None)  # nothing is trained again
+    assert perform(RUN, tmp_path, None, 2, tmp_path / "stop") == "finished"
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, Path], None]]:
+    """Have the stop file made by the run's report of this number."""
+    honest = Beacon.__call__
+
+    def set_up(reports: int, stop: Path) -> None:
+        left = [None] * reports
+
+        def counted(beacon: Beacon, work: float, what: str) -> None:
+            left.pop()
+            if not left:
+                stop.touch()
+            honest(beacon, work, what)
+
+        monkeypatch.setattr(Beacon, "__call__", counted)
+
+    yield set_up
+    monkeypatch.setattr(Beacon, "__call__", honest)
+
+
+def test_a_stopped_run_leaves_its_checkpoint_and_goes_on(
+    executed: Executed, tmp_path: Path, stop_after: Callable[[int, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = tmp_path / "stop"
+    stop_after(4, stop)  # in the second epoch
+    assert perform(RUN, tmp_path, None, 1, stop) == "stopped"
+    assert files(tmp_path) - {".lock"} == {".checkpoint.npz", "stop"}
+    stop.unlink()
+    stop_after(100, stop)
+    assert perform(RUN, tmp_path, None, 1, stop) == "finished"
+    assert files(tmp_path) == {".json", ".npz"}
+    result, model, _ = executed
+    assert without_time(find(RUN, tmp_path)) == without_time(result)
+    assert bits(load_model(tmp_path / f"{RUN.name}.npz")[0]) == bits(model)
+
+
+def test_a_run_that_another_trains_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "execute", None)
+    beacon = tmp_path / f"{RUN.name}.progress.json"
+    beacon.write_text("the other's")
+    with FileLock(tmp_path / f"{RUN.name}.lock"):
+        assert perform(RUN, tmp_path, None, 1, tmp_path / "stop") == "busy"
+    assert beacon.read_text() == "the other's"
+
+
+def test_a_divergence_is_kept_and_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert perform(DIVERGES, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+    assert {p.name for p in tmp_path.iterdir()} == {f"{DIVERGES.name}.json"}
+    found = find(DIVERGES, tmp_path)
+    assert found is not None
+    assert (found["diverged"]["epoch"], found["diverged"]["step"]) == (1, 2)
+    assert "lambda 2.5" in found["diverged"]["message"]
+    monkeypatch.setattr(module, "execute", None)
+    assert perform(DIVERGES, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+
+
+@pytest.mark.parametrize("changes", [{}, {"adversarial_training": True}])
+def test_a_divergence_at_the_very_last_step_is_one(changes: dict[str, Any], tmp_path: Path) -> None:
+    """No later step sees that the weights overflow; it must not stop the sweep as an error of another kind would."""
+    last = {"learning_rate": 1e38, "max_epochs": 1, "n_train": 32}
+    run = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, **last, **changes))
+    assert perform(run, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+    found = find(run, tmp_path)
+    assert found is not None
+    assert (found["diverged"]["epoch"], found["diverged"]["step"]) == (1, 1)
+    assert "lambda 2.5" in found["diverged"]["message"]
+
+
+def test_a_divergence_of_adversarial_training_is_one(tmp_path: Path) -> None:
+    run = dataclasses.replace(DIVERGES, protocol=dataclasses.replace(DIVERGES.protocol, adversarial_training=True))
+    assert perform(run, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+
+
+def test_a_process_trains_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Dask worker of two threads would try two: BLAS has one number of threads for both, and bits depend on it."""
+    begun, end = threading.Event(), threading.Event()
+
+    def waiting(*arguments: Any) -> Any:
+        begun.set()
+        assert end.wait(30)
+        raise Stopped
+
+    monkeypatch.setattr(module, "execute", waiting)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(perform, RUN, tmp_path, None, 1, tmp_path / "stop")
+        assert begun.wait(30)
+        with pytest.raises(RunError, match=r"trains another run already: .*--nthreads 1"):
+            perform(dataclasses.replace(RUN, seed=4), tmp_path, None, 1, tmp_path / "stop")
+        end.set()
+        assert first.result() == "stopped"
+    assert perform(RUN, tmp_path, None, 1, tmp_path / "stop") == "stopped"
+
+
+def test_another_error_comes_out_and_frees_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(run: Run, mnist: Mnist, team: Any, report: Beacon, checkpoint: Path) -> Any:
+        report(1.0, "on")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(module, "execute", failing)
+    with pytest.raises(OSError, match="the disk is full"):
+        perform(RUN, tmp_path, None, 1, tmp_path / "stop")
+    assert files(tmp_path) <= {".lock"}
+    with FileLock(tmp_path / f"{RUN.name}.lock").acquire(blocking=False):
+        pass
+
+
+def test_leftovers_of_the_killed_are_swept_away(executed: Executed, tmp_path: Path) -> None:
+    mine = [tmp_path / f"{RUN.name}.{end}.abcd1234.part" for end in ("json", "npz", "checkpoint.npz", "progress.json")]
+    other = tmp_path / f"{dataclasses.replace(RUN, seed=4).name}.npz.abcd1234.part"
+    for path in [*mine, other]:
+        path.touch()
+    assert perform(RUN, tmp_path, None, 2, tmp_path / "stop") == "finished"
+    assert not any(path.exists() for path in mine)
+    assert other.exists()  # somebody may be writing it
+
+
+def test_a_folder_that_a_worker_does_not_see(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"does not see the folder .*none: all workers need it under the same path"):
+        perform(RUN, tmp_path / "none", None, 1, tmp_path / "stop")
+    assert list(tmp_path.iterdir()) == []

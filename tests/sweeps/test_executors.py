@@ -1,0 +1,216 @@
+"""Places to train in: each gives the bits of one run after the other in this process, whatever is killed meanwhile."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+import threadpoolctl
+from distributed.scheduler import KilledWorker, WorkerState
+from filelock import FileLock
+from tiny_sweep import PATIENCE, assert_same, descendants, files_in, finish, passing, started, table2, until, workers_of
+
+from minidbp.sweeps import executors
+from minidbp.sweeps.runs import RunError, RunFailed
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the preset `long`, trained in one process, undisturbed."""
+    folder = tmp_path_factory.mktemp("alone") / "out"
+    assert finish(table2(folder, preset="long")).returncode == 0
+    return folder
+
+
+def under_way(folder: Path, count: int = 1) -> list[Path]:
+    """The checkpoints that there are, if at least `count` runs are in the middle of their training."""
+    found = list((folder / "runs").glob("*.checkpoint.npz"))
+    return found if len(found) >= count else []
+
+
+# -- processes on this machine --------------------------------------------------------------------------------------
+
+
+def test_each_process_has_its_thread_count_from_the_start() -> None:
+    before = dict(os.environ)
+    with executors.processes(1, 1) as pool:
+        assert isinstance(pool, Executor)
+        for name in executors.THREAD_VARIABLES:
+            assert pool.submit(os.getenv, name).result() == "1"
+        libraries = pool.submit(threadpoolctl.threadpool_info).result()
+        assert pool.submit(os.getpid).result() != os.getpid()
+    assert libraries
+    assert {library["num_threads"] for library in libraries} == {1}  # so NumPy read it when it was loaded
+    assert dict(os.environ) == before
+
+
+def test_a_killed_worker_is_replaced_and_its_run_goes_on(alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with started(table2(out, "--workers", "2", preset="long")) as sweep:
+        until(lambda: under_way(out), sweep)
+        workers_of(sweep)[0].kill()
+        _, errors = sweep.communicate(timeout=PATIENCE)
+    assert sweep.returncode == 0, errors
+    assert_same(out, alone)
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with started(table2(out, "--workers", "2", preset="long")) as sweep:
+        until(lambda: under_way(out, 2), sweep)
+        family = descendants(sweep)
+        assert len(family) >= 2
+        sweep.kill()
+        _, alive = psutil.wait_procs(family, timeout=60)
+    assert alive == []
+
+
+def test_two_sweeps_on_one_folder_share_the_work(alone: Path, tmp_path: Path) -> None:
+    """Each run is begun by one of them only: a run begun adds a line to a file."""
+    out, log = tmp_path / "out", tmp_path / "trained"
+    environment = {**os.environ, "TRAINED": str(log)}
+    with (
+        started(table2(out, preset="long"), env=environment) as one,
+        started(table2(out, "--workers", "1", preset="long"), env=environment) as other,
+    ):
+        errors = [sweep.communicate(timeout=PATIENCE)[1] for sweep in (one, other)]
+    assert (one.returncode, other.returncode) == (0, 0), errors
+    assert sorted(log.read_text().split()) == sorted(path.stem for path in (alone / "runs").glob("*.json"))
+    assert_same(out, alone)
+
+
+# -- Ctrl-C ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["in this process", "two processes"])
+@pytest.mark.parametrize("when", ["starting", "training"])
+def test_ctrl_c(workers: tuple[str, ...], when: str, alone: Path, tmp_path: Path) -> None:
+    """As a terminal sends it, to the command and to all that it started; what two began, one can finish."""
+    out = tmp_path / "out"
+    with started(table2(out, *workers, preset="long"), start_new_session=True) as sweep:
+        if when == "training":
+            until(lambda: under_way(out), sweep)
+        elif workers:
+            until(lambda: workers_of(sweep), sweep)
+        else:
+            until((out / "sweep.json").exists, sweep)
+        os.killpg(sweep.pid, signal.SIGINT)
+        _, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "Traceback" not in errors
+    assert "stopped" in errors
+    assert {Path(name).suffixes[-1] for name in passing(files_in(out))} <= {".npz", ".lock"}  # checkpoints, at most
+    if when == "training":
+        assert "the same command goes on" in errors
+        assert under_way(out)
+    if when == "training" and workers:
+        assert finish(table2(out, preset="long")).returncode == 0
+        assert_same(out, alone)
+
+
+# -- Dask: a real scheduler and real workers ------------------------------------------------------------------------
+
+
+class Cluster:
+    """A scheduler and workers of one thread each on this machine, all of them processes."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder, self.stack, self.workers = folder, stack, []
+        self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", folder / "scheduler.json")
+        self.address = until(self._address, self.scheduler)
+
+    def _start(self, what: str, *arguments: str | Path) -> "subprocess.Popen[str]":
+        module = f"distributed.cli.dask_{what}"
+        line = [sys.executable, "-m", module, "--host", "127.0.0.1", "--no-dashboard", *map(str, arguments)]
+        log = self.stack.enter_context((self.folder / f"{what}.log").open("a"))
+        return self.stack.enter_context(started(line, stdout=log, stderr=log))
+
+    def _address(self) -> str | None:
+        try:
+            return json.loads((self.folder / "scheduler.json").read_text())["address"]
+        except (OSError, ValueError):
+            return None  # not written yet, or not whole
+
+    def add_worker(self) -> "subprocess.Popen[str]":
+        """Without a nanny: nobody starts it anew."""
+        options = ("--nthreads", "1", "--no-nanny", "--local-directory", self.folder)
+        self.workers.append(self._start("worker", self.address, *options))
+        return self.workers[-1]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        yield Cluster(tmp_path_factory.mktemp("cluster"), stack)
+
+
+def test_a_dask_worker_killed_in_mid_run(cluster: Cluster, alone: Path, tmp_path: Path) -> None:
+    """With that worker alone there is one run that it must have been at; another worker comes later."""
+    out = tmp_path / "out"
+    worker = cluster.add_worker()
+    with started(table2(out, "--scheduler", cluster.address, preset="long")) as sweep:
+        checkpoint = until(lambda: under_way(out), sweep, worker)[0]
+        worker.kill()
+        worker.wait()
+        assert checkpoint.exists()  # so it was killed before the end
+        cluster.add_worker()
+        _, errors = sweep.communicate(timeout=PATIENCE)
+    assert sweep.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert_same(out, alone)
+
+
+def test_ctrl_c_stops_dask_workers_too(cluster: Cluster, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cluster.add_worker()
+    with started(table2(out, "--scheduler", cluster.address, preset="endless"), start_new_session=True) as sweep:
+        until(lambda: under_way(out), sweep)
+        os.killpg(sweep.pid, signal.SIGINT)
+        _, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "Traceback" not in errors
+    assert "the same command goes on" in errors
+    for path in (out / "runs").glob("*.lock"):
+        with FileLock(path, blocking=False):  # nobody trains it any more
+            pass
+
+
+def test_a_scheduler_that_dies(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with ExitStack() as stack:
+        cluster = Cluster(tmp_path, stack)
+        cluster.add_worker()
+        with started(table2(out, "--scheduler", cluster.address, preset="endless")) as sweep:
+            until(lambda: under_way(out), sweep)
+            cluster.scheduler.kill()
+            _, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 1
+    assert "Traceback" not in errors
+    assert f"minidbp: the Dask scheduler at {cluster.address} is gone; the same command" in errors
+
+
+def test_dask_workers_that_die_again_and_again(cluster: Cluster) -> None:
+    """What Dask raises then: to see four workers die takes too long here."""
+    last = WorkerState(address="tcp://127.0.0.1:7", status="running", pid=1, name="w", nthreads=1, memory_limit=1,
+                       local_directory="", nanny="", server_id="")  # fmt: skip
+    with pytest.raises(RunFailed, match="Dask workers died again and again"), executors.dask(cluster.address):
+        raise KilledWorker("perform", last, 3)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "carrier-pigeon://roof:1"])
+def test_an_address_where_no_scheduler_is(address: str) -> None:
+    started_at = time.monotonic()
+    with pytest.raises(RunError, match="no Dask scheduler answers at") as caught, executors.dask(address):
+        pass
+    assert time.monotonic() - started_at < 30
+    assert address in str(caught.value)
+    assert "tcp://host:8786" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,294 @@
+"""A run: what it is, what it is called, its streams of chance, and how it is kept and found again."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidbp.nn import build_model, load_model
+from minidbp.sweeps import runs
+from minidbp.sweeps.runs import DIAGNOSIS, Run, RunError, find, keep, keep_result, labels, shown, varied_fields
+from minidbp.training import Protocol
+
+RUN = Run("C", 2.5, 3, Protocol(n_train=64, n_pgd=100))
+OTHERS = {  # of each field of the protocol, a value that is not the default
+    "learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "adam_eps": 1e-7, "label_smoothing": 0.0, "eps": 0.2,
+    "n_validation": 4000, "min_epochs": 9, "max_epochs": 99, "stop_tolerance": 0.0, "adversarial_training": True,
+    "penalty": "summed_jacobian_l1", "penalised": "softmax", "reduction": "sum", "padding": "same",
+    "stop_rule": "signed", "keep": "best", "batch_size": 64, "initialiser": "he_normal", "attack_label": "smoothed",
+    "clip": False, "validation_split": "last", "n_train": 63, "n_test": 9999, "n_pgd": 99, "pgd_steps": 39,
+    "pgd_step": 0.02, "pgd_restarts": 2,
+}  # fmt: skip
+
+
+def other(field: str) -> Run:
+    return dataclasses.replace(RUN, protocol=dataclasses.replace(RUN.protocol, **{field: OTHERS[field]}))
+
+
+def changed(field: str, value: Any) -> dict[str, Any]:
+    """The identity of RUN but for one thing."""
+    return {**RUN.identity(), field: value}
+
+
+# -- what a run is --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("D", 1.0, 0), ["D", "A, B, C"]),
+        (("C", -1.0, 0), ["lambda", "-1"]),
+        (("C", math.nan, 0), ["lambda", "nan"]),
+        (("C", math.inf, 0), ["lambda", "inf"]),
+        (("C", 1.0, -1), ["seed", "-1"]),
+        (("C", 1.0, 1.5), ["seed", "1.5"]),
+        (("C", 1.0, True), ["seed", "True"]),
+    ],
+)
+def test_a_run_that_cannot_be(arguments: tuple[Any, ...], named: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        Run(*arguments, Protocol())
+    for word in named:
+        assert word in str(caught.value)
+
+
+def test_the_streams_of_chance_depend_on_the_seed_and_not_on_lambda() -> None:
+    def drawn(run: Run) -> list[float]:
+        return [run.generator(purpose).random() for purpose in range(3)]
+
+    assert len(set(drawn(RUN) + drawn(dataclasses.replace(RUN, seed=4)))) == 6
+    assert drawn(RUN) == drawn(dataclasses.replace(RUN, lam=0.0)) == drawn(RUN)
+    first, again, other = (Run("C", lam, seed, Protocol()).build() for lam, seed in ((1.0, 3), (2.0, 3), (1.0, 4)))
+    for a, b in zip(first.parameters(), again.parameters(), strict=True):
+        np.testing.assert_array_equal(a.data, b.data)
+    assert not np.array_equal(first.parameters()[0].data, other.parameters()[0].data)
+
+
+def test_the_protocol_shapes_the_model() -> None:
+    same = Run("A", 0.0, 0, Protocol(padding="same")).build()
+    he = Run("C", 0.0, 0, Protocol(initialiser="he_normal")).build()
+    assert sum(p.size for p in same.parameters()) != 710_218
+    assert not np.array_equal(he.parameters()[0].data, Run("C", 0.0, 0, Protocol()).build().parameters()[0].data)
+
+
+# -- its identity and its name --------------------------------------------------------------------------------------
+
+
+def test_the_same_run_has_the_same_name() -> None:
+    again = Run("C", 2.5, 3, Protocol(n_train=64, n_pgd=100))
+    assert (again, again.identity(), again.name) == (RUN, RUN.identity(), RUN.name)
+    assert RUN.name.startswith("C_lambda2.5_seed3_")
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (Run("C", 10, 0, Protocol()), Run("C", 10.0, 0, Protocol())),
+        (Run("C", -0.0, 0, Protocol()), Run("C", 0.0, 0, Protocol())),
+        (Run("C", 0.0, 0, Protocol(beta1=0, eps=1)), Run("C", 0.0, 0, Protocol(beta1=0.0, eps=1.0))),
+    ],
+    ids=["10", "-0", "protocol"],
+)  # fmt: skip
+def test_equal_runs_have_one_name_however_their_numbers_are_written(one: Run, two: Run) -> None:
+    assert one == two
+    assert one.name == two.name
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Protocol)])
+def test_any_field_of_the_protocol_makes_another_run(field: str) -> None:
+    assert OTHERS[field] != getattr(RUN.protocol, field)
+    assert other(field).identity() != RUN.identity()
+    assert other(field).name != RUN.name
+
+
+def test_names_of_different_runs_differ_and_are_safe_for_files() -> None:
+    lambdas = (0.0, 0.1, 1.0, 10.0, 1e-5, 1e38, 1 / 3, 0.333333)
+    different = [Run(m, lam, s, Protocol()) for m in "ABC" for lam in lambdas for s in range(3)]
+    different += [other(field) for field in OTHERS]
+    assert len({run.name for run in different}) == len(different)
+    for run in different:  # letters of any system's file names, and room for an ending and atomic_write's
+        assert re.fullmatch(r"[ABC]_lambda[0-9.e+-]+_seed[0-9]+_[0-9a-f]{10}", run.name)
+        assert len(run.name) < 100
+
+
+def test_the_format_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RUN.name
+    monkeypatch.setattr(runs, "FORMAT", runs.FORMAT + 1)
+    assert RUN.name != before
+
+
+def test_a_name_does_not_change_between_versions() -> None:
+    """Folders that people have are found again; who changes Protocol or the name raises FORMAT, then this."""
+    assert runs.FORMAT == 2
+    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_1a51f583a5"
+
+
+@pytest.mark.parametrize("run", [RUN, *map(other, OTHERS), Run("A", 0.0, 0, Protocol())], ids=lambda run: run.name)
+def test_a_run_comes_back_from_its_identity(run: Run) -> None:
+    assert Run.of(run.identity()) == run
+    back = Run.of(json.loads(json.dumps(run.identity())))
+    assert back == run
+    assert back.name == run.name
+
+
+@pytest.mark.parametrize(
+    ("identity", "named"),
+    [
+        (changed("format", 1), ["format 1", "format 2"]),
+        (changed("format", None), ["format None", "format 2"]),
+        ({k: v for k, v in RUN.identity().items() if k != "format"}, ["format None"]),
+        ({k: v for k, v in RUN.identity().items() if k != "seed"}, ["seed"]),
+        (changed("extra", 1), ["extra"]),
+        (changed("model", "D"), ["'D'", "A, B, C"]),
+        (changed("model", ["C"]), []),
+        (changed("lambda", "10"), []),
+        (changed("lambda", -1.0), ["lambda", "-1"]),
+        (changed("seed", -1), ["seed", "-1"]),
+        (changed("seed", 1.5), ["seed", "1.5"]),
+        (changed("seed", True), ["seed", "True"]),
+        (changed("protocol", None), []),
+        (changed("protocol", {}), ["adam_eps"]),
+        (changed("protocol", {**RUN.protocol.as_dict(), "colour": "red"}), ["colour"]),
+        (changed("protocol", {k: v for k, v in RUN.protocol.as_dict().items() if k != "eps"}), ["eps"]),
+        (changed("protocol", {**RUN.protocol.as_dict(), "eps": -1}), ["eps", "-1"]),
+        (changed("protocol", {**RUN.protocol.as_dict(), "keep": ["last"]}), ["keep"]),
+        ({}, ["format None"]), ({"format": 2}, ["model"]), ("C_lambda2.5_seed3", []), ([], []), (None, []), (3, []),
+    ],
+    ids=lambda value: None if isinstance(value, list) and value else str(value)[-60:],
+)  # fmt: skip
+def test_anything_else_is_not_the_identity_of_a_run(identity: Any, named: list[str]) -> None:
+    with pytest.raises(RunError) as caught:
+        Run.of(identity)
+    assert "run" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for word in named:
+        assert word in str(caught.value)
+
+
+# -- keeping and finding --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def result(made_up: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return made_up(RUN)
+
+
+def diverged(result: dict[str, Any]) -> dict[str, Any]:
+    where = {"epoch": 3, "step": 2, "message": "training diverged"}
+    return {**RUN.identity(), "diverged": where, "environment": result["environment"]}
+
+
+def test_a_run_that_is_kept_is_found(result: dict[str, Any], tmp_path: Path) -> None:
+    model = build_model("C", seed=7)
+    assert find(RUN, tmp_path) is None
+    keep(result, model, RUN, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{RUN.name}.json", f"{RUN.name}.npz"]
+    assert find(RUN, tmp_path) == result
+    assert find(dataclasses.replace(RUN, seed=4), tmp_path) is None
+    loaded, name = load_model(tmp_path / f"{RUN.name}.npz")
+    assert name == "C"
+    for a, b in zip(loaded.parameters(), model.parameters(), strict=True):
+        assert a.data.tobytes() == b.data.tobytes()
+
+
+def test_weights_without_their_json_are_an_unfinished_run(result: dict[str, Any], tmp_path: Path) -> None:
+    keep(result, build_model("C"), RUN, tmp_path)
+    (tmp_path / f"{RUN.name}.json").unlink()
+    assert find(RUN, tmp_path) is None
+
+
+def test_a_divergence_is_kept_and_found(result: dict[str, Any], tmp_path: Path) -> None:
+    keep_result(diverged(result), RUN, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [f"{RUN.name}.json"]
+    assert find(RUN, tmp_path) == diverged(result)
+
+
+def test_a_class_without_images_is_a_whole_result(result: dict[str, Any], tmp_path: Path) -> None:
+    result["per_class"]["pgd"] = [None, *[50.0] * 9]
+    keep_result(result, RUN, tmp_path)
+    assert find(RUN, tmp_path) == result
+
+
+def refusal(content: bytes, folder: Path) -> str:
+    path = folder / f"{RUN.name}.json"
+    path.write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        find(RUN, folder)
+    assert str(path) in str(caught.value)
+    assert "move it away" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == content
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"3", b"\xff\xfe\x00", b"{}", b'{"model": "C"}', b'{"lambda": NaN}'],
+    ids=["empty", "cut", "list", "null", "number", "bytes", "no keys", "few keys", "nan"],
+)  # fmt: skip
+def test_what_is_not_a_result_is_refused(tmp_path: Path, content: bytes) -> None:
+    refusal(content, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model", "B"), ("lambda", 2.4), ("seed", 4), ("format", 1), ("protocol", other("eps").protocol.as_dict())],
+)
+def test_the_result_of_another_run_is_not_taken_for_it(
+    result: dict[str, Any], tmp_path: Path, field: str, value: Any
+) -> None:
+    content = json.dumps({**result, field: value}).encode()
+    assert "not the result of the run that its name says" in refusal(content, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: ...} for name in ("epochs", "clean", "fgsm", "pgd", "per_class", "diagnosis", "seconds")),
+        {"environment": ...}, {"diverged": ...},
+        {"clean": None}, {"fgsm": "98"}, {"pgd": True}, {"epochs": []}, {"seconds": 3}, {"seconds": {"training": "1"}},
+        {"diagnosis": {}}, {"diagnosis": dict.fromkeys(DIAGNOSIS, "1")}, {"diagnosis": 5},
+        {"environment": None}, {"diverged": {}}, {"diverged": {"epoch": 1, "step": 2}}, {"diverged": "yes"},
+        {"diverged": False}, {"per_class": []}, {"per_class": {"clean": [1.0] * 10, "fgsm": [1.0] * 10}},
+        {"per_class": {name: [1.0] * 9 for name in ("clean", "fgsm", "pgd")}},
+        {"per_class": {name: ["1"] * 10 for name in ("clean", "fgsm", "pgd")}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_result_that_lacks_a_part_is_refused(result: dict[str, Any], tmp_path: Path, change: dict[str, Any]) -> None:
+    """... stands for a part that is not there at all."""
+    content = {key: value for key, value in {**result, **change}.items() if value is not ...}
+    assert "lacks a part" in refusal(json.dumps(content).encode(), tmp_path)
+
+
+# -- what runs are called for people --------------------------------------------------------------------------------
+
+
+def test_labels_say_what_varies() -> None:
+    changes = [{"eps": eps, "penalised": of} for eps in (0.1, 0.3) for of in ("logits", "softmax")]
+    mine = [Run("C", lam, 0, Protocol(**change)) for lam in (0.0, 10.0) for change in changes]
+    found = labels(mine)
+    assert list(found) == mine
+    assert len(set(found.values())) == len(mine)
+    assert found[mine[0]] == "model C, lambda 0, eps 0.1, penalised logits, seed 0"
+    assert labels([RUN]) == {RUN: "model C, lambda 2.5, seed 3"}
+
+
+def test_only_what_differs_within_a_model_varies() -> None:
+    """A and C may have presets of their own sizes: that tells no two rows of one model apart."""
+    own = [Run("A", 0.0, 0, Protocol(n_train=100)).identity(), Run("C", 0.0, 0, Protocol(n_train=200)).identity()]
+    assert varied_fields(own) == []
+    assert varied_fields([*own, Run("C", 1.0, 0, Protocol(n_train=200, clip=False, eps=0.1)).identity()]) == [
+        "eps", "clip",
+    ]  # fmt: skip
+    assert varied_fields([]) == []
+
+
+@pytest.mark.parametrize(("value", "text"), [(10.0, "10"), (0.05, "0.05"), (3, "3"), (True, "True"), ("sum", "sum")])
+def test_shown(value: Any, text: str) -> None:
+    assert shown(value) == text

@@ -1,0 +1,329 @@
+"""Many runs in one folder: each trained once, gone on with, stopped, diverged; and whose folder it is."""
+
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from minidbp.nn import load_model
+from minidbp.paper.experiments import EXPERIMENTS
+from minidbp.paper.plans import readings_of
+from minidbp.sweeps import execute as executing
+from minidbp.sweeps import executors, sweep
+from minidbp.sweeps.runs import FORMAT, Run, RunError, RunFailed, find, keep_result
+from minidbp.sweeps.sweep import Ending, Sweep
+from minidbp.training import DivergenceError
+
+
+def train(there: Sweep, folder: Path, place: Any = executors.in_process) -> tuple[Ending, str]:
+    told = io.StringIO()
+    console = Console(file=told, width=200)
+    return sweep.train_all(there.runs, folder / "runs", there.title, place, None, 2, console), told.getvalue()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def no_training(*_: Any) -> Any:
+    raise AssertionError("a run was executed")
+
+
+# -- training -------------------------------------------------------------------------------------------------------
+
+
+def test_every_run_is_there(trained: Path, tiny_sweep: Sweep) -> None:
+    expected = {f"runs/{run.name}.{end}" for run in tiny_sweep.runs for end in ("json", "npz")}
+    assert set(contents(trained)) == {"sweep.json", *expected}
+    for run in tiny_sweep.runs:
+        result = json.loads((trained / "runs" / f"{run.name}.json").read_text())
+        assert {k: result[k] for k in run.identity()} == run.identity()
+        assert result["environment"]["python"]
+        assert load_model(trained / "runs" / f"{run.name}.npz")[1] == "C"
+    assert sweep.results_in(tiny_sweep, trained) == [find(run, trained / "runs") for run in tiny_sweep.runs]
+
+
+def test_a_second_call_trains_nothing(copy: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executing, "execute", no_training)
+    before = contents(copy)
+    ending, told = train(tiny_sweep, copy)
+    assert ending == Ending(4, [], False)
+    assert "4 of 4 runs are in" in told
+    assert contents(copy) == before
+
+
+def test_only_what_is_missing_is_trained_and_it_comes_out_the_same(
+    copy: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = tiny_sweep.runs[2]
+    before = contents(copy)
+    for end in "json", "npz":
+        (copy / "runs" / f"{lost.name}.{end}").unlink()
+    executed, honest = [], executing.execute
+
+    def counted(run: Run, *rest: Any) -> Any:
+        executed.append(run)
+        return honest(run, *rest)
+
+    monkeypatch.setattr(executing, "execute", counted)
+    ending, told = train(tiny_sweep, copy)
+    assert executed == [lost]
+    assert ending == Ending(4, [], False)
+    assert "3 of 4 runs are in" in told
+    assert re.search(r"model C, lambda 0, seed 1: clean [\d.]+%, FGSM [\d.]+%, PGD [\d.]+% \(1 epoch, \d+ s\)\n", told)
+    assert told.count("clean") == 1  # of what was there already nothing is told again
+    after = contents(copy)
+    assert set(after) == set(before)
+    assert {name for name in after if after[name] != before[name]} <= {f"runs/{lost.name}.json"}  # seconds
+    told_then, told_now = (json.loads(c[f"runs/{lost.name}.json"]) for c in (before, after))
+    for key in "clean", "fgsm", "pgd", "per_class", "epochs":
+        assert told_now[key] == told_then[key]
+
+
+def failing(error: Callable[[], BaseException], at: int) -> Callable[..., Any]:
+    """`execute`, but the run of this number raises."""
+    honest, count = executing.execute, 0
+
+    def execute(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count - 1 == at:
+            raise error()
+        return honest(*arguments)
+
+    return execute
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_divergence_does_not_end_the_others(
+    tmp_path: Path, tiny_sweep: Sweep, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = dataclasses.replace(tiny_sweep, runs=tiny_sweep.runs[:2])
+    sweep.begin(two, tmp_path)
+    monkeypatch.setattr(executing, "execute", failing(lambda: DivergenceError("training diverged", 3, 7), at=at))
+    ending, told = train(two, tmp_path)
+    message = f"model C, lambda {(0, 50)[at]}, seed 0: diverged in epoch 3, step 7"
+    assert ending == Ending(1, [message], False)
+    assert message in told
+    assert [bool(found["diverged"]) for found in sweep.results_in(two, tmp_path)] == [at == 0, at == 1]
+    monkeypatch.setattr(executing, "execute", no_training)  # it would diverge again
+    assert train(two, tmp_path)[0] == ending
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_call_goes_on(
+    trained: Path, tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep.begin(tiny_sweep, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(executing, "execute", failing(KeyboardInterrupt, at=2))
+        ending, _ = train(tiny_sweep, tmp_path)
+    finished = [run for run in tiny_sweep.runs if find(run, tmp_path / "runs")]
+    assert ending == Ending(len(finished), [], True)
+    assert finished == list(tiny_sweep.runs[:2])
+    left = {name for name in contents(tmp_path) if not name.endswith(".lock")}
+    assert left == {"sweep.json", *(f"runs/{run.name}.{end}" for run in finished for end in ("json", "npz"))}
+
+    assert train(tiny_sweep, tmp_path)[0] == Ending(4, [], False)
+    assert set(contents(tmp_path)) == set(contents(trained))
+    for run in tiny_sweep.runs:
+        weights = [folder / "runs" / f"{run.name}.npz" for folder in (trained, tmp_path)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_ctrl_c_in_the_main_thread_stops_the_run_under_way(
+    tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it really comes: while the main thread looks at the folder."""
+    sweep.begin(tiny_sweep, tmp_path)
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(sweep, "REFRESH", 0.01)
+        patch.setattr(sweep, "_show", interrupted)
+        ending, _ = train(tiny_sweep, tmp_path)
+    assert ending.stopped
+    assert ending.finished < 4
+    left = set(contents(tmp_path / "runs"))
+    assert not [name for name in left if "stop" in name or "progress" in name or name.endswith(".part")]
+    assert train(tiny_sweep, tmp_path)[0] == Ending(4, [], False)
+
+
+def test_another_error_stops_all_and_comes_out(
+    tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep.begin(tiny_sweep, tmp_path)
+    monkeypatch.setattr(executing, "execute", failing(lambda: OSError(28, "No space left on device"), at=1))
+    with pytest.raises(RunFailed, match=r"lambda 50, seed 0: .*No space left.*the same command goes on"):
+        train(tiny_sweep, tmp_path)
+    assert not list((tmp_path / "runs").glob(".stop*"))
+    finished = [run for run in tiny_sweep.runs if find(run, tmp_path / "runs")]
+    assert tiny_sweep.runs[0] in finished
+    assert tiny_sweep.runs[1] not in finished
+
+
+def test_a_damaged_result_stops_before_anything_is_trained(
+    copy: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executing, "execute", no_training)
+    (copy / "runs" / f"{tiny_sweep.runs[3].name}.json").write_text("{")
+    with pytest.raises(RunError, match="move it away, and the run is trained again"):
+        train(tiny_sweep, copy)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_in_one_line(made_up: Callable[..., dict[str, Any]], tiny_sweep: Sweep, epochs: int) -> None:
+    found = made_up(tiny_sweep.runs[0], clean=98.0, fgsm=20.0, pgd=2.0, epochs=epochs)
+    plural = "s" * (epochs > 1)
+    assert sweep.summary(found, "who") == f"who: clean 98.00%, FGSM 20.00%, PGD 2.00% ({epochs} epoch{plural}, 60 s)"
+
+
+# -- whose folder it is ---------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_comes_back_from_its_folder(tmp_path: Path) -> None:
+    for name, experiment in EXPERIMENTS.items():
+        runs = experiment.runs("smoke", 3, readings_of(["penalised", "eps=0.1,0.2"]))
+        written = Sweep(experiment, "title", f"minidbp {name}", runs, ["penalised", "eps"])
+        sweep.begin(written, tmp_path / name)
+        assert (tmp_path / name / "runs").is_dir()
+        read = sweep.load(tmp_path / name)
+        assert read.experiment is experiment
+        assert (read.title, read.command, list(read.vary)) == ("title", f"minidbp {name}", ["penalised", "eps"])
+        assert list(read.runs) == runs
+
+
+def test_a_sweep_begins_again_in_its_own_folder(copy: Path, tiny_sweep: Sweep) -> None:
+    before = contents(copy)
+    sweep.begin(tiny_sweep, copy)
+    assert contents(copy) == before
+
+
+@pytest.mark.parametrize("change", ["seed", "protocol", "fewer", "order", "another"])
+def test_the_folder_of_another_sweep_is_refused(copy: Path, tiny_sweep: Sweep, change: str) -> None:
+    runs = list(tiny_sweep.runs)
+    experiment = tiny_sweep.experiment
+    other = {
+        "seed": lambda: experiment.runs("tiny", 1),
+        "protocol": lambda: experiment.runs("tiny", 0, [{"penalised": "softmax"}]),
+        "fewer": lambda: runs[:-1],
+        "order": lambda: runs[::-1],
+        "another": lambda: EXPERIMENTS["credit"].runs("smoke"),
+    }[change]()
+    before = contents(copy)
+    with pytest.raises(RunError) as caught:
+        sweep.begin(dataclasses.replace(tiny_sweep, runs=other), copy)
+    for word in str(copy), "another sweep", "`minidbp table2 --preset tiny`", "give another --out":
+        assert word in str(caught.value)
+    assert contents(copy) == before
+
+
+def test_a_folder_of_runs_of_before_is_refused(
+    tmp_path: Path, tiny_sweep: Sweep, made_up: Callable[..., dict[str, Any]]
+) -> None:
+    """Version 1 wrote runs/C_lambda0_seed0.json and no sweep.json."""
+    (tmp_path / "runs").mkdir()
+    result = made_up(tiny_sweep.runs[0])
+    (tmp_path / "runs" / "C_lambda0_seed0.json").write_text(json.dumps(result))
+    before = contents(tmp_path)
+    with pytest.raises(RunError) as caught:
+        sweep.begin(tiny_sweep, tmp_path)
+    for word in str(tmp_path), "another version", "give another --out, or move them away":
+        assert word in str(caught.value)
+    assert contents(tmp_path) == before
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    """sweep.json with other values; ... for none at all."""
+    path = folder / "sweep.json"
+    found = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in found.items() if value is not ...}))
+
+
+@pytest.mark.parametrize("format_", [1, FORMAT + 1, None, "2", ...])
+def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, format_: Any) -> None:
+    rewritten(copy, format=format_)
+    for function in (sweep.load, lambda folder: sweep.begin(tiny_sweep, folder)):
+        with pytest.raises(RunError) as caught:
+            function(copy)
+        wrong = None if format_ is ... else format_
+        for word in "sweep.json", f"format {wrong!r}", f"format {FORMAT}", "give another --out, or use that version":
+            assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"experiment": "table9"}, ["'table9'", "table2, table3, table4, credit"]),
+        ({"experiment": ...}, ["None"]),
+        ({"title": 3}, ["a title"]),
+        ({"title": ...}, ["a title"]),
+        ({"command": None}, ["a command"]),
+        ({"vary": "eps"}, ["the fields that vary"]),
+        ({"vary": ["colour"]}, ["the fields that vary"]),
+        ({"vary": [["eps"]]}, ["the fields that vary"]),
+        ({"vary": [{}]}, ["the fields that vary"]),
+        ({"runs": {}}, ["a list of runs"]),
+        ({"runs": ...}, ["a list of runs"]),
+        ({"runs": [{"model": "C"}]}, ["a run"]),
+        ({"runs": ["C_lambda0_seed0"]}, ["a run"]),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any], named: list[str]) -> None:
+    sweep.begin(Sweep(EXPERIMENTS["credit"], "t", "c", EXPERIMENTS["credit"].runs("smoke")), tmp_path / "other")
+    rewritten(tmp_path / "other", **changes)
+    with pytest.raises(RunError) as caught:
+        sweep.load(tmp_path / "other")
+    assert "\n" not in str(caught.value)
+    for word in named:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sweep.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"sweep\.json"):
+        sweep.load(tmp_path)
+
+
+def test_a_folder_without_a_sweep(tmp_path: Path) -> None:
+    for folder in tmp_path, tmp_path / "none":
+        with pytest.raises(RunError, match="holds no sweep: give the --out folder of minidbp table2"):
+            sweep.load(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_of_a_sweep_half_done(copy: Path, tiny_sweep: Sweep) -> None:
+    first, second, *rest = tiny_sweep.runs
+    for run in rest:
+        (copy / "runs" / f"{run.name}.json").unlink()
+    lost = {**second.identity(), "diverged": {"epoch": 1, "step": 1, "message": "m"}, "environment": {}}
+    keep_result(lost, second, copy / "runs")
+    assert sweep.results_in(tiny_sweep, copy) == [find(first, copy / "runs"), lost]
+
+
+# -- the output folder ----------------------------------------------------------------------------------------------
+
+
+def test_prepare_makes_the_folder_and_leaves_no_trace(tmp_path: Path) -> None:
+    assert sweep.prepare(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+    assert contents(tmp_path) == {}
+    sweep.prepare(tmp_path / "a" / "b")  # again
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_prepare_refuses_what_cannot_be_a_folder(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError) as caught:
+        sweep.prepare(tmp_path / place)
+    assert str(tmp_path / place) in str(caught.value)
+    assert "cannot be written" in str(caught.value)
+    assert contents(tmp_path) == {"file": b"mine"}

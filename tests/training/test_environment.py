@@ -1,0 +1,55 @@
+"""What is said of the machine."""
+
+import json
+import platform
+
+import numba
+import numpy as np
+import pytest
+
+import minidbp
+from minidbp.training import available_cores
+from minidbp.training import environment as module
+from minidbp.training.environment import blas, environment, processor, processor_flags
+
+
+def test_it_names_what_a_result_depends_on() -> None:
+    found = environment()
+    assert found["minidbp"] == minidbp.__version__
+    assert found["python"] == platform.python_version()
+    assert found["packages"]["numpy"] == np.__version__
+    assert found["packages"]["numba"] == numba.__version__
+    assert found["cores"] == available_cores()
+    assert found["processor"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_it_names_the_blas_that_numpy_uses() -> None:
+    libraries = blas()
+    assert libraries
+    for library in libraries:
+        assert library["library"]
+        assert library["threads"] >= 1
+
+
+def test_variables_that_change_speed_or_bits_are_kept_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    found = environment()["variables"]
+    assert found["OPENBLAS_CORETYPE"] == "Haswell"
+    assert found["OMP_NUM_THREADS"] == "3"
+    assert "SECRET_TOKEN" not in found
+
+
+def test_without_proc_there_is_still_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nowhere:
+        def __init__(self, path: str) -> None:
+            pass
+
+        def read_text(self) -> str:
+            raise FileNotFoundError
+
+    monkeypatch.setattr(module, "Path", Nowhere)
+    assert processor() == (platform.processor() or platform.machine())
+    assert processor_flags() == set()
