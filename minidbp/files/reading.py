@@ -1,19 +1,22 @@
-"""Files of anybody, read within bounds: of a regular file, so many bytes; of JSON, an object that can be written again.
+"""Reads files of unknown origin within bounds: regular files up to a size, and JSON that fits a dataclass.
 
-`error` is the class to raise, a ValueError whose message is one sentence that begins with the file.
+Every function takes the class of its `error`, a ValueError.  The message is one sentence that begins with the file.
 """
 
 import json
-from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-MOST_JSON = 1 << 20  # bytes; Python's objects take up to thirty times as many
-MOST_DEPTH = 32  # of brackets within brackets: far from where Python's own recursion ends
+MOST_JSON = 1 << 20  # bytes; the Python objects take up to thirty times as many
+MOST_DEPTH = 32  # brackets within brackets; Python's own recursion ends far later
+KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
+T = TypeVar("T")
 
 
 def read_bytes(path: Path, most: int, error: type[ValueError]) -> bytes:
-    """The whole of a regular file of at most this many bytes."""
+    """The whole of a regular file of at most `most` bytes."""
     try:
         if path.is_dir():
             raise error(f"{path} is a folder where a file would be right")
@@ -29,7 +32,7 @@ def read_bytes(path: Path, most: int, error: type[ValueError]) -> bytes:
 
 
 def read_json(path: Path, error: type[ValueError], most: int = MOST_JSON) -> dict[str, Any]:
-    """The JSON object (UTF-8, at most this many bytes) in a file."""
+    """The JSON object in a UTF-8 file of at most `most` bytes."""
     raw = read_bytes(path, most, error)
     try:
         text = raw.decode("utf-8")
@@ -39,38 +42,88 @@ def read_json(path: Path, error: type[ValueError], most: int = MOST_JSON) -> dic
 
 
 def parse_json(text: str, source: str, error: type[ValueError], most: int = MOST_JSON) -> dict[str, Any]:
-    """The JSON object in `text`, at most this many characters; `source` names it in errors.
+    """The JSON object in a text of at most `most` characters; `source` names the text in errors.
 
-    NaN, Infinity and 1e999 are refused, and so are half a surrogate pair and brackets more than MOST_DEPTH deep: what
-    comes out can be written again.  Too long an integer is refused by Python (sys.set_int_max_str_digits).
+    The object can be written again.  So NaN, Infinity, 1e999, half a surrogate pair and more than MOST_DEPTH
+    brackets within brackets are refused.  Python refuses an integer of more than 4,300 digits.
     """
     if len(text) > most:
         raise error(f"{source} has {len(text)} characters, more than the {most} that it may have")
     try:
-        found = json.loads(text)
+        value = json.loads(text)
+        if _depth(value) > MOST_DEPTH:
+            raise RecursionError
     except RecursionError:
         raise error(f"{source} is not JSON of at most {MOST_DEPTH} brackets within brackets") from None
     except ValueError as problem:
         raise error(f"{source} is not JSON ({problem})") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise error(f"{source} is JSON, but not an object: it begins with {text.lstrip()[:1]!r} where '{{' is right")
-    if _depth(found) > MOST_DEPTH:
-        raise error(f"{source} is not JSON of at most {MOST_DEPTH} brackets within brackets")
     try:
-        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise error(f"{source} is JSON with half a surrogate pair, which is no text") from None
     except ValueError:
         raise error(f"{source} is JSON with a number that is not finite") from None
-    return found
+    return value
 
 
-def _depth(found: dict[str, Any]) -> int:
-    """How many brackets are within each other at most, counted without recursion."""
-    depth = 0
-    level: list[Iterable[Any]] = [found.values()]
-    while level:
-        items = [item for values in level for item in values]
-        level = [i.values() if isinstance(i, dict) else i for i in items if isinstance(i, dict | list)]
-        depth += 1
-    return depth
+def from_json(kind: type[T], value: Any, source: str, error: type[ValueError]) -> T:
+    """Build the dataclass `kind` from a JSON value, and check every field's type.
+
+    The inverse of `dataclasses.asdict`.  All fields must be there, also those with a default, and no others.  A field
+    may be an int, float, str, bool, Any, another dataclass, `X | None`, `list[X]`, `tuple[X, ...]` or `dict[str, X]`.
+    A whole number is taken where the field is a float.  A ValueError of the dataclass's own `__post_init__` becomes
+    the error too.
+
+    Args:
+        source: What errors begin with: "`source`: `epochs[1].loss` should be a number, got 'x'".
+    """
+
+    def wrong(place: str, what: str) -> ValueError:
+        return error(f"{source}: `{place[1:]}` {what}" if place else f"{source} {what}")
+
+    def build(kind: Any, value: Any, place: str) -> Any:
+        origin, parts = get_origin(kind), get_args(kind)
+        if kind is Any or (value is None and NoneType in parts):
+            return value
+        if NoneType in parts:
+            (kind,) = set(parts) - {NoneType}
+            return build(kind, value, place)
+        if is_dataclass(kind) or origin is dict:
+            expect(isinstance(value, dict), "an object", value, place)
+        if origin is dict:
+            return {key: build(parts[1], item, f"{place}[{key!r:.40}]") for key, item in value.items()}
+        if origin in (list, tuple):
+            expect(isinstance(value, list), "a list", value, place)
+            return origin(build(parts[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+        if is_dataclass(kind):
+            return build_dataclass(kind, value, place)
+        if kind is float and type(value) is int and abs(value) < 2**1023:
+            return float(value)
+        expect(type(value) is kind, KINDS[kind], value, place)
+        return value
+
+    def build_dataclass(kind: Any, value: dict[str, Any], place: str) -> Any:
+        types, names = get_type_hints(kind), [field.name for field in fields(kind)]
+        if absent := [name for name in names if name not in value]:
+            raise wrong(place, f"lacks {absent[0]}")
+        if extra := [name for name in value if name not in names]:
+            raise wrong(place, f"should hold only {', '.join(names)}; it holds {extra[0]!r:.40}")
+        arguments = {name: build(types[name], value[name], f"{place}.{name}") for name in names}
+        try:
+            return kind(**arguments)
+        except ValueError as problem:
+            raise wrong(place, f"is not right: {problem}") from None
+
+    def expect(right: bool, what: str, value: Any, place: str) -> None:
+        if not right:
+            raise wrong(place, f"should be {what}, got {value!r:.40}")
+
+    return build(kind, value, "")
+
+
+def _depth(value: Any) -> int:
+    """The largest number of brackets within each other."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if items is None else 1 + max(map(_depth, items), default=0)

@@ -1,14 +1,17 @@
 """Reading within bounds."""
 
+import dataclasses
 import json
 import os
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from minidbp.files.reading import MOST_DEPTH, MOST_JSON, parse_json, read_bytes, read_json
+from minidbp.files.reading import MOST_DEPTH, MOST_JSON, from_json, parse_json, read_bytes, read_json
 
 
 class BadFile(ValueError):
@@ -101,3 +104,84 @@ def test_exactly_as_much_as_allowed(tmp_path: Path) -> None:
     assert read_bytes(tmp_path / "a", 5, BadFile) == b"12345"
     with pytest.raises(BadFile, match="is larger than 4 bytes"):
         read_bytes(tmp_path / "a", 4, BadFile)
+
+
+# -- JSON that fits a dataclass -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    number: int
+    loss: float
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise ValueError(f"number must be at least 1; got {self.number}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    model: str
+    diverged: bool
+    epochs: list[Epoch]
+    limits: tuple[float, ...]
+    best: Epoch | None
+    by_class: dict[str, list[float | None]]
+    environment: dict[str, Any]
+    threads: int = 1
+
+
+RESULT = Result(
+    "C", False, [Epoch(1, 2.5), Epoch(2, 1.0)], (0.0, 1e300), Epoch(2, 1.0), {"clean": [None, 1.5]}, {"numpy": ["2", 3]}
+)
+
+
+def as_json() -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(RESULT)))
+
+
+def test_a_dataclass_comes_back() -> None:
+    assert from_json(Result, as_json(), "a.json", BadFile) == RESULT
+    assert from_json(Result, {**as_json(), "best": None}, "a.json", BadFile).best is None
+
+
+def test_a_whole_number_is_a_float_where_the_field_is_one() -> None:
+    (lowest, highest) = from_json(Result, {**as_json(), "limits": [0, 10**300]}, "a.json", BadFile).limits
+    assert (type(lowest), lowest, type(highest), highest) == (float, 0.0, float, 1e300)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: [], "a.json should be an object, got []"),
+        (lambda r: {**r, "model": 3}, "a.json: `model` should be a text, got 3"),
+        (lambda r: {**r, "model": "x" * 1000} | {"diverged": 1}, "a.json: `diverged` should be true or false, got 1"),
+        (lambda r: {**r, "model": ["x" * 1000]}, "a.json: `model` should be a text, got ['" + 38 * "x"),
+        (lambda r: {**r, "epochs": {}}, "a.json: `epochs` should be a list, got {}"),
+        (lambda r: {**r, "epochs": [r["best"], 1]}, "a.json: `epochs[1]` should be an object, got 1"),
+        (lambda r: {**r, "epochs": [{"number": 1.0, "loss": 1.0}]}, "a.json: `epochs[0].number` should be a whole number, "
+         "got 1.0"),
+        (lambda r: {**r, "epochs": [{"number": True, "loss": 1.0}]}, "a.json: `epochs[0].number` should be a whole number, "
+         "got True"),
+        (lambda r: {**r, "epochs": [{"number": 1, "loss": "1"}]}, "a.json: `epochs[0].loss` should be a number, got '1'"),
+        (lambda r: {**r, "epochs": [{"number": 1, "loss": True}]}, "a.json: `epochs[0].loss` should be a number, got True"),
+        (lambda r: {**r, "epochs": [{"number": 1, "loss": 10**400}]}, "a.json: `epochs[0].loss` should be a number, got 1"),
+        (lambda r: {**r, "epochs": [{"number": 1}]}, "a.json: `epochs[0]` lacks loss"),
+        (lambda r: {**r, "epochs": [{"number": 0, "loss": 1.0}]}, "a.json: `epochs[0]` is not right: number must be at least "
+         "1; got 0"),
+        (lambda r: {**r, "best": {"number": 1, "loss": 1.0, "\x1b[2J\n": 1}}, "a.json: `best` should hold only number, loss; "
+         "it holds '\\x1b[2J\\n'"),
+        (lambda r: {**r, "best": 1}, "a.json: `best` should be an object, got 1"),
+        (lambda r: {**r, "limits": [1.0, None]}, "a.json: `limits[1]` should be a number, got None"),
+        (lambda r: {**r, "by_class": {"\n": ["x"]}}, "a.json: `by_class['\\n'][0]` should be a number, got 'x'"),
+        (lambda r: {**r, "environment": []}, "a.json: `environment` should be an object, got []"),
+        (lambda r: {k: v for k, v in r.items() if k != "threads"}, "a.json lacks threads"),
+        (lambda r: {**r, "lambda": 1}, "a.json should hold only model, diverged, "),
+    ],
+    ids=range(20),
+)  # fmt: skip
+def test_json_that_does_not_fit(change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    with pytest.raises(BadFile) as caught:
+        from_json(Result, change(as_json()), "a.json", BadFile)
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).isprintable()
