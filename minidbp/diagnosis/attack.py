@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from minidbp.data import Mnist
+from minidbp.diagnosis.figures import adversarial_twins
 from minidbp.files.atomic import write_text
 from minidbp.files.plots import save
 from minidbp.nn import load_model
-from minidbp.paper import figures
 from minidbp.training import Protocol, correct, correct_under_fgsm, correct_under_pgd, percent, workers
 from minidbp.training.environment import environment
 
@@ -47,6 +47,6 @@ def attack(
             "environment": environment(),
         }  # fmt: skip
     write_text(folder / "attack.json", json.dumps(result, indent=1) + "\n")
-    picture = figures.adversarial_twins({f"model {name}": model}, mnist.x_test, mnist.y_test, protocol)
+    picture = adversarial_twins({f"model {name}": model}, mnist.x_test, mnist.y_test, protocol)
     save(picture, folder / "images.png")
     return result

@@ -1,15 +1,19 @@
-"""Pictures of a diagnosis: accuracy against eps and against PGD's steps, and the matrix of transfer."""
+"""Pictures of attacks: accuracy against eps and against PGD's steps, the matrix of transfer, adversarial images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from minidbp.diagnosis.diagnose import CHANCE
-from minidbp.files.plots import COLOURS
-from minidbp.paper.figures import MARKERS
+from minidbp.files.plots import COLOURS, MARKERS
+from minidbp.nn import Sequential
+from minidbp.robust import fgsm
+from minidbp.training import Protocol, predict
+from minidbp.training.protocol import attack_reading
 
 CURVES: dict[str, tuple[str, dict[str, Any]]] = {
     "noise": ("noise, random signs", {"color": COLOURS[3], "marker": MARKERS[3], "linestyle": "--"}),
@@ -82,3 +86,37 @@ def transfer(found: Mapping[str, Any]) -> Figure:
     axes.set(xlabel="judged on", ylabel="adversarial images made on")
     figure.colorbar(image, label="test accuracy (%)")
     return figure
+
+
+def adversarial_twins(
+    models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol, columns: int = 10
+) -> Figure:
+    """The first test image of each digit and, in a row for each model, the FGSM image that the protocol makes of it.
+
+    The predicted class stands above each image; a wrong one is red and has a cross. `models` maps labels to models.
+    """
+    first = [int(np.flatnonzero(y == digit)[0]) for digit in range(columns)]
+    images, labels = x[first], y[first]
+    figure = Figure(figsize=(1.05 * columns + 1.6, 1.25 * (len(models) + 1)), layout="constrained")
+    panels = figure.subplots(len(models) + 1, columns, squeeze=False)
+    _row_of_images(panels[0], images, "test image", labels, labels)
+    for row, (label, model) in zip(panels[1:], models.items(), strict=True):
+        twins = fgsm(model, images, labels, protocol.eps, **attack_reading(protocol))
+        _row_of_images(row, twins, label, predict(model, twins), labels)
+    figure.suptitle(
+        f"FGSM with ε = {protocol.eps:g}: what each model predicts for its own adversarial images", fontsize=11
+    )
+    return figure
+
+
+def _row_of_images(
+    panels: Sequence[Axes], images: np.ndarray, label: str, predicted: np.ndarray, true: np.ndarray
+) -> None:
+    panels[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for axes, image, answer, truth in zip(panels, images, predicted, true, strict=True):
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[])
+        right = answer == truth
+        axes.set_title(
+            f"{answer}" if right else f"✗ {answer}", fontsize=9, color="black" if right else "#C00000", pad=2
+        )

@@ -1,23 +1,15 @@
-"""Pictures of a table: accuracy along lambda, eps or epochs, and images with their adversarial twins.
+"""The picture of a table: accuracy against lambda, eps or epochs; and its description in words."""
 
-Each has a description in words, for who cannot see it.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from minidbp.files.plots import COLOURS
-from minidbp.nn import Sequential
+from minidbp.files.plots import COLOURS, MARKERS
 from minidbp.paper.tables import Row, shown
-from minidbp.robust import fgsm
-from minidbp.training import Protocol, predict
-from minidbp.training.protocol import attack_reading
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
 WIDTH = 20.0  # of a panel's vertical axis at least, in percentage points
@@ -121,33 +113,3 @@ def _lines(
                 x + shift, means, np.nan_to_num(deviations), label=label, color=colour, marker=marker,
                 markerfacecolor=face, linestyle=line, capsize=3,
             )  # fmt: skip
-
-
-def adversarial_twins(
-    models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol, columns: int = 10
-) -> Figure:
-    """The first image of each digit, then its FGSM twin, by the protocol, for each model in `models` (label -> model).
-
-    Above each image stands what the model says; red and crossed where it is wrong.
-    """
-    first = [int(np.flatnonzero(y == digit)[0]) for digit in range(columns)]
-    images, labels = x[first], y[first]
-    figure = Figure(figsize=(1.05 * columns + 1.6, 1.25 * (len(models) + 1)), layout="constrained")
-    panels = figure.subplots(len(models) + 1, columns, squeeze=False)
-    _row(panels[0], images, "test image", labels, labels)
-    for row, (label, model) in zip(panels[1:], models.items(), strict=True):
-        twins = fgsm(model, images, labels, protocol.eps, **attack_reading(protocol))
-        _row(row, twins, label, predict(model, twins), labels)
-    figure.suptitle(f"FGSM with ε = {protocol.eps:g}: what each model says of its own adversarial images", fontsize=11)
-    return figure
-
-
-def _row(panels: Sequence[Axes], images: np.ndarray, label: str, said: np.ndarray, true: np.ndarray) -> None:
-    panels[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    for axes, image, answer, truth in zip(panels, images, said, true, strict=True):
-        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
-        axes.set(xticks=[], yticks=[])
-        right = answer == truth
-        axes.set_title(
-            f"{answer}" if right else f"✗ {answer}", fontsize=9, color="black" if right else "#C00000", pad=2
-        )

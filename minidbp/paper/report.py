@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from minidbp.data import Mnist
+from minidbp.diagnosis.figures import adversarial_twins
 from minidbp.files.atomic import write_text
 from minidbp.files.page import as_html
 from minidbp.files.plots import save
@@ -55,7 +56,7 @@ def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
     save(figures.accuracy_along(rows, sweep.experiment.along), folder / "accuracy.png")
     models, protocol = _models_to_look_at(sweep, rows, folder / "runs")
     if models:
-        save(figures.adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
+        save(adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
     pictures = {"accuracy.png": figures.describe(rows, sweep.experiment.along), "images.png": TWINS}
     text = as_markdown(
         sweep, rows, results, {name: text for name, text in pictures.items() if (folder / name).exists()}

@@ -11,8 +11,6 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from minidbp import nn
-from minidbp.data import Mnist
 from minidbp.files.plots import save
 from minidbp.paper import figures
 from minidbp.paper.plans import Experiment
@@ -187,23 +185,6 @@ def test_the_picture_in_words(make: MakeRows) -> None:
     assert "Model C, λ = 0, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 20.0% to 22.0%; PGD" in words
     assert "Model C, λ = 10, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 25.0% to 27.0%; PGD" in words
     assert "λ 50: clean" in figures.describe(make("C", (50.0,), 1), "lambda")  # one point
-
-
-@pytest.mark.parametrize("labels", [[], ["model C"], ["model A, λ = 0", "model C, λ = 50"]])
-def test_adversarial_twins(labels: list[str], mnist: Mnist, tmp_path: Path) -> None:
-    models = {label: nn.build_model("C", seed=i) for i, label in enumerate(labels)}
-    x, y = mnist.x_test[:100], mnist.y_test[:100]
-    figure = figures.adversarial_twins(models, x, y, Protocol())
-    drawn(figure, tmp_path / "twins.png")
-    assert len(figure.axes) == 10 * (1 + len(labels))
-    shown = np.array([np.asarray(axes.images[0].get_array()) for axes in figure.axes])
-    assert shown.shape[1:] == (28, 28)
-    for digit in range(10):
-        np.testing.assert_array_equal(shown[digit], x[np.flatnonzero(y == digit)[0], ..., 0])
-    for row in range(1, len(labels) + 1):
-        change = np.abs(shown[10 * row : 10 * row + 10] - shown[:10])
-        assert change.max() == pytest.approx(0.3, abs=1e-6)
-        assert (change.max(axis=(1, 2)) > 0.29).all()
 
 
 def test_an_unwritable_place_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:

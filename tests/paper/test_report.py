@@ -593,7 +593,7 @@ def test_the_twins_are_those_of_the_smallest_and_the_largest_lambda(
         assert protocol == tiny_sweep.runs[0].protocol
         return Figure()
 
-    monkeypatch.setattr(report.figures, "adversarial_twins", remembered)
+    monkeypatch.setattr(report, "adversarial_twins", remembered)
     write_report(tiny_sweep, copy, mnist)
     assert [label for label, _ in shown] == ["model C, λ = 0", "model C, λ = 50"]
     for (_, weights), run in zip(shown, tiny_sweep.runs[:2], strict=True):
