@@ -15,7 +15,7 @@ from minidbp.cli.options import (
     Lambda,
     ModelName,
     Out,
-    Penalised,
+    PenaltyTarget,
     Reduction,
     Restarts,
     Seed,
@@ -37,7 +37,7 @@ def train(
         str,
         typer.Option(help="jacobian_l1 (eq. 3), summed_jacobian_l1 (Table 3), loss_gradient_l2 or loss_gradient_l1."),
     ] = "jacobian_l1",
-    penalised: Penalised = "logits",
+    penalty_target: PenaltyTarget = "logits",
     reduction: Reduction = "mean",
     eps: Annotated[
         float | None, typer.Option("--adversarial", help="Adversarial training with FGSM of this eps (section 4.2).")
@@ -63,7 +63,7 @@ def train(
     if eps is not None:
         changes |= {"eps": eps, "adversarial_training": True}
     protocol = Protocol(
-        n_train=images, penalty=penalty, penalised=penalised, reduction=reduction, n_pgd=1000, **changes
+        n_train=images, penalty=penalty, penalty_target=penalty_target, reduction=reduction, n_pgd=1000, **changes
     )
     run = Run(model, lam, seed, protocol)
     mnist_in(data)  # before anything is made

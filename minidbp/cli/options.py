@@ -15,6 +15,6 @@ Lambda = Annotated[float, typer.Option("--lambda", help="The weight of the penal
 Eps = Annotated[float, typer.Option(help="The attack's size, in pixel units (0 to 1).")]
 Steps = Annotated[int, typer.Option(help="PGD's steps.")]
 Restarts = Annotated[int, typer.Option(help="PGD's random starts.")]
-Penalised = Annotated[str, typer.Option(help="The f whose Jacobian is penalised: logits or softmax.")]
+PenaltyTarget = Annotated[str, typer.Option(help="The f whose Jacobian is penalised: logits or softmax.")]
 Reduction = Annotated[str, typer.Option(help="Of the penalty over classes and pixels: mean or sum.")]
 AttackLabel = Annotated[str, typer.Option(help="The label inside the attack: true, predicted or smoothed.")]

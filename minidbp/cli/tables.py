@@ -41,7 +41,9 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
                 help="jacobian_l1 (exact, eq. 3) or summed_jacobian_l1 (the surrogate), if not the experiment's."
             ),
         ] = None,
-        penalised: Annotated[str | None, typer.Option(help="The penalised f: logits (the default) or softmax.")] = None,
+        penalty_target: Annotated[
+            str | None, typer.Option(help="The penalised f: logits (the default) or softmax.")
+        ] = None,
         reduction: Annotated[
             str | None, typer.Option(help="Of the penalty over classes and pixels: mean (the default) or sum.")
         ] = None,
@@ -60,7 +62,12 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
         at_least(1, threads=threads, workers=workers)
         if workers and scheduler:
             raise ValueError("--workers and --scheduler name two places to train in; give one of them")
-        named = {"penalty": penalty, "penalised": penalised, "reduction": reduction, "attack_label": attack_label}
+        named = {
+            "penalty": penalty,
+            "penalty_target": penalty_target,
+            "reduction": reduction,
+            "attack_label": attack_label,
+        }
         fixed = {field: value for field, value in named.items() if value is not None}
         for text in vary or []:
             if (field := text.partition("=")[0]) in fixed:

@@ -85,7 +85,7 @@ class Step:
 
     def whole(self) -> Tensor:
         return penalised_loss(
-            self.model, self.x, self.y, self.lam, PROTOCOL.penalty, PROTOCOL.penalised, PROTOCOL.reduction,
+            self.model, self.x, self.y, self.lam, PROTOCOL.penalty, PROTOCOL.penalty_target, PROTOCOL.reduction,
             PROTOCOL.label_smoothing,
         ).loss  # fmt: skip
 

@@ -17,7 +17,7 @@ from minidbp.training import Protocol
 
 # Fields of the protocol that the paper leaves unsaid, in the order in which Protocol lists them.
 UNSAID = (
-    "penalised", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
+    "penalty_target", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
     "validation_split",
 )  # fmt: skip
 DIVERGED = """**Runs that diverged are left out of these verdicts**: what holds without them may not hold with them."""

@@ -26,7 +26,7 @@ DIAGNOSIS = (
     "zero_gradients", "zero_gradient_images", "gradient_cosine", "jacobian_l1", "jacobian_l1_adv", "same_prediction",
     "noise", "pgd_margin", "worst_case",
 )  # fmt: skip
-FORMAT = 2  # of runs and their folders; 1 had no hash in the names
+FORMAT = 3  # of runs and their folders; 1 had no hash in the names, 2 said `penalised` for `penalty_target`
 
 
 class RunError(ValueError):

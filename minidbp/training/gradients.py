@@ -64,7 +64,7 @@ def _shard_gradient(
         x = np.concatenate([x, fgsm(model, x, y, protocol.eps, **attack_reading(protocol))])
         y = np.concatenate([y, y])
     objective = penalised_loss(
-        model, x, y, lam, protocol.penalty, protocol.penalised, protocol.reduction, protocol.label_smoothing
+        model, x, y, lam, protocol.penalty, protocol.penalty_target, protocol.reduction, protocol.label_smoothing
     )
     penalty = 0.0 if objective.penalty is None else objective.penalty.item()
     values = share * np.array([objective.loss.item(), objective.cross_entropy.item(), penalty])

@@ -10,7 +10,7 @@ from minidbp.robust import PENALTIES, READINGS, REDUCTIONS
 
 CHOICES = {
     "penalty": PENALTIES,
-    "penalised": READINGS,
+    "penalty_target": READINGS,
     "reduction": REDUCTIONS,
     "padding": PADDINGS,
     "stop_rule": ("absolute", "signed", "none"),
@@ -42,7 +42,7 @@ class Protocol:
     adversarial_training: bool = False  # section 4.2: each image, and what FGSM of size eps makes of it, in the batch
 
     penalty: str = "jacobian_l1"
-    penalised: str = "logits"  # which f the penalty differentiates
+    penalty_target: str = "logits"  # which f the penalty differentiates
     reduction: str = "mean"  # over classes and pixels; over samples it is always the mean
     padding: str = "same_first"
     stop_rule: str = "absolute"  # "signed": stop unless accuracy rises by the tolerance; "none": train max_epochs

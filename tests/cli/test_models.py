@@ -123,7 +123,7 @@ def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPa
         ((*TRAIN, "--lambda", "inf"), ("lambda", "inf")),
         ((*TRAIN, "--seed", "-2"), ("seed", "-2")),
         ((*TRAIN, "--penalty", "l1"), ("l1", *PENALTIES)),
-        ((*TRAIN, "--penalised", "tanh"), ("tanh", "logits", "softmax")),
+        ((*TRAIN, "--penalty-target", "tanh"), ("tanh", "logits", "softmax")),
         ((*TRAIN, "--reduction", "max"), ("max", "sum", "mean")),
         ((*TRAIN, "--adversarial", "-0.1"), ("eps", "-0.1")),
         ((*TRAIN, "--threads", "-3"), ("threads", "-3")),

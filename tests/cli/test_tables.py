@@ -94,7 +94,7 @@ def test_a_sweep_goes_on_in_its_default_folder(
 
 @pytest.mark.parametrize(
     "extra",
-    [("--penalised", "softmax"), ("--vary", "eps=0.1,0.2"), ("--seed", "1"), ("--preset", "smoke"), ()],
+    [("--penalty-target", "softmax"), ("--vary", "eps=0.1,0.2"), ("--seed", "1"), ("--preset", "smoke"), ()],
     ids=lambda extra: " ".join(extra) or "table4",
 )
 def test_another_sweep_needs_another_folder(
@@ -120,19 +120,33 @@ def test_runs_of_before_are_refused(
 
 @pytest.mark.parametrize("name", ["table2", "table3"])
 def test_what_the_paper_leaves_unsaid_can_be_varied(name: str, command: Command, tmp_path: Path) -> None:
-    line = (name, "--preset", "tiny", "--reduction", "sum", "--vary", "penalised", "--vary", "eps=0.1", "--seed", "4")
+    line = (
+        name,
+        "--preset",
+        "tiny",
+        "--reduction",
+        "sum",
+        "--vary",
+        "penalty_target",
+        "--vary",
+        "eps=0.1",
+        "--seed",
+        "4",
+    )
     result = command(*line, "--out", tmp_path / "a b", "--json")
     assert result.exit_code == 0
     rows = json.loads(result.stdout)
-    assert [(row["lambda"], row["penalised"]) for row in rows] == [
+    assert [(row["lambda"], row["penalty_target"]) for row in rows] == [
         (lam, of) for of in ("logits", "softmax") for lam in (0.0, 50.0)
     ]
     there = load(tmp_path / "a b")
-    assert there.vary == ["penalised", "eps"]
+    assert there.vary == ["penalty_target", "eps"]
     assert {(run.seed, run.protocol.reduction, run.protocol.eps) for run in there.runs} == {(4, "sum", 0.1)}
-    assert there.command == f"minidbp {name} --preset tiny --seed 4 --reduction sum --vary penalised --vary eps=0.1"
+    assert (
+        there.command == f"minidbp {name} --preset tiny --seed 4 --reduction sum --vary penalty_target --vary eps=0.1"
+    )
     text = (tmp_path / "a b" / "table.md").read_text(encoding="utf-8")
-    assert "## The paper's claims: penalised = softmax, eps = 0.1" in text
+    assert "## The paper's claims: penalty_target = softmax, eps = 0.1" in text
     assert ("## Distance to the paper's table" in text) == (name == "table3")  # the paper has no Table 2 at eps 0.1
 
 
@@ -195,7 +209,7 @@ def test_a_divergence_is_exit_code_1(
     [
         (("--preset", "huge"), ("huge", "smoke", "laptop", "paper")),
         (("--penalty", "l1"), ("l1", "jacobian_l1", "summed_jacobian_l1")),
-        (("--penalised", "tanh"), ("tanh", "logits", "softmax")),
+        (("--penalty-target", "tanh"), ("tanh", "logits", "softmax")),
         (("--reduction", "max"), ("max", "sum", "mean")),
         (("--attack-label", "no"), ("no", "true", "predicted", "smoothed")),
         (("--seed", "-1"), ("seed", "-1")),
@@ -207,7 +221,7 @@ def test_a_divergence_is_exit_code_1(
         (("--vary", "eps"), ("eps needs values", "eps=0.3")),
         (("--vary", "eps=0.1,big"), ("'big'", "a number")),
         (("--vary", "eps=0.1,-1"), ("eps", "-1")),
-        (("--vary", "penalised=tanh"), ("tanh", "logits", "softmax")),
+        (("--vary", "penalty_target=tanh"), ("tanh", "logits", "softmax")),
         (("--vary", "eps=0.1", "--vary", "eps=0.2"), ("eps", "twice")),
         (("--vary", "n_train=60001"), ("n_train", "60001")),
     ],
@@ -329,4 +343,4 @@ def test_what_is_no_sweep_is_refused(
     (copy / "runs" / f"{load(copy).runs[0].name}.json").write_text("{}")
     assert_refused(command(name, copy), "move it away")
     (copy / "sweep.json").write_text('{"format": 1}')
-    assert_refused(command(name, copy), "format 1", "format 2")
+    assert_refused(command(name, copy), "format 1", "format 3")

@@ -427,10 +427,10 @@ def test_the_same_difference_at_every_seed_decides_nothing() -> None:
 
 
 def test_two_readings_of_the_protocol_are_judged_apart(rng: np.random.Generator) -> None:
-    runs = sweep(rising(2.0), rng, penalised="logits") + sweep(rising(-2.0), rng, penalised="softmax")
+    runs = sweep(rising(2.0), rng, penalty_target="logits") + sweep(rising(-2.0), rng, penalty_target="softmax")
     verdicts = table2_verdicts(runs)
-    assert pick(verdicts, TREND, "model C, penalised logits, FGSM").finding == HOLDS
-    assert pick(verdicts, TREND, "model C, penalised softmax, FGSM").finding == FAILS
+    assert pick(verdicts, TREND, "model C, penalty_target logits, FGSM").finding == HOLDS
+    assert pick(verdicts, TREND, "model C, penalty_target softmax, FGSM").finding == FAILS
 
 
 def as_reported(cells: dict[float, Reported], model: str, eps: float, adversarial: bool) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def test_all_presets_can_be_planned_named_and_described_again(name: str, preset:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("vary", [["penalised"], ["eps=0.1,0.3"], ["max_epochs=2,3", "label_smoothing=0,0.1"]])
+@pytest.mark.parametrize("vary", [["penalty_target"], ["eps=0.1,0.3"], ["max_epochs=2,3", "label_smoothing=0,0.1"]])
 def test_all_experiments_can_be_varied(name: str, vary: list[str]) -> None:
     """Also along a field in which their own conditions differ: then these become one, and no run is there twice."""
     plain, runs = EXPERIMENTS[name].runs("smoke"), EXPERIMENTS[name].runs("smoke", 0, readings_of(vary))

@@ -138,17 +138,17 @@ def test_accuracy_along_eps_has_a_panel_for_each_measure_and_a_line_for_each_lam
 
 
 def test_what_varies_besides_makes_lines_of_its_own(make: MakeRows) -> None:
-    rows = make("C", (0.0, 50.0), 1, ({}, {"penalised": "softmax"}))
+    rows = make("C", (0.0, 50.0), 1, ({}, {"penalty_target": "softmax"}))
     figure = figures.accuracy_along(rows, "lambda")
     assert len(figure.axes) == 3
     assert set(heights(figure.axes[1])) == {
-        f"penalised = {of}{paper}" for of in ("logits", "softmax") for paper in ("", ", paper")
+        f"penalty_target = {of}{paper}" for of in ("logits", "softmax") for paper in ("", ", paper")
     }
 
 
 def test_no_two_lines_look_alike(make: MakeRows) -> None:
     """Nor in black and white: markers tell them apart where colours come again."""
-    readings = tuple({"penalised": of, "pgd_steps": n} for of in ("logits", "softmax") for n in range(1, 6))
+    readings = tuple({"penalty_target": of, "pgd_steps": n} for of in ("logits", "softmax") for n in range(1, 6))
     figure = figures.accuracy_along(make("C", (0.0, 50.0), 1, readings), "lambda")
     lines = [c.lines[0] for c in figure.axes[0].containers if "paper" not in c.get_label()]
     assert len(lines) == 10

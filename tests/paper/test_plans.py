@@ -28,12 +28,15 @@ def test_seed_by_seed_so_that_every_cell_is_there_as_soon_as_can_be() -> None:
 
 
 def test_every_reading_gets_all_runs_and_nothing_else_changes() -> None:
-    plain, runs = EXPERIMENT.runs("one"), EXPERIMENT.runs("one", readings=[{}, {"penalised": "softmax", "eps": 0.1}])
+    plain, runs = (
+        EXPERIMENT.runs("one"),
+        EXPERIMENT.runs("one", readings=[{}, {"penalty_target": "softmax", "eps": 0.1}]),
+    )
     assert len(runs) == 2 * len(plain)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-    assert [run for run in runs if run.protocol.penalised == "logits"] == plain
-    for run, before in zip([run for run in runs if run.protocol.penalised == "softmax"], plain, strict=True):
-        other = dataclasses.replace(before.protocol, penalised="softmax", eps=0.1)
+    assert [run for run in runs if run.protocol.penalty_target == "logits"] == plain
+    for run, before in zip([run for run in runs if run.protocol.penalty_target == "softmax"], plain, strict=True):
+        other = dataclasses.replace(before.protocol, penalty_target="softmax", eps=0.1)
         assert run == dataclasses.replace(before, protocol=other)
 
 
@@ -61,8 +64,8 @@ def test_an_unknown_preset_is_answered_with_the_choices(name: str) -> None:
 
 
 def test_a_reading_that_means_nothing() -> None:
-    with pytest.raises(ValueError, match="penalised must be one of logits, softmax"):
-        EXPERIMENT.runs("one", readings=[{"penalised": "tanh"}])
+    with pytest.raises(ValueError, match="penalty_target must be one of logits, softmax"):
+        EXPERIMENT.runs("one", readings=[{"penalty_target": "tanh"}])
     with pytest.raises(ValueError, match=r"no field 'colour': choose one of learning_rate, .*pgd_restarts"):
         EXPERIMENT.runs("one", readings=[{"colour": "red"}])
     with pytest.raises(ValueError, match="seed"):
@@ -76,16 +79,16 @@ def test_a_reading_that_means_nothing() -> None:
     ("vary", "expected"),
     [
         ([], [{}]),
-        (["penalised=softmax"], [{"penalised": "softmax"}]),
-        (["penalised=softmax,logits"], [{"penalised": "softmax"}, {"penalised": "logits"}]),
+        (["penalty_target=softmax"], [{"penalty_target": "softmax"}]),
+        (["penalty_target=softmax,logits"], [{"penalty_target": "softmax"}, {"penalty_target": "logits"}]),
         (["eps=0.1,3e-1"], [{"eps": 0.1}, {"eps": 0.3}]),
         (["eps=1"], [{"eps": 1.0}]),
         (["batch_size=64"], [{"batch_size": 64}]),
         (["clip=true,False"], [{"clip": True}, {"clip": False}]),
         (["clip"], [{"clip": True}, {"clip": False}]),
         (
-            ["eps=0.1,0.3", "penalised"],
-            [{"eps": eps, "penalised": of} for eps in (0.1, 0.3) for of in ("logits", "softmax")],
+            ["eps=0.1,0.3", "penalty_target"],
+            [{"eps": eps, "penalty_target": of} for eps in (0.1, 0.3) for of in ("logits", "softmax")],
         ),
     ],
 )

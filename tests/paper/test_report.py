@@ -38,7 +38,7 @@ from minidbp.training import Protocol
 from minidbp.training.environment import environment
 
 NOT_SAID_IN_THE_PAPER = {  # DESIGN section 6
-    "penalised", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
+    "penalty_target", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
     "validation_split",
 }  # fmt: skip
 Result = dict[str, Any]
@@ -325,9 +325,10 @@ def test_without_lambda_0_nothing_is_compared(made_up: MadeUp) -> None:
 def distances(made_up: MadeUp, gaps: dict[str, dict[float, float]], vary: list[str]) -> list[list[str]]:
     """gaps: for each penalised function and lambda, our mean under FGSM minus the paper's for model C."""
     paper = {10.0: 18.24, 25.0: 25.76, 50.0: 29.92}
-    runs = [Run("C", lam, 0, Protocol(penalised=of)) for of in gaps for lam in gaps[of]]
+    runs = [Run("C", lam, 0, Protocol(penalty_target=of)) for of in gaps for lam in gaps[of]]
     found = [
-        made_up(run, fgsm=paper.get(run.lam, 0.0) + gaps[run.protocol.penalised][run.lam], clean=98.0) for run in runs
+        made_up(run, fgsm=paper.get(run.lam, 0.0) + gaps[run.protocol.penalty_target][run.lam], clean=98.0)
+        for run in runs
     ]
     return table_below(markdown_of(sweep_of(runs, vary), found), "Distance to the paper's table")
 
@@ -340,18 +341,18 @@ def test_the_distance_is_the_root_mean_square(made_up: MadeUp) -> None:
 
 def test_the_nearest_reading_comes_first(made_up: MadeUp) -> None:
     gaps = {"logits": {10.0: 5.0, 50.0: 5.0}, "softmax": {10.0: 1.0, 50.0: -1.0}}
-    lines = distances(made_up, gaps, ["penalised"])
+    lines = distances(made_up, gaps, ["penalty_target"])
     assert [(line[0], line[1], line[3]) for line in lines] == [
-        ("penalised = softmax", "2", "1.00"), ("penalised = logits", "2", "5.00"),
+        ("penalty_target = softmax", "2", "1.00"), ("penalty_target = logits", "2", "5.00"),
     ]  # fmt: skip
 
 
 def test_nearest_is_by_the_figure_that_is_shown(made_up: MadeUp) -> None:
     """A reading with fewer cells done has a smaller sum, but not a smaller mean."""
     gaps = {"logits": {10.0: 9.0, 25.0: 9.0, 50.0: 9.0}, "softmax": {10.0: 10.0}}
-    lines = distances(made_up, gaps, ["penalised"])
+    lines = distances(made_up, gaps, ["penalty_target"])
     assert [(line[0], line[1], line[3]) for line in lines] == [
-        ("penalised = logits", "3", "9.00"), ("penalised = softmax", "1", "10.00"),
+        ("penalty_target = logits", "3", "9.00"), ("penalty_target = softmax", "1", "10.00"),
     ]  # fmt: skip
 
 
@@ -363,10 +364,10 @@ def test_diverged_runs_are_no_distance(made_up: MadeUp) -> None:
 
 
 def test_the_verdicts_are_by_reading(made_up: MadeUp) -> None:
-    runs = [Run("C", lam, 0, Protocol(penalised=of)) for of in ("logits", "softmax") for lam in (0.0, 10.0)]
-    text = markdown_of(sweep_of(runs, ["penalised"]), [made_up(run) for run in runs])
+    runs = [Run("C", lam, 0, Protocol(penalty_target=of)) for of in ("logits", "softmax") for lam in (0.0, 10.0)]
+    text = markdown_of(sweep_of(runs, ["penalty_target"]), [made_up(run) for run in runs])
     for of in "logits", "softmax":
-        assert len(table_below(text, f"The paper's claims: penalised = {of}")) == len(TABLE2.verdicts([]))
+        assert len(table_below(text, f"The paper's claims: penalty_target = {of}")) == len(TABLE2.verdicts([]))
 
 
 # -- the page of HTML -----------------------------------------------------------------------------------------------
@@ -513,7 +514,7 @@ def test_the_screen_shows_what_varies_and_what_diverged(made_up: MadeUp) -> None
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("vary", [[], ["penalised"]])
+@pytest.mark.parametrize("vary", [[], ["penalty_target"]])
 def test_every_experiment_fits_80_columns(name: str, vary: list[str], made_up: MadeUp) -> None:
     """Cells may take two or three lines; nothing may be cut off."""
     runs = [run for run in EXPERIMENTS[name].runs("laptop", 0, readings_of(vary)) if run.model == "C"]

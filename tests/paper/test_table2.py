@@ -41,8 +41,8 @@ def test_the_default_protocol_is_what_the_paper_says_and_design_section_6_chose(
     assert Protocol().as_dict() == {
         "learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "adam_eps": 1e-8, "label_smoothing": 0.1, "eps": 0.3,
         "n_validation": 5000, "min_epochs": 10, "max_epochs": 100, "stop_tolerance": 1e-4,
-        "adversarial_training": False, "penalty": "jacobian_l1",
-        "penalised": "logits", "reduction": "mean", "padding": "same_first", "stop_rule": "absolute", "keep": "last",
+        "adversarial_training": False, "penalty": "jacobian_l1", "penalty_target": "logits",
+        "reduction": "mean", "padding": "same_first", "stop_rule": "absolute", "keep": "last",
         "batch_size": 128, "initialiser": "glorot_uniform", "attack_label": "true", "clip": True,
         "validation_split": "random",
         "n_train": 55_000, "n_test": 10_000, "n_pgd": 10_000, "pgd_steps": 40, "pgd_step": 0.01, "pgd_restarts": 1,
@@ -55,6 +55,6 @@ def test_the_papers_numbers_stand_where_it_has_any() -> None:
             assert TABLE2.paper(Condition(model, lam, Protocol())) == TABLE_2[model, lam]
         for lam in (0.0, 7.0):
             assert TABLE2.paper(Condition(model, lam, Protocol())) is None
-    unsaid = dataclasses.replace(Protocol(), penalised="softmax")  # another reading of the same table
+    unsaid = dataclasses.replace(Protocol(), penalty_target="softmax")  # another reading of the same table
     assert TABLE2.paper(Condition("C", 50.0, unsaid)) == TABLE_2["C", 50.0]
     assert TABLE2.paper(Condition("C", 50.0, Protocol(eps=0.1))) is None  # said, and other

@@ -73,7 +73,7 @@ def test_runs_are_grouped_by_condition_whatever_their_order(result: Callable[...
 def test_what_varies_makes_rows_of_its_own(result: Callable[..., Result]) -> None:
     section_4_2 = {"adversarial_training": True, "penalty": "summed_jacobian_l1"}
     results = [
-        result("C", lam, seed, {**section_4_2, "eps": eps, "penalised": of}, fgsm=100 * eps + seed)
+        result("C", lam, seed, {**section_4_2, "eps": eps, "penalty_target": of}, fgsm=100 * eps + seed)
         for lam in (10.0, 0.0)
         for eps in (0.3, 0.1)
         for of in ("softmax", "logits")
@@ -81,9 +81,9 @@ def test_what_varies_makes_rows_of_its_own(result: Callable[..., Result]) -> Non
     ]
     rows = rows_of(TABLE3, [*results, result("A", 0.0, 0, {**section_4_2, "eps": 0.2, "n_train": 100})])
     assert [(row.model, tuple(row.varied.items()), row.lam) for row in rows] == [
-        ("A", (("eps", 0.2), ("penalised", "logits")), 0.0),
+        ("A", (("eps", 0.2), ("penalty_target", "logits")), 0.0),
         *(
-            ("C", (("eps", eps), ("penalised", of)), lam)
+            ("C", (("eps", eps), ("penalty_target", of)), lam)
             for eps in (0.1, 0.3)
             for of in ("logits", "softmax")
             for lam in (0.0, 10.0)
@@ -91,11 +91,11 @@ def test_what_varies_makes_rows_of_its_own(result: Callable[..., Result]) -> Non
     ]
     for row in rows[1:]:
         assert row.summary("fgsm").mean == pytest.approx(100 * row.varied["eps"] + 0.5)
-    assert header(rows)[:4] == ("model", "λ", "eps", "penalised")
+    assert header(rows)[:4] == ("model", "λ", "eps", "penalty_target")
     assert cells(rows[-1])[:4] == ("C", "10", "0.3", "softmax")
     assert [row["eps"] for row in as_json(rows)] == [row.varied["eps"] for row in rows]
     (line, *_) = csv.DictReader(io.StringIO(as_csv(rows)))
-    assert (line["eps"], line["penalised"]) == ("0.2", "logits")
+    assert (line["eps"], line["penalty_target"]) == ("0.2", "logits")
 
 
 def test_the_papers_numbers_stand_beside_ours_where_it_has_any(result: Callable[..., Result]) -> None:

@@ -20,7 +20,7 @@ RUN = Run("C", 2.5, 3, Protocol(n_train=64, n_pgd=100))
 OTHERS = {  # of each field of the protocol, a value that is not the default
     "learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "adam_eps": 1e-7, "label_smoothing": 0.0, "eps": 0.2,
     "n_validation": 4000, "min_epochs": 9, "max_epochs": 99, "stop_tolerance": 0.0, "adversarial_training": True,
-    "penalty": "summed_jacobian_l1", "penalised": "softmax", "reduction": "sum", "padding": "same",
+    "penalty": "summed_jacobian_l1", "penalty_target": "softmax", "reduction": "sum", "padding": "same",
     "stop_rule": "signed", "keep": "best", "batch_size": 64, "initialiser": "he_normal", "attack_label": "smoothed",
     "clip": False, "validation_split": "last", "n_train": 63, "n_test": 9999, "n_pgd": 99, "pgd_steps": 39,
     "pgd_step": 0.02, "pgd_restarts": 2,
@@ -125,8 +125,8 @@ def test_the_format_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_name_does_not_change_between_versions() -> None:
     """Folders that people have are found again; who changes Protocol or the name raises FORMAT, then this."""
-    assert runs.FORMAT == 2
-    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_1a51f583a5"
+    assert runs.FORMAT == 3
+    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_d5171e229d"
 
 
 @pytest.mark.parametrize("run", [RUN, *map(other, OTHERS), Run("A", 0.0, 0, Protocol())], ids=lambda run: run.name)
@@ -140,8 +140,8 @@ def test_a_run_comes_back_from_its_identity(run: Run) -> None:
 @pytest.mark.parametrize(
     ("identity", "named"),
     [
-        (changed("format", 1), ["format 1", "format 2"]),
-        (changed("format", None), ["format None", "format 2"]),
+        (changed("format", 2), ["format 2", "format 3"]),
+        (changed("format", None), ["format None", "format 3"]),
         ({k: v for k, v in RUN.identity().items() if k != "format"}, ["format None"]),
         ({k: v for k, v in RUN.identity().items() if k != "seed"}, ["seed"]),
         (changed("extra", 1), ["extra"]),
@@ -158,7 +158,7 @@ def test_a_run_comes_back_from_its_identity(run: Run) -> None:
         (changed("protocol", {k: v for k, v in RUN.protocol.as_dict().items() if k != "eps"}), ["eps"]),
         (changed("protocol", {**RUN.protocol.as_dict(), "eps": -1}), ["eps", "-1"]),
         (changed("protocol", {**RUN.protocol.as_dict(), "keep": ["last"]}), ["keep"]),
-        ({}, ["format None"]), ({"format": 2}, ["model"]), ("C_lambda2.5_seed3", []), ([], []), (None, []), (3, []),
+        ({}, ["format None"]), ({"format": 3}, ["model"]), ("C_lambda2.5_seed3", []), ([], []), (None, []), (3, []),
     ],
     ids=lambda value: None if isinstance(value, list) and value else str(value)[-60:],
 )  # fmt: skip
@@ -270,12 +270,12 @@ def test_a_result_that_lacks_a_part_is_refused(result: dict[str, Any], tmp_path:
 
 
 def test_labels_say_what_varies() -> None:
-    changes = [{"eps": eps, "penalised": of} for eps in (0.1, 0.3) for of in ("logits", "softmax")]
+    changes = [{"eps": eps, "penalty_target": of} for eps in (0.1, 0.3) for of in ("logits", "softmax")]
     mine = [Run("C", lam, 0, Protocol(**change)) for lam in (0.0, 10.0) for change in changes]
     found = labels(mine)
     assert list(found) == mine
     assert len(set(found.values())) == len(mine)
-    assert found[mine[0]] == "model C, lambda 0, eps 0.1, penalised logits, seed 0"
+    assert found[mine[0]] == "model C, lambda 0, eps 0.1, penalty_target logits, seed 0"
     assert labels([RUN]) == {RUN: "model C, lambda 2.5, seed 3"}
 
 

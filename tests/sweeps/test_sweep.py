@@ -190,13 +190,13 @@ def test_a_run_in_one_line(made_up: Callable[..., dict[str, Any]], tiny_sweep: S
 
 def test_a_sweep_comes_back_from_its_folder(tmp_path: Path) -> None:
     for name, experiment in EXPERIMENTS.items():
-        runs = experiment.runs("smoke", 3, readings_of(["penalised", "eps=0.1,0.2"]))
-        written = Sweep(experiment, "title", f"minidbp {name}", runs, ["penalised", "eps"])
+        runs = experiment.runs("smoke", 3, readings_of(["penalty_target", "eps=0.1,0.2"]))
+        written = Sweep(experiment, "title", f"minidbp {name}", runs, ["penalty_target", "eps"])
         sweep.begin(written, tmp_path / name)
         assert (tmp_path / name / "runs").is_dir()
         read = sweep.load(tmp_path / name)
         assert read.experiment is experiment
-        assert (read.title, read.command, list(read.vary)) == ("title", f"minidbp {name}", ["penalised", "eps"])
+        assert (read.title, read.command, list(read.vary)) == ("title", f"minidbp {name}", ["penalty_target", "eps"])
         assert list(read.runs) == runs
 
 
@@ -212,7 +212,7 @@ def test_the_folder_of_another_sweep_is_refused(copy: Path, tiny_sweep: Sweep, c
     experiment = tiny_sweep.experiment
     other = {
         "seed": lambda: experiment.runs("tiny", 1),
-        "protocol": lambda: experiment.runs("tiny", 0, [{"penalised": "softmax"}]),
+        "protocol": lambda: experiment.runs("tiny", 0, [{"penalty_target": "softmax"}]),
         "fewer": lambda: runs[:-1],
         "order": lambda: runs[::-1],
         "another": lambda: EXPERIMENTS["credit"].runs("smoke"),

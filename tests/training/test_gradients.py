@@ -37,18 +37,18 @@ def data(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("penalised", ["logits", "softmax"])
+@pytest.mark.parametrize("penalty_target", ["logits", "softmax"])
 @pytest.mark.parametrize("lam", [0.0, 0.5])
 @pytest.mark.parametrize("n", [1, 3, 29])
 @pytest.mark.usefixtures("small_shards")
 def test_it_is_the_gradient_of_the_whole_batch(
-    model: nn.Sequential, penalty: str, penalised: str, lam: float, n: int
+    model: nn.Sequential, penalty: str, penalty_target: str, lam: float, n: int
 ) -> None:
     x, y = data(n)
-    protocol = Protocol(penalty=penalty, penalised=penalised, reduction="sum", label_smoothing=0.1)
+    protocol = Protocol(penalty=penalty, penalty_target=penalty_target, reduction="sum", label_smoothing=0.1)
     with workers(2) as team:
         found = batch_gradient(model, x, y, lam, protocol, team)
-    whole = penalised_loss(model, x, y, lam, penalty, penalised, "sum", 0.1)
+    whole = penalised_loss(model, x, y, lam, penalty, penalty_target, "sum", 0.1)
     assert found.loss == pytest.approx(whole.loss.item(), rel=1e-12)
     assert found.cross_entropy == pytest.approx(whole.cross_entropy.item(), rel=1e-12)
     # sum_i f_i of softmax is constant: its derivative is rounding alone

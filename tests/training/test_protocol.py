@@ -25,7 +25,7 @@ SAID = {  # DESIGN section 6
     "stop_tolerance": 1e-4,
 }
 UNSAID = {
-    "penalised": "logits",
+    "penalty_target": "logits",
     "reduction": "mean",
     "padding": "same_first",
     "stop_rule": "absolute",
@@ -37,7 +37,7 @@ UNSAID = {
     "validation_split": "random",
 }
 OFFERED = {
-    "penalised": {"logits", "softmax"},
+    "penalty_target": {"logits", "softmax"},
     "reduction": {"mean", "sum"},
     "stop_rule": {"absolute", "signed"},
     "keep": {"last", "best"},
