@@ -1,7 +1,7 @@
-"""Numerical derivatives that know about kinks, and one that has no rounding error.
+"""Finite differences that recognise kinks, and the complex step, which has no rounding error.
 
 A difference quotient across a kink of relu, abs, max or maximum is neither side's derivative.  So the pattern of a
-function (which side of each kink every element is on) is recorded at every point that a difference uses, and a step
+function (on which side of each kink every element lies) is recorded at every point that a difference uses, and a step
 that changes the pattern is made smaller.
 """
 
@@ -26,12 +26,12 @@ from minidbp.autodiff.tensor import (
 Arrays = Sequence[np.ndarray]
 Functions = Callable[[list[Tensor]], list[Tensor]]  # several Tensors to several Tensors
 
-STEPS = tuple(2e-3 / 8**k for k in range(7))  # from where truncation rules to where rounding does
+STEPS = tuple(2e-3 / 8**k for k in range(7))  # truncation dominates the error at the first, rounding at the last
 MACHINE_EPS = float(np.finfo(np.float64).eps)
 
 
 class Difference(NamedTuple):
-    """The derivative of each output along a direction, how far rounding may have moved it, and the step."""
+    """The derivative of each output along a direction, the error that rounding may have caused, and the step."""
 
     values: list[np.ndarray]
     rounding: float
@@ -41,63 +41,60 @@ class Difference(NamedTuple):
 def directional_difference(f: Functions, xs: Arrays, direction: Arrays) -> Difference:
     """d/dt f(x + t d) at t = 0, by central differences with steps h and h/2 and Richardson's extrapolation.
 
-    Begins with a step of 2e-3 and takes an eighth of it while the pattern of a kink changes between the five points,
-    or the two differences disagree.  Raises NotDifferentiableError, with the operation and the element, if that never
-    ends: so an answer never depends on a kink by luck.
+    The first step is 2e-3.  It is divided by 8 while the pattern of a kink changes between the five points, or while
+    the two differences disagree.
+
+    Raises:
+        NotDifferentiableError: No step is small enough.  The message names the operation and the element.
     """
-    here, pattern = evaluate(f, xs)
+    here, pattern = _evaluate(f, xs)
     size = max((float(np.abs(y).max(initial=0.0)) for y in here), default=0.0)
     why = ""
     for h in STEPS:
         points = []
         for t in (-1.0, -0.5, 0.5, 1.0):
-            values, other = evaluate(f, [x + t * h * d for x, d in zip(xs, direction, strict=True)])
-            if crossed := first_change(pattern, other):
-                why = crossed
+            values, other = _evaluate(f, [x + t * h * d for x, d in zip(xs, direction, strict=True)])
+            finite = zip(map(np.isfinite, here), map(np.isfinite, values), strict=True)
+            change = _first_change(pattern, other)
+            if not change and any(a.sum() > b.sum() for a, b in finite):
+                change = "the function leaves its domain"
+            if change:
+                why = change
                 break
             points.append(values)
         if len(points) < 4:
             continue
-        if any(
-            np.isfinite(y).sum() > np.isfinite(z).sum() for values in points for y, z in zip(here, values, strict=True)
-        ):
-            why = "the function leaves its domain"
-            continue
         far_back, near_back, near, far = points
-        wide = [(a - b) / (2 * h) for a, b in zip(far, far_back, strict=True)]
-        narrow = [(a - b) / h for a, b in zip(near, near_back, strict=True)]
-        values = [(4 * n - w) / 3 for n, w in zip(narrow, wide, strict=True)]
+        coarse = [(a - b) / (2 * h) for a, b in zip(far, far_back, strict=True)]
+        fine = [(a - b) / h for a, b in zip(near, near_back, strict=True)]
+        values = [(4 * b - a) / 3 for a, b in zip(coarse, fine, strict=True)]
         rounding = 20 * MACHINE_EPS * size / h
         scale = _largest(values)
-        unsettled = _largest([v - n for v, n in zip(values, narrow, strict=True)])
-        if unsettled <= 1e-4 * scale + rounding and not _kinked(here, points, h, scale, rounding):
+        # A kink that no operation declared: the slopes ahead and behind differ, and by as much at half the step.
+        bend = _largest([(a - 2 * m + b) / h for a, m, b in zip(far, here, far_back, strict=True)])
+        near_bend = _largest([2 * (a - 2 * m + b) / h for a, m, b in zip(near, here, near_back, strict=True)])
+        kinked = near_bend > 0.75 * bend and bend > 1e-3 * scale + 10 * rounding
+        unsettled = _largest([v - b for v, b in zip(values, fine, strict=True)])
+        if unsettled <= 1e-4 * scale + rounding and not kinked:
             return Difference(values, rounding, h)
         why = why or "the difference quotients do not settle as the step shrinks"
     raise NotDifferentiableError(f"not differentiable here: {why}")
 
 
-def _kinked(here: list[np.ndarray], points: list[list[np.ndarray]], h: float, scale: float, rounding: float) -> bool:
-    """Whether slopes ahead and behind differ, and by as much at half the step: a kink that no operation declared."""
-    far_back, near_back, near, far = points
-    wide = _largest([(a - 2 * m + b) / h for a, m, b in zip(far, here, far_back, strict=True)])
-    narrow = _largest([2 * (a - 2 * m + b) / h for a, m, b in zip(near, here, near_back, strict=True)])
-    return narrow > 0.75 * wide and wide > 1e-3 * scale + 10 * rounding
-
-
 def _largest(values: Arrays) -> float:
-    """The largest absolute value; NaN counts as 0 here (comparisons show it later)."""
+    """The largest absolute value.  NaN counts as 0 here: the comparisons report it later."""
     return max((float(np.nan_to_num(np.abs(a)).max(initial=0.0)) for a in values), default=0.0)
 
 
-def evaluate(f: Functions, xs: Arrays) -> tuple[list[np.ndarray], Pattern]:
+def _evaluate(f: Functions, xs: Arrays) -> tuple[list[np.ndarray], Pattern]:
     """The values of f, without a graph, and the pattern of its kinks."""
     with no_grad(), recorded_pattern() as pattern:
         values = [y.data for y in f([wrap(np.array(x)) for x in xs])]
     return values, pattern
 
 
-def first_change(before: Pattern, after: Pattern) -> str:
-    """Where two patterns differ, as 'relu at element (0, 3)'; empty if they do not."""
+def _first_change(before: Pattern, after: Pattern) -> str:
+    """Where two patterns differ, as 'relu has a kink at element (0, 3)'; empty if they are equal."""
     if [name for name, _ in before] != [name for name, _ in after]:
         return "the function takes another path"
     for (name, a), (_, b) in zip(before, after, strict=True):
@@ -105,8 +102,7 @@ def first_change(before: Pattern, after: Pattern) -> str:
             return f"{name} changes its shape"
         different = ~((a == b) | ((a != a) & (b != b)))
         if different.any():
-            at = tuple(int(i) for i in np.argwhere(different)[0])
-            return f"{name} has a kink at element {at}"
+            return f"{name} has a kink at element {tuple(np.argwhere(different)[0].tolist())}"
     return ""
 
 
@@ -114,8 +110,8 @@ def complex_step_hvp(f: Function, x: TensorLike, v: TensorLike, h: float = 1e-30
     """H v = Im(grad f(x + i h v)) / h for a scalar f of a real x: one backward pass in complex numbers.
 
     No two nearly equal numbers are subtracted, so h can be so small that the truncation error of order h^2 vanishes:
-    the result is exact to rounding (Squire and Trapp 1998).  Masks, signs and places of maxima go by the real part.
-    float64 only; f may use constants and parameters of float64, but not astype.
+    the result is exact to rounding (Squire and Trapp 1998).  Masks, signs and the positions of maxima depend on the
+    real part.  The function works in float64 only; f may use constants and parameters of float64, but not astype.
     """
     x, v = np.asarray(x, np.float64), np.asarray(v, np.float64)
     if x.shape != v.shape:

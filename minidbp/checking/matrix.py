@@ -12,9 +12,8 @@ from minidbp.autodiff import elementwise as el
 from minidbp.autodiff import functions as fn
 from minidbp.autodiff import linear, reduce, shape
 from minidbp.autodiff.differentiate import Function, grad
-from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, as_tensor
-from minidbp.checking.finite_differences import Functions
-from minidbp.checking.gradcheck import GradcheckError, check_order, pulled_back
+from minidbp.autodiff.tensor import NotDifferentiableError, Tensor
+from minidbp.checking.gradcheck import GradcheckError, check_order, pull_back
 
 ORDERS = (1, 2, 3)
 DTYPES = ("float64", "float32")
@@ -167,27 +166,20 @@ def _must_raise(sample: Sample, message: str, dtype: str) -> None:
         if message in str(error):
             return
         raise
-    raise GradcheckError("a gradient came through where an error is documented", 1, [], 0, "")
+    raise GradcheckError("a gradient was returned where an error is documented", 1, [], 0)
 
 
 def _compare_with_float64(sample: Sample, order: int, seed: int) -> None:
-    """float32 differences are too coarse to judge a derivative, so float32 is held against the float64 engine."""
-
-    level: Functions = lambda ts: [sample.f(*ts)]  # noqa: E731
-    inputs = list(sample.inputs)
+    """float32 differences are too inaccurate to judge a derivative, so float32 is compared with the float64 engine."""
     rng = np.random.default_rng(seed)
-    for _ in range(order):
-        outputs = level([as_tensor(x) for x in inputs])
-        level, inputs = pulled_back(level, len(inputs)), inputs + [rng.standard_normal(y.shape) for y in outputs]
-    exact = level([Tensor(x) for x in inputs])
-    coarse = level([Tensor(x.astype(np.float32)) for x in inputs])
-    for i, (a, b) in enumerate(zip(exact, coarse, strict=True)):
+    derivatives, arrays = pull_back(lambda ts: [sample.f(*ts)], list(sample.inputs), order, rng)
+    exact = derivatives([Tensor(x) for x in arrays])
+    rounded = derivatives([Tensor(x.astype(np.float32)) for x in arrays])
+    for i, (a, b) in enumerate(zip(exact, rounded, strict=True)):
         if b.dtype != np.float32:
             raise TypeError(f"float32 went in, but the derivative in input {i} is {b.dtype}")
         error = float(np.abs(a.data - b.data).max(initial=0.0))
         allowed = FLOAT32_RTOL * float(np.abs(a.data).max(initial=0.0)) + 1e-6
         if not error <= allowed:
-            raise GradcheckError(
-                f"the derivative in input {i} differs by {error:.1g} in float32, allowed: {allowed:.1g}",
-                order, [], i, "",
-            )  # fmt: skip
+            message = f"the derivative in input {i} differs by {error:.1g} in float32, allowed: {allowed:.1g}"
+            raise GradcheckError(message, order, [], i)
