@@ -1,3 +1,4 @@
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -109,6 +110,77 @@ def test_forward_is_scipys_correlate2d(padding: kernels.Padding, mode: str, stri
         for o in range(4):
             expected = sum(correlate2d(x[n, :, :, i], w[:, :, i, o], mode) for i in range(3))
             np.testing.assert_allclose(got[n, :, :, o], expected[::stride, ::stride], rtol=1e-12, atol=1e-13)
+
+
+DTYPES = (np.float32, np.float64, np.complex128)
+
+
+def numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    values = rng.standard_normal(shape)
+    return (values + 1j * rng.standard_normal(shape) if dtype is np.complex128 else values).astype(dtype)
+
+
+@given(
+    batch=st.lists(st.sampled_from([0, 1, 2, 5]), max_size=3).map(tuple).filter(lambda batch: math.prod(batch) <= 25),
+    axes_of_mask=st.one_of(st.none(), st.integers(0, 3)),
+    channels=st.tuples(st.sampled_from([1, 3, 16]), st.sampled_from([0, 1, 2, 17])),
+    matrices=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_any_batch_axes_and_a_mask_that_leading_axes_share(
+    batch: tuple[int, ...], axes_of_mask: int | None, channels: tuple[int, int], matrices: bool, dtype: type
+) -> None:
+    rng = np.random.default_rng(0)
+    geometry = ConvGeometry.of((1, 1), (1, 1), 1, 0) if matrices else ConvGeometry.of((4, 5), (3, 2), (1, 2), 1)
+    n, (n_in, n_out) = math.prod(batch), channels
+    x, w, g = (
+        numbers(rng, shape, dtype)
+        for shape in ((n, *geometry.image, n_in), (*geometry.kernel, n_in, n_out), (n, *geometry.output, n_out))
+    )
+    mask = None
+    on = np.ones((*batch, *geometry.output, n_out), bool)
+    if axes_of_mask is not None:
+        mask = rng.random((*batch[max(0, len(batch) - axes_of_mask) :], *geometry.output, n_out)) < 0.5
+        on &= mask
+    on = on.reshape(g.shape)
+    y = np.where(on, reference.conv2d(x, w, geometry), dtype(0))
+    inside = np.where(on, g, dtype(0))
+    g[~on] = np.nan
+
+    def shaped(array: np.ndarray) -> np.ndarray:
+        return array.reshape(*batch, *array.shape[3 if matrices else 1 :])
+
+    form = None if matrices else geometry
+    weights = w[0, 0] if matrices else w
+    if mask is not None and matrices:
+        mask = mask.reshape(*mask.shape[:-3], n_out)
+    assert_close(kernels.conv2d(shaped(x), weights, form, mask), shaped(y))
+    back = reference.conv2d_transpose(inside, w, geometry)
+    assert_close(kernels.conv2d_transpose(shaped(g), weights, form, mask), shaped(back))
+    grad = reference.conv2d_weight_grad(x, inside, geometry)
+    assert_close(kernels.conv2d_weight_grad(shaped(x), shaped(g), form, mask), grad[0, 0] if matrices else grad)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.ones((3, 2, 5)),
+        np.ones((3, 3, 5), bool),
+        np.ones((4, 5), bool),
+        np.ones((6,), bool),
+        np.ones((2, 2, 3, 5), bool),
+        np.ones((), bool),
+    ],
+)
+def test_a_mask_of_a_matrix_product_that_does_not_fit_is_refused(mask: np.ndarray) -> None:
+    x, w, g = np.ones((2, 3, 4)), np.ones((4, 5)), np.ones((2, 3, 5))
+    for call in (
+        lambda: kernels.conv2d(x, w, None, mask),
+        lambda: kernels.conv2d_transpose(g, w, None, mask),
+        lambda: kernels.conv2d_weight_grad(x, g, None, mask),
+    ):
+        with pytest.raises(ValueError, match=r"conv2d.*: the mask must be Boolean, and its shape the end of .* got"):
+            call()
 
 
 def test_nan_and_inf_reach_the_output() -> None:
