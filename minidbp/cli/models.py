@@ -52,6 +52,7 @@ def train(
     Writes NAME.json (protocol, every epoch, accuracies) and NAME.npz (weights, for `minidbp attack`) to --out, by
     default out/train; NAME ends in a hash of all settings.  Stopped, the same command goes on from the last epoch.
     """
+    from minidbp.diagnosis.judge import JUDGE
     from minidbp.sweeps import executors, sweep
     from minidbp.sweeps.execute import mnist_in
     from minidbp.sweeps.runs import Run, find, labels
@@ -69,7 +70,7 @@ def train(
     mnist_in(data)  # before anything is made
     folder = sweep.prepare(out or Path("out") / "train").resolve()
     title = f"training {model}"
-    ending = sweep.train_all([run], folder, title, executors.in_process, data, threads, messages)
+    ending = sweep.train_all([run], folder, title, executors.in_process, JUDGE, data, threads, messages)
     if ending.stopped:
         fail("stopped: the same command goes on from the last whole epoch, if there was one", 130)
     if ending.diverged:

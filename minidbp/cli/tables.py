@@ -100,6 +100,7 @@ def _sweep(
     vary: list[str],
     as_json: bool,
 ) -> None:
+    from minidbp.diagnosis.judge import JUDGE
     from minidbp.paper import report, tables
     from minidbp.paper.experiments import experiment_named
     from minidbp.paper.plans import readings_of
@@ -117,7 +118,7 @@ def _sweep(
     typed += [part for field, value in fixed.items() for part in (f"--{field.replace('_', '-')}", value)]
     typed += [part for text in vary for part in ("--vary", text)]
     fields = [text.partition("=")[0] for text in vary]
-    planned = sweep.Sweep(experiment, title, shlex.join(typed), runs, fields)
+    planned = sweep.Sweep(name, title, shlex.join(typed), runs, fields)
     folder = out or Path("out") / f"{name}-{preset}"
     sweep.begin(planned, folder)
     place: Callable[[], Any] = executors.in_process
@@ -127,7 +128,7 @@ def _sweep(
     elif scheduler:
         threads = threads or 1
         place = functools.partial(executors.dask, scheduler)
-    ending = sweep.train_all(runs, folder.resolve() / "runs", title, place, data, threads, messages)
+    ending = sweep.train_all(runs, folder.resolve() / "runs", title, place, JUDGE, data, threads, messages)
     rows = report.write_report(planned, folder, mnist)
     if as_json:
         typer.echo(json.dumps(tables.as_json(rows), indent=1))
@@ -167,11 +168,12 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     """How far a sweep is that runs here or elsewhere: runs finished, under way, diverged, and the time left."""
     import dataclasses
 
+    from minidbp.diagnosis.judge import JUDGE
     from minidbp.sweeps.monitor import Watch, view
     from minidbp.sweeps.sweep import load
 
     there = load(folder)
-    state = Watch(there.runs, folder / "runs").state()
+    state = Watch(there.runs, folder / "runs", JUDGE).state()
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(state), indent=1))
     else:

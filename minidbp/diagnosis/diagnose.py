@@ -17,6 +17,7 @@ from minidbp.nn import N_CLASSES, Sequential
 from minidbp.robust import fgsm, gradient_cosines, input_gradients, jacobian_l1, pgd, random_noise, zero_shares
 from minidbp.training import Protocol, Workers, predict
 from minidbp.training.evaluate import attacked, correct, over_shards, percent
+from minidbp.training.judgement import MaskingFigures
 
 EPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # 1 reaches every image there is
 STEPS = (1, 2, 5, 10, 20, 50, 100)  # those below the protocol's, which is there, and twice the protocol's
@@ -168,14 +169,10 @@ def diagnose_columns(
     workers: Workers,
     seed: int = 0,
     done: Done | None = None,
-) -> dict[str, float]:
+) -> MaskingFigures:
     """A few figures for each run's JSON, on the first n_pgd of images x (N, 28, 28, 1) in [0, 1] with labels y (N,).
 
-    zero_gradients, zero_gradient_images: elements of dL/dx, and images without any other, that are exactly 0, percent.
-    gradient_cosine: of dL/dx at x and at FGSM's x + delta, mean.  jacobian_l1, jacobian_l1_adv: ||J||_1,1 at both.
-    same_prediction: images of which the model says the same at both, percent.
-    noise, pgd_margin: accuracy in percent under random signs (the worst of 10), and under PGD on the margin.
-    worst_case: of images that withstand these and what `withstood` (n_pgd,) says they withstood before.
+    withstood: which of these images (n_pgd,) withstood earlier attacks; worst_case counts them too.
     The true label, the protocol's eps, clip, steps, step and restarts.
     done(n): n more of the n_pgd * column_passes(protocol) image passes.
     """
@@ -188,24 +185,25 @@ def diagnose_columns(
         return attacked(model, x, y, workers, partial(attack, model), seed, report)
 
     noise = correct(model, run(partial(_noise, eps=p.eps, kind="sign", clip=clip), DRAWS), y, workers)
-    by_margin = run(lambda model, x, y, rng: by_pgd(model, x, y, seed=rng, loss="margin"), _pgd_passes(p))
+    by_margin = run(lambda model, x, y, rng: by_pgd(model, x, y, seed=rng, loss="margin"), pgd_passes(p))
     margin = correct(model, by_margin, y, workers)
     twins = run(partial(_fgsm, eps=p.eps, clip=clip), 2)
     figures, _ = _gradient_figures(model, x, twins, y, workers, done)
-    return {
+    return MaskingFigures(
         **figures,
-        "noise": percent(noise),
-        "pgd_margin": percent(margin),
-        "worst_case": percent(withstood & noise & margin),
-    }
+        noise=percent(noise),
+        pgd_margin=percent(margin),
+        worst_case=percent(withstood & noise & margin),
+    )
 
 
 def column_passes(protocol: Protocol) -> int:
     """How many passes of each image through the model `diagnose_columns` may take."""
-    return DRAWS + _pgd_passes(protocol) + 2 + GRADIENT_PASSES
+    return DRAWS + pgd_passes(protocol) + 2 + GRADIENT_PASSES
 
 
-def _pgd_passes(p: Protocol) -> int:
+def pgd_passes(p: Protocol) -> int:
+    """How many passes of each image through the model the protocol's PGD may take."""
     return 2 * p.pgd_steps * p.pgd_restarts
 
 

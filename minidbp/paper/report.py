@@ -15,6 +15,7 @@ from minidbp.files.page import as_html
 from minidbp.files.plots import save
 from minidbp.nn import WeightsError, load_model
 from minidbp.paper import figures, sections
+from minidbp.paper.experiments import experiment_named
 from minidbp.paper.statistics import Result
 from minidbp.paper.tables import Row, as_csv, cells, header, rows_of
 from minidbp.sweeps.runs import Run, RunFailed, identity_in, labels, varied_fields
@@ -48,16 +49,16 @@ def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
 
 
 def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
-    results = results_in(sweep, folder)
-    rows = rows_of(sweep.experiment, results, varied_fields([run.identity() for run in sweep.runs]))
+    experiment, results = experiment_named(sweep.experiment), results_in(sweep, folder)
+    rows = rows_of(experiment, results, varied_fields([run.identity() for run in sweep.runs]))
     if not any(row.results for row in rows):
         return []
     write_text(folder / "table.csv", as_csv(rows))
-    save(figures.accuracy_along(rows, sweep.experiment.along), folder / "accuracy.png")
+    save(figures.accuracy_along(rows, experiment.along), folder / "accuracy.png")
     models, protocol = _models_to_look_at(sweep, rows, folder / "runs")
     if models:
         save(adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
-    pictures = {"accuracy.png": figures.describe(rows, sweep.experiment.along), "images.png": TWINS}
+    pictures = {"accuracy.png": figures.describe(rows, experiment.along), "images.png": TWINS}
     text = as_markdown(
         sweep, rows, results, {name: text for name, text in pictures.items() if (folder / name).exists()}
     )
@@ -99,29 +100,30 @@ def as_markdown(
 
     pictures: files beside it, each with its description.
     """
+    experiment = experiment_named(sweep.experiment)
     done = [result for result in results if result["diverged"] is None]
     minutes = sum(sum(result["seconds"].values()) for result in done) / 60
     diverged = len(results) - len(done)
     names = {run.name: label for run, label in labels(sweep.runs).items()}
     fewer = any(result["protocol"]["n_pgd"] < result["protocol"]["n_test"] for result in done)
-    compared = [name for name in (*sweep.experiment.compared, *sweep.vary) if rows and name in rows[0].varied]
+    compared = [name for name in (*experiment.compared, *sweep.vary) if rows and name in rows[0].varied]
     parts = [
         f"# {sweep.title}",
         f"Made by `{sweep.command}`: of its {len(sweep.runs)} runs, {len(done)} are finished"
         + (f" and {diverged} diverged" if diverged else "")
         + f"; one after the other they take {minutes:.1f} minutes.",
         READ + (FEWER if fewer else ""),
-        *([sweep.experiment.note] if sweep.experiment.note else []),
+        *([experiment.note] if experiment.note else []),
         sections.table(header(rows), map(cells, rows)),
         *(f"- {names[Run.of(identity_in(r)).name]}: {r['diverged']['message']}." for r in results if r["diverged"]),
         *(f"![{description}]({name})" for name, description in pictures.items()),
-        *sections.verdicts(sweep, done, diverged > 0),
+        *sections.verdicts(experiment, sweep.vary, done, diverged > 0),
         *sections.intervals(rows),
         *(part for name in ("lambda", *compared) for part in sections.differences(rows, name)),
-        *sections.distances(sweep.experiment, sweep.vary, results),
+        *sections.distances(experiment, sweep.vary, results),
         *sections.diagnosis(rows),
         *sections.per_class(rows),
-        *sections.protocol(sweep.experiment, done),
+        *sections.protocol(experiment, done),
         *_machines(done),
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"

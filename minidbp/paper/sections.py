@@ -12,7 +12,6 @@ from minidbp.paper.plans import Experiment
 from minidbp.paper.statistics import Result, Summary, by_seed, holm, number, paired, summarise
 from minidbp.paper.tables import Row, rows_of
 from minidbp.sweeps.runs import shown
-from minidbp.sweeps.sweep import Sweep
 from minidbp.training import Protocol
 
 # Fields of the protocol that the paper leaves unsaid, in the order in which Protocol lists them.
@@ -31,11 +30,11 @@ def table(names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return markdown_table(names, list(lines), align="---:")
 
 
-def verdicts(sweep: Sweep, done: Sequence[Result], diverged: bool) -> list[str]:
+def verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[Result], diverged: bool) -> list[str]:
     """On the paper's claims, for each reading by itself; `diverged`: whether some runs are not among those done."""
     parts = []
-    for reading, mine in _by_reading(done, sweep.vary).items():
-        found = sweep.experiment.verdicts(mine)
+    for reading, mine in _by_reading(done, vary).items():
+        found = experiment.verdicts(mine)
         if found:
             parts += [f"## The paper's claims{': ' + reading if reading else ''}", verdicts_as_markdown(found)]
     return [*parts, DIVERGED] if parts and diverged else parts

@@ -5,31 +5,24 @@ import functools
 import numpy as np
 
 from minidbp.autodiff import Tensor, no_grad
-from minidbp.diagnosis.diagnose import column_passes
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Sequential, build_model
 from minidbp.sweeps.runs import Run
+from minidbp.training.judgement import Judge
 
 
 class Cost:
     """A run in GFLOP: passes through the model times its multiply-adds."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, judge: Judge) -> None:
         p = run.protocol
         self.forward = 2e-9 * _multiply_adds(run.model, p.padding)
         rows = 0 if run.lam == 0 else N_CLASSES if p.penalty == "jacobian_l1" else 1
-        self.fgsm_image = 3 * self.forward
         self.train_image = (3 + 3 * rows) * self.forward  # forward, two adjoints; the same for each row of J
         if p.adversarial_training:
-            self.train_image = 2 * self.train_image + self.fgsm_image
-        self.pgd_image = 2 * p.pgd_steps * p.pgd_restarts * self.forward
-        self.diagnosis_image = column_passes(p) * self.forward
+            self.train_image = 2 * self.train_image + 3 * self.forward
         epochs = p.max_epochs if p.stop_rule == "none" else min(p.max_epochs, 2 * p.min_epochs)  # the paper's 20
         self.epoch = p.n_train * self.train_image
-        self.total = (
-            epochs * self.epoch
-            + p.n_test * (self.forward + self.fgsm_image)
-            + p.n_pgd * (self.pgd_image + self.diagnosis_image)
-        )  # fmt: skip
+        self.total = epochs * self.epoch + judge.passes(p) * self.forward
 
 
 @functools.cache

@@ -4,17 +4,15 @@ import dataclasses
 import functools
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from minidbp.data import Mnist, load_mnist
-from minidbp.diagnosis.diagnose import diagnose_columns
 from minidbp.files.atomic import remove_leftovers
 from minidbp.nn import Sequential
 from minidbp.sweeps.cost import Cost
@@ -24,19 +22,13 @@ from minidbp.training import (
     DivergenceError,
     Epoch,
     Workers,
-    correct,
-    correct_under_fgsm,
-    correct_under_pgd,
     load_checkpoint,
-    percent,
-    percent_by_class,
     save_checkpoint,
     train,
     workers,
 )
 from minidbp.training.environment import environment
-
-Report = Callable[[float, str], None]  # GFLOP done since the last call, and what is going on
+from minidbp.training.judgement import Judge, Report
 
 # A process trains one run at a time: BLAS's number of threads, which `workers` holds at 1, is the process's own.
 _one_run = threading.Lock()
@@ -44,7 +36,7 @@ _one_run = threading.Lock()
 mnist_in = functools.lru_cache(maxsize=1)(load_mnist)  # a worker trains many runs on the same images
 
 
-def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: Path) -> str:
+def perform(run: Run, home: Path, judge: Judge, data: Path | None, threads: int | None, stop: Path) -> str:
     """Train and judge `run`, unless that was done or is being done, and keep what comes out in the folder `home`.
 
     data: MNIST's folder, or None.  It goes on from a checkpoint, and saves one after every epoch.  Once the file
@@ -62,7 +54,7 @@ def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: 
         lock.acquire(blocking=False)
     except Timeout:
         return "busy"
-    checkpoint, beacon = home / f"{run.name}.checkpoint.npz", Beacon(run, home, stop)
+    checkpoint, beacon = home / f"{run.name}.checkpoint.npz", Beacon(run, home, stop, judge)
     try:
         found = find(run, home)
         if found is None:
@@ -70,7 +62,7 @@ def perform(run: Run, home: Path, data: Path | None, threads: int | None, stop: 
                 remove_leftovers(home / f"{run.name}.{end}")
             with _alone_in_this_process(), workers(threads) as team:
                 try:
-                    result, model = execute(run, mnist_in(data), team, beacon, checkpoint)
+                    result, model = execute(run, mnist_in(data), team, judge, beacon, checkpoint)
                     keep(result, model, run, home)
                 except DivergenceError as error:
                     result = diverged(run, error)
@@ -108,6 +100,7 @@ def execute(
     run: Run,
     mnist: Mnist,
     workers: Workers,
+    judge: Judge,
     report: Report = lambda work, what: None,
     checkpoint: Path | None = None,
 ) -> tuple[dict[str, Any], Sequential]:
@@ -120,7 +113,7 @@ def execute(
     checkpoint: gone on from if it is there, and written after every epoch.
     Raises DivergenceError.
     """
-    p, cost = run.protocol, Cost(run)
+    cost = Cost(run, judge)
     state = run.start()
     if checkpoint and checkpoint.exists():
         load_checkpoint(checkpoint, state, run.identity())
@@ -136,16 +129,9 @@ def execute(
 
     train(state, run.split(mnist), workers, on_step, on_epoch)
     started, model = perf_counter(), state.model
-    x, y = mnist.x_test[: p.n_test], mnist.y_test[: p.n_test]
     try:
-        judged = {
-            "clean": correct(model, x, y, workers, lambda n: report(cost.forward * n, "clean test images")),
-            "fgsm": correct_under_fgsm(model, x, y, p, workers, lambda n: report(cost.fgsm_image * n, "FGSM")),
-            "pgd": correct_under_pgd(model, x, y, p, workers, run.seed, lambda n: report(cost.pgd_image * n, "PGD")),
-        }
-        withstood = np.all([found[: p.n_pgd] for found in judged.values()], axis=0)
-        diagnosis = diagnose_columns(
-            model, x, y, withstood, p, workers, run.seed, lambda n: report(cost.forward * n, "diagnosis")
+        judgement = judge.judge(
+            model, mnist, run.protocol, run.seed, workers, lambda passes, what: report(cost.forward * passes, what)
         )
     except DivergenceError as error:  # the last step led there, and no further one saw it
         epochs = len(state.history)
@@ -159,9 +145,7 @@ def execute(
         **run.identity(),
         "diverged": None,
         "epochs": len(state.history),
-        **{name: percent(found) for name, found in judged.items()},
-        "per_class": {name: percent_by_class(found, y[: len(found)]) for name, found in judged.items()},
-        "diagnosis": diagnosis,
+        **dataclasses.asdict(judgement),
         "history": [dataclasses.asdict(epoch) for epoch in state.history],
         "seconds": {"training": sum(e.seconds for e in state.history), "judging": perf_counter() - started},
         "threads": workers.threads,

@@ -16,6 +16,7 @@ from minidbp.files.atomic import write_text
 from minidbp.files.reading import read_json
 from minidbp.sweeps.cost import Cost
 from minidbp.sweeps.runs import Run, RunError, find, labels
+from minidbp.training.judgement import Judge
 
 INTERVAL = 1.0  # seconds between two signs of life
 QUIET = 120.0  # seconds without one: the process may be gone
@@ -32,9 +33,9 @@ class Beacon:
     once the file `stop` exists.
     """
 
-    def __init__(self, run: Run, home: Path, stop: Path) -> None:
+    def __init__(self, run: Run, home: Path, stop: Path, judge: Judge) -> None:
         self.path, self.stop = home / f"{run.name}.progress.json", stop
-        self.total, self.done = Cost(run).total, 0.0
+        self.total, self.done = Cost(run, judge).total, 0.0
         self.first: tuple[float, float] | None = None  # when, and how much was done
         self.written = 0.0
         self._lock = threading.Lock()  # the threads that judge images share it
@@ -83,10 +84,10 @@ class State:
 class Watch:
     """Reads the state of these runs from the folder that holds their files, again and again."""
 
-    def __init__(self, runs: Sequence[Run], home: Path) -> None:
+    def __init__(self, runs: Sequence[Run], home: Path, judge: Judge) -> None:
         self.home = home
         self.labels = labels(runs)
-        self.costs = {run: Cost(run).total for run in runs}
+        self.costs = {run: Cost(run, judge).total for run in runs}
         self.results: dict[Run, bool] = {}  # run: whether it diverged
 
     def state(self) -> State:

@@ -20,12 +20,10 @@ from minidbp.nn import N_CLASSES, Sequential, build_model, save_model
 from minidbp.nn.models import check_model_name
 from minidbp.robust.objective import check_lambda
 from minidbp.training import Protocol, TrainingState
+from minidbp.training.judgement import MaskingFigures
 
 ACCURACIES = ("clean", "fgsm", "pgd")
-DIAGNOSIS = (
-    "zero_gradients", "zero_gradient_images", "gradient_cosine", "jacobian_l1", "jacobian_l1_adv", "same_prediction",
-    "noise", "pgd_margin", "worst_case",
-)  # fmt: skip
+DIAGNOSIS = tuple(field.name for field in fields(MaskingFigures))
 FORMAT = 3  # of runs and their folders; 1 had no hash in the names, 2 said `penalised` for `penalty_target`
 
 

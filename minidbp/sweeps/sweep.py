@@ -25,12 +25,11 @@ from rich.live import Live
 from minidbp import kernels
 from minidbp.files.atomic import remove_leftovers, write_text
 from minidbp.files.reading import read_json
-from minidbp.paper.experiments import experiment_named
-from minidbp.paper.plans import Experiment
 from minidbp.sweeps.execute import clear, perform
 from minidbp.sweeps.monitor import Watch, view
 from minidbp.sweeps.runs import FORMAT, Run, RunError, RunFailed, find, labels
 from minidbp.training import Protocol
+from minidbp.training.judgement import Judge
 
 MOST_SWEEP = 1 << 26  # bytes of a sweep.json
 REFRESH = 0.5  # seconds between two looks at the folder
@@ -40,12 +39,12 @@ BROKEN_AT_MOST = 3  # times in a row that worker processes may die without finis
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a folder holds: the experiment, the title and command for its report, and its runs in order.
+    """What a folder holds: the experiment's name, the title and command for its report, and its runs in order.
 
     vary: the fields of the protocol that were asked to vary, besides those in which the experiment's conditions differ.
     """
 
-    experiment: Experiment
+    experiment: str
     title: str
     command: str
     runs: Sequence[Run]
@@ -55,7 +54,7 @@ class Sweep:
         """For sweep.json."""
         return {
             "format": FORMAT,
-            "experiment": self.experiment.name,
+            "experiment": self.experiment,
             "title": self.title,
             "command": self.command,
             "vary": list(self.vary),
@@ -129,16 +128,16 @@ def load(folder: Path) -> Sweep:
             f"{path} is of format {found.get('format')!r}, another version's; this is format {FORMAT}: "
             "give another --out, or use that version"
         )
-    kinds = {"title": str, "command": str, "vary": list, "runs": list}
+    kinds = {"experiment": str, "title": str, "command": str, "vary": list, "runs": list}
     names = [field.name for field in dataclasses.fields(Protocol)]
     kept = all(type(found.get(key)) is kind for key, kind in kinds.items())
     if not kept or any(field not in names for field in found["vary"]):
-        raise RunError(f"{path} should hold a title, a command, the fields that vary and a list of runs")
+        raise RunError(f"{path} should hold an experiment, a title, a command, the fields that vary and a list of runs")
     try:
         runs = [Run.of(identity) for identity in found["runs"]]
     except RunError as error:
         raise RunError(f"{path} is another version's ({error}): give another --out, or use that version") from None
-    return Sweep(experiment_named(found.get("experiment")), found["title"], found["command"], runs, found["vary"])
+    return Sweep(found["experiment"], found["title"], found["command"], runs, found["vary"])
 
 
 def results_in(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
@@ -151,6 +150,7 @@ def train_all(
     home: Path,
     title: str,
     place: Callable[[], AbstractContextManager[Executor]],
+    judge: Judge,
     data: Path | None,
     threads: int | None,
     console: Console,
@@ -168,7 +168,7 @@ def train_all(
     with console.status("compiling kernels, once"):
         kernels.warm_up()  # here, so that workers on this machine find them in the cache
     stop = home / f".stop-{uuid.uuid4().hex}"
-    watch, broken = Watch(runs, home), 0
+    watch, broken = Watch(runs, home, judge), 0
     watch.state()  # what is finished already is not told of again
     with Live(console=console, auto_refresh=False, transient=True) as live:
         try:
@@ -177,7 +177,7 @@ def train_all(
                 try:
                     with place() as pool:
                         while missing:
-                            _round(missing, pool, (home, data, threads, stop), lambda: _show(live, watch, title))
+                            _round(missing, pool, (home, judge, data, threads, stop), lambda: _show(live, watch, title))
                             offered, missing = missing, [run for run in missing if find(run, home) is None]
                             if len(missing) == len(offered):
                                 time.sleep(REFRESH)  # another sweep has them all

@@ -13,6 +13,7 @@ from PIL import Image
 
 from minidbp import nn
 from minidbp.data import Mnist
+from minidbp.diagnosis.judge import JUDGE
 from minidbp.files.plots import save
 from minidbp.paper import figure1, figure1_page, figure1_pictures
 from minidbp.paper.figure1 import Observation, Study, T, Watched
@@ -126,7 +127,7 @@ def test_the_protocol_decides_the_attack(seen: Any) -> None:
 
 def test_observing_changes_no_bit_of_the_training(mnist: Mnist) -> None:
     with workers(2) as team:
-        _, unobserved = execute(RUN, mnist, team)
+        _, unobserved = execute(RUN, mnist, team, JUDGE)
         found: list[Observation] = []
         steps: list[int] = []
         observed = figure1.watch(RUN, mnist, IMAGE, team, found.append, lambda: steps.append(1))

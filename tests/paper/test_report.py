@@ -25,7 +25,7 @@ from minidbp.data import Mnist
 from minidbp.files.page import as_html
 from minidbp.nn import load_model
 from minidbp.paper import figures, report
-from minidbp.paper.experiments import EXPERIMENTS
+from minidbp.paper.experiments import EXPERIMENTS, experiment_named
 from minidbp.paper.plans import Condition, Experiment, Preset, readings_of
 from minidbp.paper.report import FILES, TWINS, as_markdown, on_screen, write_report
 from minidbp.paper.sections import UNSAID
@@ -70,13 +70,14 @@ def table_below(text: str, title: str) -> list[list[str]]:
     return table[2:]
 
 
-def sweep_of(runs: Sequence[Run], vary: Sequence[str] = (), experiment: Experiment = TABLE2) -> Sweep:
+def sweep_of(runs: Sequence[Run], vary: Sequence[str] = (), experiment: str = "table2") -> Sweep:
     return Sweep(experiment, "Table 2, preset test", "minidbp table2 --preset test", runs, vary)
 
 
 def markdown_of(sweep: Sweep, results: Sequence[Result]) -> str:
-    rows = rows_of(sweep.experiment, results)
-    pictures = {"accuracy.png": figures.describe(rows, sweep.experiment.along), "images.png": TWINS}
+    experiment = experiment_named(sweep.experiment)
+    rows = rows_of(experiment, results)
+    pictures = {"accuracy.png": figures.describe(rows, experiment.along), "images.png": TWINS}
     return as_markdown(sweep, rows, results, pictures)
 
 
@@ -575,7 +576,8 @@ def test_the_page_of_a_real_sweep(reported: Path, tiny: Protocol) -> None:
     assert embedded == [(reported / name).read_bytes() for name in ("accuracy.png", "images.png")]
     text = (reported / "table.md").read_text(encoding="utf-8")
     for field in dataclasses.fields(Protocol):
-        assert re.search(rf"\| (\*\*)?{field.name}(\*\*)? \| {re.escape(str(getattr(tiny, field.name)))} \|", text)
+        value = re.escape(str(getattr(tiny, field.name)))
+        assert re.search(rf"\| (\*\*)?{field.name}(\*\*)? \| {value}( \(in full: .*\))? \|", text)
 
 
 def test_a_second_report_is_the_same(reported: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path: Path) -> None:
@@ -646,11 +648,12 @@ def test_a_sweep_that_only_diverged_has_no_report(copy: Path, tiny_sweep: Sweep,
     assert not (copy / "table.md").exists()
 
 
-def test_an_experiment_of_ones_own_is_reported_too(made_up: MadeUp) -> None:
+def test_an_experiment_of_ones_own_is_reported_too(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = Experiment(
         "mine", "Mine", {"a": Preset("", {Condition("B", 3.0, Protocol()): 1})}, lambda c: None, lambda r: []
     )
-    text = markdown_of(sweep_of(mine.runs("a"), experiment=mine), [made_up(run) for run in mine.runs("a")])
+    monkeypatch.setitem(EXPERIMENTS, "mine", mine)
+    text = markdown_of(sweep_of(mine.runs("a"), experiment="mine"), [made_up(run) for run in mine.runs("a")])
     for title in "The paper's claims", "Distance to the paper's table", "Against λ = 0":
         assert title not in text
     assert tables_in(text)[0][2][:2] == ["B", "3"]

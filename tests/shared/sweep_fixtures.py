@@ -1,5 +1,6 @@
 """A sweep small enough to be trained in a test, and results that were never trained."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from minidbp.paper.plans import Condition, Experiment, Preset
+from minidbp.diagnosis.judge import JUDGE
+from minidbp.paper.plans import Condition, Preset
 from minidbp.paper.table2 import TABLE2
 from minidbp.sweeps import executors, sweep
 from minidbp.sweeps.runs import DIAGNOSIS, Run
@@ -30,8 +32,8 @@ def tiny() -> Protocol:
 def tiny_sweep() -> Sweep:
     """Table 2 of model C alone: lambda 0 and 50, two seeds."""
     preset = Preset("for tests", {Condition("C", lam, TINY): 2 for lam in (0.0, 50.0)})
-    experiment = Experiment("table2", "Table 2", {"tiny": preset}, TABLE2.paper, TABLE2.verdicts)
-    return Sweep(experiment, "Table 2, preset tiny", "minidbp table2 --preset tiny", experiment.runs("tiny"))
+    experiment = dataclasses.replace(TABLE2, presets={"tiny": preset})
+    return Sweep("table2", "Table 2, preset tiny", "minidbp table2 --preset tiny", experiment.runs("tiny"))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +42,7 @@ def trained(tiny_sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("tiny") / "deep" / "out"
     sweep.begin(tiny_sweep, folder)
     console = Console(quiet=True)
-    ending = sweep.train_all(tiny_sweep.runs, folder / "runs", "", executors.in_process, None, 2, console)
+    ending = sweep.train_all(tiny_sweep.runs, folder / "runs", "", executors.in_process, JUDGE, None, 2, console)
     assert ending == sweep.Ending(finished=4, diverged=[], stopped=False)
     return folder
 

@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from minidbp.data import Mnist
+from minidbp.diagnosis.judge import JUDGE
 from minidbp.nn import Sequential, load_model
 from minidbp.sweeps import execute as module
 from minidbp.sweeps.cost import Cost
@@ -33,7 +34,7 @@ Executed = tuple[dict[str, Any], Sequential, list[tuple[float, str]]]
 def executed(mnist: Mnist) -> Executed:
     said: list[tuple[float, str]] = []
     with workers(2) as team:
-        result, model = execute(RUN, mnist, team, lambda work, what: said.append((work, what)))
+        result, model = execute(RUN, mnist, team, JUDGE, lambda work, what: said.append((work, what)))
     return result, model, said
 
 
@@ -93,7 +94,7 @@ def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Mnist, figur
 def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Mnist) -> None:
     result, model, _ = executed
     with workers(1) as team:
-        again, twin = execute(RUN, mnist, team, lambda work, what: None)
+        again, twin = execute(RUN, mnist, team, JUDGE, lambda work, what: None)
     assert bits(twin) == bits(model)
     assert without_time(again) == without_time(result)
     assert again["threads"] == 1
@@ -101,7 +102,7 @@ def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Mnist) -> N
 
 def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
     _, _, said = executed
-    assert sum(work for work, _ in said) == pytest.approx(Cost(RUN).total)
+    assert sum(work for work, _ in said) == pytest.approx(Cost(RUN, JUDGE).total)
     assert said[0] == (0, "beginning")
     assert all(work > 0 and what for work, what in said[1:])
     assert [what.partition(",")[0] for _, what in said[1:7:2]] == ["epoch 1", "epoch 2", "epoch 3"]
@@ -112,7 +113,7 @@ def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
 
 def test_a_divergence_comes_out(mnist: Mnist) -> None:
     with workers(1) as team, pytest.raises(DivergenceError, match=r"epoch 1.*step 2.*lambda 2\.5"):
-        execute(DIVERGES, mnist, team, lambda work, what: None)
+        execute(DIVERGES, mnist, team, JUDGE, lambda work, what: None)
 
 
 def test_the_result_of_a_divergence_says_where() -> None:
@@ -141,9 +142,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
 
     with workers(1) as team:
         with pytest.raises(Stopped):
-            execute(RUN, mnist, team, stopping, checkpoint)
+            execute(RUN, mnist, team, JUDGE, stopping, checkpoint)
         assert checkpoint.exists() == (steps > 3)
-        again, twin = execute(RUN, mnist, team, lambda work, what: said.append(what), checkpoint)
+        again, twin = execute(RUN, mnist, team, JUDGE, lambda work, what: said.append(what), checkpoint)
     assert bits(twin) == bits(model)
     assert without_time(again) == without_time(result)
     trained_again = {1: 6, 2: 6, 3: 6, 4: 4, 7: 2, 8: 0, 11: 0}[steps]  # steps: whole epochs are not
@@ -152,17 +153,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
 
 def test_what_an_earlier_process_did_counts_as_done(mnist: Mnist, tmp_path: Path) -> None:
     checkpoint, stop = tmp_path / "checkpoint", tmp_path / "stop"
-    beacon = Beacon(RUN, tmp_path, stop)
+    beacon = Beacon(RUN, tmp_path, stop, JUDGE)
     with workers(1) as team:
         with pytest.raises(Stopped):
-            execute(RUN, mnist, team, lambda work, what: stop.touch() or beacon(work, what), checkpoint)
+            execute(RUN, mnist, team, JUDGE, lambda work, what: stop.touch() or beacon(work, what), checkpoint)
         stop.unlink()
-        execute(RUN, mnist, team, lambda work, what: None, checkpoint)
-        later = Beacon(RUN, tmp_path, stop)
-        execute(RUN, mnist, team, later, checkpoint)
+        execute(RUN, mnist, team, JUDGE, lambda work, what: None, checkpoint)
+        later = Beacon(RUN, tmp_path, stop, JUDGE)
+        execute(RUN, mnist, team, JUDGE, later, checkpoint)
     assert later.first is not None
-    assert later.first[1] == pytest.approx(3 * Cost(RUN).epoch)
-    assert later.done == pytest.approx(Cost(RUN).total)
+    assert later.first[1] == pytest.approx(3 * Cost(RUN, JUDGE).epoch)
+    assert later.done == pytest.approx(Cost(RUN, JUDGE).total)
 
 
 # -- in a folder ----------------------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ def test_a_run_is_performed_once(executed: Executed, tmp_path: Path, monkeypatch
         seen.update(files(tmp_path))
 
     monkeypatch.setattr(Beacon, "__call__", watched)
-    assert perform(RUN, tmp_path, None, 2, tmp_path / "stop") == "finished"
+    assert perform(RUN, tmp_path, JUDGE, None, 2, tmp_path / "stop") == "finished"
     assert {".progress.json", ".checkpoint.npz", ".lock"} <= seen
     assert files(tmp_path) == {".json", ".npz"}
     result, model, _ = executed
@@ -186,7 +187,7 @@ def test_a_run_is_performed_once(executed: Executed, tmp_path: Path, monkeypatch
 
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
     monkeypatch.setattr(module, "execute", None)  # nothing is trained again
-    assert perform(RUN, tmp_path, None, 2, tmp_path / "stop") == "finished"
+    assert perform(RUN, tmp_path, JUDGE, None, 2, tmp_path / "stop") == "finished"
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -215,11 +216,11 @@ def test_a_stopped_run_leaves_its_checkpoint_and_goes_on(
 ) -> None:
     stop = tmp_path / "stop"
     stop_after(4, stop)  # in the second epoch
-    assert perform(RUN, tmp_path, None, 1, stop) == "stopped"
+    assert perform(RUN, tmp_path, JUDGE, None, 1, stop) == "stopped"
     assert files(tmp_path) - {".lock"} == {".checkpoint.npz", "stop"}
     stop.unlink()
     stop_after(100, stop)
-    assert perform(RUN, tmp_path, None, 1, stop) == "finished"
+    assert perform(RUN, tmp_path, JUDGE, None, 1, stop) == "finished"
     assert files(tmp_path) == {".json", ".npz"}
     result, model, _ = executed
     assert without_time(find(RUN, tmp_path)) == without_time(result)
@@ -231,19 +232,19 @@ def test_a_run_that_another_trains_is_busy(tmp_path: Path, monkeypatch: pytest.M
     beacon = tmp_path / f"{RUN.name}.progress.json"
     beacon.write_text("the other's")
     with FileLock(tmp_path / f"{RUN.name}.lock"):
-        assert perform(RUN, tmp_path, None, 1, tmp_path / "stop") == "busy"
+        assert perform(RUN, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "busy"
     assert beacon.read_text() == "the other's"
 
 
 def test_a_divergence_is_kept_and_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert perform(DIVERGES, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+    assert perform(DIVERGES, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
     assert {p.name for p in tmp_path.iterdir()} == {f"{DIVERGES.name}.json"}
     found = find(DIVERGES, tmp_path)
     assert found is not None
     assert (found["diverged"]["epoch"], found["diverged"]["step"]) == (1, 2)
     assert "lambda 2.5" in found["diverged"]["message"]
     monkeypatch.setattr(module, "execute", None)
-    assert perform(DIVERGES, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+    assert perform(DIVERGES, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
 
 
 @pytest.mark.parametrize("changes", [{}, {"adversarial_training": True}])
@@ -251,7 +252,7 @@ def test_a_divergence_at_the_very_last_step_is_one(changes: dict[str, Any], tmp_
     """No later step sees that the weights overflow; it must not stop the sweep as an error of another kind would."""
     last = {"learning_rate": 1e38, "max_epochs": 1, "n_train": 32}
     run = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, **last, **changes))
-    assert perform(run, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+    assert perform(run, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
     found = find(run, tmp_path)
     assert found is not None
     assert (found["diverged"]["epoch"], found["diverged"]["step"]) == (1, 1)
@@ -260,7 +261,7 @@ def test_a_divergence_at_the_very_last_step_is_one(changes: dict[str, Any], tmp_
 
 def test_a_divergence_of_adversarial_training_is_one(tmp_path: Path) -> None:
     run = dataclasses.replace(DIVERGES, protocol=dataclasses.replace(DIVERGES.protocol, adversarial_training=True))
-    assert perform(run, tmp_path, None, 1, tmp_path / "stop") == "diverged"
+    assert perform(run, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
 
 
 def test_a_process_trains_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,23 +275,23 @@ def test_a_process_trains_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(module, "execute", waiting)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(perform, RUN, tmp_path, None, 1, tmp_path / "stop")
+        first = pool.submit(perform, RUN, tmp_path, JUDGE, None, 1, tmp_path / "stop")
         assert begun.wait(30)
         with pytest.raises(RunError, match=r"trains another run already: .*--nthreads 1"):
-            perform(dataclasses.replace(RUN, seed=4), tmp_path, None, 1, tmp_path / "stop")
+            perform(dataclasses.replace(RUN, seed=4), tmp_path, JUDGE, None, 1, tmp_path / "stop")
         end.set()
         assert first.result() == "stopped"
-    assert perform(RUN, tmp_path, None, 1, tmp_path / "stop") == "stopped"
+    assert perform(RUN, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "stopped"
 
 
 def test_another_error_comes_out_and_frees_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(run: Run, mnist: Mnist, team: Any, report: Beacon, checkpoint: Path) -> Any:
+    def failing(run: Run, mnist: Mnist, team: Any, judge: Any, report: Beacon, checkpoint: Path) -> Any:
         report(1.0, "on")
         raise OSError("the disk is full")
 
     monkeypatch.setattr(module, "execute", failing)
     with pytest.raises(OSError, match="the disk is full"):
-        perform(RUN, tmp_path, None, 1, tmp_path / "stop")
+        perform(RUN, tmp_path, JUDGE, None, 1, tmp_path / "stop")
     assert files(tmp_path) <= {".lock"}
     with FileLock(tmp_path / f"{RUN.name}.lock").acquire(blocking=False):
         pass
@@ -301,12 +302,12 @@ def test_leftovers_of_the_killed_are_swept_away(executed: Executed, tmp_path: Pa
     other = tmp_path / f"{dataclasses.replace(RUN, seed=4).name}.npz.abcd1234.part"
     for path in [*mine, other]:
         path.touch()
-    assert perform(RUN, tmp_path, None, 2, tmp_path / "stop") == "finished"
+    assert perform(RUN, tmp_path, JUDGE, None, 2, tmp_path / "stop") == "finished"
     assert not any(path.exists() for path in mine)
     assert other.exists()  # somebody may be writing it
 
 
 def test_a_folder_that_a_worker_does_not_see(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"does not see the folder .*none: all workers need it under the same path"):
-        perform(RUN, tmp_path / "none", None, 1, tmp_path / "stop")
+        perform(RUN, tmp_path / "none", JUDGE, None, 1, tmp_path / "stop")
     assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import minidbp
 from minidbp.cli import app
 from minidbp.data import Mnist
+from minidbp.diagnosis.judge import JUDGE
 from minidbp.paper.table2 import TABLE2
 from minidbp.sweeps.execute import execute
 from minidbp.sweeps.monitor import Stopped
@@ -106,7 +107,7 @@ def test_a_checkpoint_that_cannot_be_written(mnist: Mnist, alone: Path, tmp_path
             raise Stopped
 
     with workers(1) as team, pytest.raises(Stopped):
-        execute(run, mnist, team, stop_in_the_second_epoch, checkpoint)
+        execute(run, mnist, team, JUDGE, stop_in_the_second_epoch, checkpoint)
     before = checkpoint.read_bytes()
     with no_file_larger_than(1 << 20):
         result = sweep(out)

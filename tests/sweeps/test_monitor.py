@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from minidbp.diagnosis.judge import JUDGE
 from minidbp.sweeps import monitor as progress
 from minidbp.sweeps.cost import Cost
 from minidbp.sweeps.monitor import Beacon, Running, State, Stopped, Watch, left, view
@@ -17,7 +18,7 @@ from minidbp.sweeps.runs import Run, RunError, keep_result
 from minidbp.training import Protocol
 
 RUNS = [Run("C", lam, seed, Protocol(max_epochs=3, stop_rule="none")) for lam in (0.0, 10.0) for seed in (0, 1)]
-PLAIN, PENALISED = Cost(RUNS[0]).total, Cost(RUNS[2]).total
+PLAIN, PENALISED = Cost(RUNS[0], JUDGE).total, Cost(RUNS[2], JUDGE).total
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def files(home: Path) -> list[str]:
 
 
 def test_a_beacon_appears_and_vanishes(tmp_path: Path, clock: list[float]) -> None:
-    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop")
+    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
     assert files(tmp_path) == []
     beacon(0.0, "beginning")
     clock.append(1002.0)
@@ -55,7 +56,7 @@ def test_a_beacon_appears_and_vanishes(tmp_path: Path, clock: list[float]) -> No
 
 
 def test_a_beacon_writes_no_more_often_than_once_a_second_and_loses_no_work(tmp_path: Path, clock: list[float]) -> None:
-    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop")
+    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
     for moment, what, seen in (
         (1000.0, "a", "a"), (1000.5, "b", "a"), (1000.9, "c", "a"), (1001.0, "d", "d"), (1001.5, "e", "d"),
     ):  # fmt: skip
@@ -66,7 +67,7 @@ def test_a_beacon_writes_no_more_often_than_once_a_second_and_loses_no_work(tmp_
 
 
 def test_the_speed_does_not_count_what_an_earlier_process_did(tmp_path: Path, clock: list[float]) -> None:
-    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop")
+    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
     beacon(100.0, "beginning")
     clock.append(1010.0)
     beacon(20.0, "epoch 2")
@@ -75,7 +76,7 @@ def test_the_speed_does_not_count_what_an_earlier_process_did(tmp_path: Path, cl
 
 
 def test_the_stop_file_stops(tmp_path: Path) -> None:
-    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop")
+    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
     beacon(1.0, "on")
     (tmp_path / "stop").touch()
     with pytest.raises(Stopped):
@@ -86,23 +87,23 @@ def test_the_stop_file_stops(tmp_path: Path) -> None:
 
 
 def signal(run: Run, home: Path, share: float, speed: float = 2.0, silence: float = 0.0, **changes: Any) -> None:
-    total = Cost(run).total
+    total = Cost(run, JUDGE).total
     found = {"done": share * total, "total": total, "speed": speed, "what": "epoch 1", "time": time.time() - silence}
     (home / f"{run.name}.progress.json").write_text(json.dumps({**found, **changes}))
 
 
 def test_nothing_has_begun(tmp_path: Path) -> None:
-    assert Watch(RUNS, tmp_path).state() == State(4, 0, 0, [], 0.0, None)
+    assert Watch(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], 0.0, None)
 
 
 def test_no_runs_are_all_done(tmp_path: Path) -> None:
-    assert Watch([], tmp_path).state() == State(0, 0, 0, [], 1.0, None)
+    assert Watch([], tmp_path, JUDGE).state() == State(0, 0, 0, [], 1.0, None)
 
 
 def test_finished_diverged_and_running(
     tmp_path: Path, made_up: Callable[..., dict[str, Any]], clock: list[float]
 ) -> None:
-    watch = Watch(RUNS, tmp_path)
+    watch = Watch(RUNS, tmp_path, JUDGE)
     keep_result(made_up(RUNS[0]), RUNS[0], tmp_path)
     where = {"epoch": 1, "step": 2, "message": "training diverged"}
     keep_result({**RUNS[2].identity(), "diverged": where, "environment": {}}, RUNS[2], tmp_path)
@@ -126,7 +127,7 @@ def test_finished_diverged_and_running(
 def test_a_run_beyond_the_epochs_that_were_expected_is_not_more_than_all_of_it(tmp_path: Path) -> None:
     """Under the paper's stop rule 20 epochs are expected, and up to 100 may come."""
     signal(RUNS[0], tmp_path, 3.5)
-    state = Watch(RUNS[:1], tmp_path).state()
+    state = Watch(RUNS[:1], tmp_path, JUDGE).state()
     assert state.running[0].share == 1.0
     assert state.share == 1.0
     assert state.seconds_left == 0.0
@@ -147,13 +148,13 @@ def test_a_sign_of_life_that_cannot_be_read_is_none(tmp_path: Path, content: byt
         signal(RUNS[0], tmp_path, 0.5, total=0)
     else:
         path.write_bytes(content)
-    assert Watch(RUNS, tmp_path).state() == State(4, 0, 0, [], 0.0, None)
+    assert Watch(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], 0.0, None)
 
 
 def test_a_bad_result_is_told(tmp_path: Path) -> None:
     (tmp_path / f"{RUNS[0].name}.json").write_text("{")
     with pytest.raises(RunError, match="move it away"):
-        Watch(RUNS, tmp_path).state()
+        Watch(RUNS, tmp_path, JUDGE).state()
 
 
 # -- for a terminal -------------------------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from minidbp.diagnosis.judge import JUDGE
 from minidbp.nn import load_model
 from minidbp.paper.experiments import EXPERIMENTS
-from minidbp.paper.plans import readings_of
+from minidbp.paper.plans import Condition, Preset, readings_of
+from minidbp.paper.table2 import TABLE2
 from minidbp.sweeps import execute as executing
 from minidbp.sweeps import executors, sweep
 from minidbp.sweeps.runs import FORMAT, Run, RunError, RunFailed, find, keep_result
@@ -24,7 +26,7 @@ from minidbp.training import DivergenceError
 def train(there: Sweep, folder: Path, place: Any = executors.in_process) -> tuple[Ending, str]:
     told = io.StringIO()
     console = Console(file=told, width=200)
-    return sweep.train_all(there.runs, folder / "runs", there.title, place, None, 2, console), told.getvalue()
+    return sweep.train_all(there.runs, folder / "runs", there.title, place, JUDGE, None, 2, console), told.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -191,11 +193,11 @@ def test_a_run_in_one_line(made_up: Callable[..., dict[str, Any]], tiny_sweep: S
 def test_a_sweep_comes_back_from_its_folder(tmp_path: Path) -> None:
     for name, experiment in EXPERIMENTS.items():
         runs = experiment.runs("smoke", 3, readings_of(["penalty_target", "eps=0.1,0.2"]))
-        written = Sweep(experiment, "title", f"minidbp {name}", runs, ["penalty_target", "eps"])
+        written = Sweep(name, "title", f"minidbp {name}", runs, ["penalty_target", "eps"])
         sweep.begin(written, tmp_path / name)
         assert (tmp_path / name / "runs").is_dir()
         read = sweep.load(tmp_path / name)
-        assert read.experiment is experiment
+        assert read.experiment == name
         assert (read.title, read.command, list(read.vary)) == ("title", f"minidbp {name}", ["penalty_target", "eps"])
         assert list(read.runs) == runs
 
@@ -209,7 +211,10 @@ def test_a_sweep_begins_again_in_its_own_folder(copy: Path, tiny_sweep: Sweep) -
 @pytest.mark.parametrize("change", ["seed", "protocol", "fewer", "order", "another"])
 def test_the_folder_of_another_sweep_is_refused(copy: Path, tiny_sweep: Sweep, change: str) -> None:
     runs = list(tiny_sweep.runs)
-    experiment = tiny_sweep.experiment
+    p = tiny_sweep.runs[0].protocol
+    experiment = dataclasses.replace(
+        TABLE2, presets={"tiny": Preset("", {Condition("C", lam, p): 2 for lam in (0.0, 50.0)})}
+    )
     other = {
         "seed": lambda: experiment.runs("tiny", 1),
         "protocol": lambda: experiment.runs("tiny", 0, [{"penalty_target": "softmax"}]),
@@ -261,8 +266,8 @@ def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, for
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"experiment": "table9"}, ["'table9'", "table2, table3, table4, credit"]),
-        ({"experiment": ...}, ["None"]),
+        ({"experiment": 9}, ["an experiment"]),
+        ({"experiment": ...}, ["an experiment"]),
         ({"title": 3}, ["a title"]),
         ({"title": ...}, ["a title"]),
         ({"command": None}, ["a command"]),
@@ -277,7 +282,7 @@ def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, for
     ],
 )  # fmt: skip
 def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any], named: list[str]) -> None:
-    sweep.begin(Sweep(EXPERIMENTS["credit"], "t", "c", EXPERIMENTS["credit"].runs("smoke")), tmp_path / "other")
+    sweep.begin(Sweep("credit", "t", "c", EXPERIMENTS["credit"].runs("smoke")), tmp_path / "other")
     rewritten(tmp_path / "other", **changes)
     with pytest.raises(RunError) as caught:
         sweep.load(tmp_path / "other")
