@@ -14,7 +14,7 @@ from minidbp.autodiff.tensor import COMPLEX, NotDifferentiableError, Rule, Tenso
 from minidbp.checking.gradcheck import smooth_direction
 from minidbp.inspection.steps import Step, order_in_words
 from minidbp.inspection.table import Table
-from minidbp.inspection.values import kept
+from minidbp.inspection.values import snapshot
 
 AGREES, WRONG, KINK, NONE, UNCHECKED = "agrees", "WRONG", "kink", "no derivative", "not checked"
 
@@ -24,7 +24,7 @@ RULE = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-4}
 VALUE = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-4}
 
 
-class Checked(NamedTuple):
+class ReplayedStep(NamedTuple):
     """One step: the verdict, the largest relative error of its derivatives (None if none was compared), and why."""
 
     step: Step
@@ -33,14 +33,14 @@ class Checked(NamedTuple):
     detail: str
 
 
-class Check:
+class ReplayReport:
     """What `Trace.check` found: `rows`, one for each step; `wrong`, those whose rule is; `ok`, that there are none."""
 
-    def __init__(self, rows: Sequence[Checked]) -> None:
+    def __init__(self, rows: Sequence[ReplayedStep]) -> None:
         self.rows = list(rows)
 
     @property
-    def wrong(self) -> list[Checked]:
+    def wrong(self) -> list[ReplayedStep]:
         return [row for row in self.rows if row.verdict == WRONG]
 
     @property
@@ -86,41 +86,41 @@ class _NoDerivative(Exception):
     """What a rule says that has none."""
 
 
-def check_steps(steps: Iterable[Step], seed: int = 0) -> Check:
+def check_steps(steps: Iterable[Step], seed: int = 0) -> ReplayReport:
     """`Trace.check` of these steps."""
     rng = np.random.default_rng(seed)
     with traced_by(None), recording(False), np.errstate(all="ignore"):
-        return Check([_check(step, rng) for step in steps])
+        return ReplayReport([_check(step, rng) for step in steps])
 
 
-def _check(step: Step, rng: np.random.Generator) -> Checked:
+def _check(step: Step, rng: np.random.Generator) -> ReplayedStep:
     if step.again is None:
-        return Checked(step, UNCHECKED, None, "no way to run it again: give record the operation as `again`")
+        return ReplayedStep(step, UNCHECKED, None, "no way to run it again: give record the operation as `again`")
     if step.name == "watch":
-        return Checked(step, UNCHECKED, None, "it changes nothing, and would show what the check makes")
+        return ReplayedStep(step, UNCHECKED, None, "it changes nothing, and would show what the check makes")
     if COMPLEX in (step.dtype, *(i.dtype for i in step.inputs)):
-        return Checked(step, UNCHECKED, None, "complex numbers: differences are taken of real ones")
+        return ReplayedStep(step, UNCHECKED, None, "complex numbers: differences are taken of real ones")
     xs = [i.value.astype(np.float64) for i in step.inputs]
     try:
         exact = step.again(*map(wrap, map(np.copy, xs))).data
     except Exception as error:  # whatever somebody's operation raises
-        return Checked(step, UNCHECKED, None, f"it cannot be run again: {_in_words(error)}")
+        return ReplayedStep(step, UNCHECKED, None, f"it cannot be run again: {_in_words(error)}")
     if exact.dtype != np.float64:
-        return Checked(step, UNCHECKED, None, f"it rounds to {exact.dtype}: too coarse for a difference")
+        return ReplayedStep(step, UNCHECKED, None, f"it rounds to {exact.dtype}: too coarse for a difference")
     errors: list[float] = []
     try:
         _compare_values(step, exact)
         if not np.isfinite(exact).all():
-            return Checked(step, UNCHECKED, None, "its value is not finite: no difference to take")
+            return ReplayedStep(step, UNCHECKED, None, "its value is not finite: no difference to take")
         left_out = [_check_input(step, i, xs, errors, rng) for i in range(len(xs))]
     except _NotRight as error:
-        return Checked(step, WRONG, max(errors, default=None), str(error))
+        return ReplayedStep(step, WRONG, max(errors, default=None), str(error))
     except NotDifferentiableError as error:
-        return Checked(step, KINK, max(errors, default=None), str(error))
+        return ReplayedStep(step, KINK, max(errors, default=None), str(error))
     except _NoDerivative as error:
-        return Checked(step, NONE, max(errors, default=None), str(error))
+        return ReplayedStep(step, NONE, max(errors, default=None), str(error))
     detail = f"{sum(left_out)} elements that are 0, on a kink, left out" if any(left_out) else ""
-    return Checked(step, AGREES, max(errors, default=None), detail)
+    return ReplayedStep(step, AGREES, max(errors, default=None), detail)
 
 
 def _compare_values(step: Step, exact: np.ndarray) -> None:
@@ -150,7 +150,7 @@ def _rules(step: Step, i: int) -> "tuple[Rule, Rule | None]":
     """The rule of input i and the one for inside its support, at the inputs that the step had."""
     if all(t._version == version for t, version in step.tensors):
         return step.rules[i], step.inside[i]
-    leaves = [kept(given.tensor) for given in step.inputs]  # some were given new data, which the rules would use
+    leaves = [snapshot(given.tensor) for given in step.inputs]  # some were given new data, which the rules would use
     for leaf in leaves:
         leaf.requires_grad = True
     with recording(True):

@@ -1,10 +1,11 @@
-"""What a trace keeps: each operation as a Step, and what no step made (parameters, images, constants) as a Given."""
+"""What a trace keeps: each operation as a Step, and what no step made (parameters, images, constants) as a Leaf."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from minidbp.autodiff.tensor import Rule, Tensor
 from minidbp.inspection.formulas import formula
-from minidbp.inspection.values import Recorded, kept
+from minidbp.inspection.values import Recorded, snapshot
 
 ORDERS = ("forward", "backward", "backward of the backward")
 
@@ -14,11 +15,18 @@ def order_in_words(order: int) -> str:
     return ORDERS[order] if order < len(ORDERS) else f"order {order}"
 
 
-class Given(Recorded):
+def count_by_order(steps: Sequence["Step"]) -> str:
+    """How many steps there are, in all and of each order, in words."""
+    counts = Counter(step.order for step in steps)
+    parts = [f"{counts[order]} {order_in_words(order)}" for order in sorted(counts)]
+    return f"{len(steps)} steps" + (f": {', '.join(parts)}" if parts else "")
+
+
+class Leaf(Recorded):
     """An input that no step of the trace made: called by its tensor's name, its only value, or its kind and shape."""
 
     def __init__(self, t: Tensor) -> None:
-        tensor = kept(t)
+        tensor = snapshot(t)
         if t.name:
             label = t.name
         elif t._operation:
@@ -28,13 +36,12 @@ class Given(Recorded):
         else:
             label = f"{tensor.data.item():.6g}" if t.size == 1 else f"const {t.shape}"
         super().__init__(label, 0, tensor)
-        self.name, self.requires_grad = t.name, t.requires_grad
 
 
 class Step(Recorded):
     """One operation.
 
-    Attributes, beside those of every value: `number` (its place in the trace), `name`, `inputs` (Steps and Givens),
+    Attributes, beside those of every value: `number` (its place in the trace), `name`, `inputs` (Steps and Leaves),
     `formula`, `rule_of` (the number of the step whose rule made this one, or None).  For the check: `rules`, `inside`
     and `again` as `record` has them, `tensors` (the inputs themselves and which version of their data was used).
     """
@@ -52,7 +59,7 @@ class Step(Recorded):
         inside: "Sequence[Rule | None]",
         again: Callable[..., Tensor] | None,
     ) -> None:
-        super().__init__(f"#{number}", order, kept(out))
+        super().__init__(f"#{number}", order, snapshot(out))
         self.number, self.name, self.inputs, self.rule_of = number, name, tuple(places), rule_of
         self.tensors = tuple((t, t._version) for t in inputs)
         self.rules, self.inside, self.again = tuple(rules), tuple(inside), again

@@ -18,9 +18,9 @@ import numpy as np
 
 from minidbp.autodiff.tensor import Rule, Tensor, traced_by
 from minidbp.inspection.graph import Graph
-from minidbp.inspection.replay import Check, check_steps
-from minidbp.inspection.steps import Given, Step, order_in_words
-from minidbp.inspection.table import Table, steps_table
+from minidbp.inspection.replay import ReplayReport, check_steps
+from minidbp.inspection.steps import Leaf, Step, count_by_order, order_in_words
+from minidbp.inspection.table import Table
 from minidbp.inspection.values import Recorded
 
 
@@ -83,19 +83,32 @@ class Trace:
                 return place
         self._arrays |= {id(out._data): (out._data, step) for out, step in self._loose if not out._loose}
         self._loose = [(out, step) for out, step in self._loose if out._loose]
-        place = self._arrays[id(t._data)][1] if id(t._data) in self._arrays else Given(t)
+        place = self._arrays[id(t._data)][1] if id(t._data) in self._arrays else Leaf(t)
         self._known[id(t)] = t, t._version, place
         return place
 
     def table(self) -> Table:
         """Every step in a line: number, operation, formula, shape, order, whose rule, min, mean, max."""
-        return steps_table(self._steps)
+        columns = ("step", "operation", "formula", "shape", "order", "rule of", "min", "mean", "max")
+        rows = [
+            (
+                step.label,
+                step.name,
+                step.formula,
+                str(step.shape),
+                order_in_words(step.order),
+                "" if step.rule_of is None else f"#{step.rule_of}",
+                *step.statistics(),
+            )
+            for step in self._steps
+        ]
+        return Table(columns, rows, [step.order for step in self._steps])
 
     def graph(self) -> Graph:
-        """A drawing with a lane for each order, arrows from inputs, and for each step its figures when pointed at."""
+        """A drawing with a row for each order, arrows from inputs, and for each step its figures when pointed at."""
         return Graph(self._steps)
 
-    def check(self, seed: int = 0) -> Check:
+    def check(self, seed: int = 0) -> ReplayReport:
         """Each step's rules against finite differences of its operation; one line for each step, `ok` for all.
 
         Every rule that the steps were recorded with is called with random cotangents (from `seed`) and compared, along
@@ -123,9 +136,7 @@ class Trace:
         return iter(self._steps)
 
     def __repr__(self) -> str:
-        orders = [step.order for step in self._steps]
-        parts = [f"{orders.count(order)} {order_in_words(order)}" for order in sorted(set(orders))]
-        return f"Trace of {len(self)} steps" + (f": {', '.join(parts)}" if parts else "")
+        return f"Trace of {count_by_order(self._steps)}"
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()

@@ -7,7 +7,7 @@ import numpy as np
 
 import minidbp as mdb
 from minidbp import Tensor
-from minidbp.inspection.graph import places
+from minidbp.inspection.graph import positions
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,26 +24,26 @@ def toy() -> mdb.Trace:
 
 def test_the_backward_pass_runs_to_the_left_below_and_the_next_one_to_the_right() -> None:
     """matmul relu sum | (sum) reshape broadcast, masked, matmul, abs, sum | reshape broadcast, times sign, matmul."""
-    found = places(list(toy()))
-    assert [found[n][:2] for n in range(12 + 1)] == [
+    at = positions(list(toy()))
+    assert [at[n][:2] for n in range(12 + 1)] == [
         (2, 0), (3, 0), (4, 0),
         (4, 1), (4, 1), (3, 1), (2, 1), (1, 1), (0, 1),
         (0, 2), (0, 2), (1, 2), (2, 2),
     ]  # fmt: skip
-    assert [found[n].row for n in (3, 4, 5, 9, 10)] == [0, 1, 0, 0, 1]
-    assert len(set(found.values())) == len(found)  # no two in one place
+    assert [at[n].line for n in (3, 4, 5, 9, 10)] == [0, 1, 0, 0, 1]
+    assert len(set(at.values())) == len(at)  # no two in one place
 
 
-def test_sweeps_through_one_lane_do_not_mix() -> None:
+def test_sweeps_through_one_row_do_not_mix() -> None:
     x = Tensor([1.0, 2.0], requires_grad=True)
     with mdb.trace() as t:
         y = mdb.exp(x).sum()
         for _ in range(2):
             mdb.grad(y, x)
-    found = places(list(t))
+    at = positions(list(t))
     first, second = [s.number for s in t[2:5]], [s.number for s in t[5:8]]
-    assert max(found[n].row for n in first) < min(found[n].row for n in second)
-    assert [found[n].column for n in first] == [found[n].column for n in second]
+    assert max(at[n].line for n in first) < min(at[n].line for n in second)
+    assert [at[n].column for n in first] == [at[n].column for n in second]
 
 
 def test_the_picture_is_well_formed_and_can_be_read_without_seeing_it(tmp_path: Path) -> None:

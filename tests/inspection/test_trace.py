@@ -10,7 +10,7 @@ import pytest
 import minidbp as mdb
 from minidbp import Tensor
 from minidbp.autodiff.tensor import _mode
-from minidbp.inspection.steps import Given
+from minidbp.inspection.steps import Leaf
 from minidbp.inspection.values import Recorded
 from minidbp.robust import penalised_loss
 
@@ -148,9 +148,9 @@ def test_values_statistics_and_access() -> None:
     assert [s.number for s in t[1:]] == [1, 2]
     assert len(t) == len(list(t)) == 3
     assert t[1].inputs == (t[0],)
-    (given,) = t[0].inputs
-    assert isinstance(given, Given)
-    assert (given.label, given.order, given.shape) == ("x", 0, (2, 3))
+    (leaf_x,) = t[0].inputs
+    assert isinstance(leaf_x, Leaf)
+    assert (leaf_x.label, leaf_x.order, leaf_x.shape) == ("x", 0, (2, 3))
     assert repr(t[1]).startswith("#1  reshape  #0 as (3, 2)  (forward): float64 (3, 2), min ")
     for wrong in 3, -4:
         with pytest.raises(IndexError, match=f"this trace has 3 steps; there is no step {wrong}"):
@@ -297,7 +297,7 @@ def test_a_notebook_shows_the_ends_of_a_long_table() -> None:
             x = x + 1.0
     html = t.table()._repr_html_()
     assert html.count("<tr>") == 1 + 150 + 1 + 150
-    assert "700 lines between are not shown here; print(...) shows all" in html
+    assert "700 rows between are not shown here; print(...) shows all" in html
     assert all(f">#{i}<" in html for i in (0, 149, 850, 999))
     assert len(repr(t.table()).splitlines()) == 2 + 1000
 

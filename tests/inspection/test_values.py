@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from minidbp import Tensor, exp
-from minidbp.inspection.html import array_html, shades
+from minidbp.inspection.values import array_html, shades
 
 
 def pictures(html: str) -> list[np.ndarray]:
