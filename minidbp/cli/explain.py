@@ -36,7 +36,7 @@ def explain(
     from minidbp.data import load_mnist
     from minidbp.explain import explanation as explaining
     from minidbp.explain import report, terminal
-    from minidbp.explain.step import PROTOCOL
+    from minidbp.explain.step import PROTOCOL, TrainingStep
     from minidbp.nn import load_model
     from minidbp.nn.models import check_model_name
     from minidbp.paper.figure1 import check_image
@@ -74,19 +74,19 @@ def explain(
             f"The weights are from {steps} plain Adam steps of {PROTOCOL.batch_size} images without penalty "
             f"(seed {seed}), after which the model reads {read:.1f}% of other digits."
         )
-    with workers(threads), progress("taking the step apart", explaining.PIECES) as done:
-        found = explaining.explain(
-            network.astype(np.float64), name, image, mnist.x_test[image], int(mnist.y_test[image]), lam,
-            np.random.default_rng([seed, image]), done,
-        )  # fmt: skip
+    with workers(threads), progress("taking the step apart", explaining.PROGRESS_STEPS) as done:
+        step = TrainingStep(
+            network.astype(np.float64), mnist.x_test[[image]].astype(np.float64), mnist.y_test[[image]], lam
+        )
+        explanation = explaining.explain(step, name, image, np.random.default_rng([seed, image]), done)
     as_typed = f"minidbp explain --image {image} --model {name} --lambda {lam:g} --seed {seed}" + (
         f" --weights {weights.name}" if weights else ""
     )
     with progress("drawing", len(report.FILES)) as done:
-        report.write(found, folder, as_typed, origin, environment(), done)
+        report.write(explanation, folder, report.as_markdown(explanation, as_typed, origin, environment()), done)
     if as_json:
-        typer.echo(json.dumps(report.as_json(found), indent=1))
+        typer.echo(json.dumps(report.as_dict(explanation), indent=1))
     else:
-        for piece in terminal.on_screen(found, origin, terminal.has_colours(screen)):
+        for piece in terminal.on_screen(explanation, origin, terminal.has_colours(screen)):
             screen.print(piece, highlight=False, markup=False)
     told_where(folder, *report.FILES)

@@ -47,7 +47,7 @@ def notebooks(
                     executed = nb.execute(nb.teacher_version(source), out / "teacher", smoke)
                 except nb.FAILURES as error:
                     fail(f"{name}: {nb.reason(error)}", code=1)
-                nb.write(out / "executed" / f"{name}.ipynb", nb.as_text(pages.still(executed)))
+                nb.write(out / "executed" / f"{name}.ipynb", nb.as_text(pages.without_widgets(executed)))
                 nb.write(out / "html" / f"{name}.html", pages.as_html(executed, name))
                 advance()
     if kept:

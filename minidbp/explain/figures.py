@@ -1,7 +1,6 @@
-"""Pictures of one training step taken apart; `describe` has each in words, for who cannot see it."""
+"""Pictures of an explanation; `describe` has the alternative text of each."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,12 +9,11 @@ from matplotlib.figure import Figure
 
 from minidbp.explain.explanation import Explanation
 from minidbp.explain.step import norm
-from minidbp.files.plots import COLOURS, GREY, SIGNS
+from minidbp.files.plots import COLOURS, GREY, SIGNS, image_grid
 from minidbp.nn import N_CLASSES
 
 BLUE, ORANGE = COLOURS[0], COLOURS[4]
-HEIGHTS = {"forward": 2.4, "backward": 1.2, "tangent": 0.0}
-FILLS = {"forward": "white", "backward": "#CFE6F3", "tangent": "#FBE3B3"}
+PASSES = {"forward": (2.4, "white"), "backward": (1.2, "#CFE6F3"), "tangent": (0.0, "#FBE3B3")}  # height and fill
 
 
 def digit(e: Explanation) -> Figure:
@@ -47,82 +45,77 @@ def attack(e: Explanation) -> Figure:
 
 
 def jacobian(e: Explanation) -> Figure:
-    """The ten rows of J on one scale, which the few largest entries exceed."""
+    """The ten rows of J on one scale; the largest 0.5% of the entries lie beyond it."""
     limit = float(np.quantile(np.abs(e.J), 0.995)) or 1.0
     titles = [f"$\\nabla f_{k}$, norm {value:.1f}" for k, value in enumerate(e.rows)]
-    return _ten(e.J, titles, r"$J_{ij}$ (logit per unit of pixel value)", limit, "PuOr")
+    label = r"$J_{ij}$ (logit per unit of pixel value)"
+    return image_grid(list(e.J), titles, label, limit=limit, rows=2, ticks=[-limit, 0, limit])
 
 
 def signs(e: Explanation) -> Figure:
     """The ten rows of S = sign(J)."""
-    return _ten(e.S, [f"sign($\\nabla f_{k}$)" for k in range(N_CLASSES)], r"$S_{ij}$", 1.0, SIGNS)
+    titles = [f"sign($\\nabla f_{k}$)" for k in range(N_CLASSES)]
+    return image_grid(list(e.S), titles, r"$S_{ij}$", limit=1.0, rows=2, cmap=SIGNS, ticks=[-1, 0, 1])
 
 
 def passes(e: Explanation) -> Figure:
-    """A map: the image's way up, the V_l on their way down to J, the T_l up again from S, and the dW between them."""
-    depth = len(e.parts)
+    """A map: the image's way up, the V_l down from the logits to J, the T_l up again from S, and each dW."""
+    depth = len(e.layers)
     figure = Figure(figsize=(2.5 * depth + 2.2, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.axis("off")
-    lanes = {
-        "forward": [("x", f"{e.at_x.x.shape}"), *((f"h{n}", "") for n in range(1, depth)), ("f", "(10,)")],
-        "backward": [_boxed("J", e.J), *(_boxed(f"V{p.number}", p.V) for p in e.parts)],
-        "tangent": [_boxed(f"T{p.number - 1}" + " = S" * (p.number == 1), p.T) for p in e.parts],
+    arrow = {"arrowstyle": "-|>", "linewidth": 1.6}
+    rows = {
+        "forward": [f"x\n{e.at_x.x.shape}", *(f"h{n}" for n in range(1, depth)), "f\n(10,)"],
+        "backward": [_boxed("J", e.J), *(_boxed(f"V{p.number}", p.V) for p in e.layers)],
+        "tangent": [_boxed(f"T{p.number - 1}" + " = S" * (p.number == 1), p.T) for p in e.layers],
     }
-    for lane, boxes in lanes.items():
-        height = HEIGHTS[lane]
-        for column, (name, shape) in enumerate(boxes):
-            box = {"boxstyle": "round,pad=0.35", "facecolor": FILLS[lane], "edgecolor": "black"}
-            axes.text(2 * column, height, f"{name}\n{shape}".rstrip(), ha="center", va="center", bbox=box, fontsize=9)
+    for name, boxes in rows.items():
+        height, fill = PASSES[name]
+        axes.text(-1.1, height, name, ha="right", va="center", style="italic")
+        for column, text in enumerate(boxes):
+            box = {"boxstyle": "round,pad=0.35", "facecolor": fill, "edgecolor": "black"}
+            axes.text(2 * column, height, text, ha="center", va="center", bbox=box, fontsize=9)
             if column + 1 < len(boxes):
                 ends = [(2 * column + 0.62, height), (2 * column + 1.38, height)]
-                to, come_from = (ends[0], ends[1]) if lane == "backward" else (ends[1], ends[0])
-                axes.annotate("", to, come_from, arrowprops={"arrowstyle": "-|>", "linewidth": 1.6})
-                label = f"$W_{column + 1}^T$" if lane == "backward" else f"$W_{column + 1}$"
+                start, end = reversed(ends) if name == "backward" else ends
+                axes.annotate("", end, start, arrowprops=arrow)
+                label = f"$W_{column + 1}^T$" if name == "backward" else f"$W_{column + 1}$"
                 axes.text(2 * column + 1, height + 0.1, label, ha="center", va="bottom", fontsize=10)
-        axes.text(-1.1, height, lane, ha="right", va="center", style="italic")
-    for column, part in enumerate(e.parts):
-        text = f"dW{part.number} from T{part.number - 1}, V{part.number}\n{part.weights.shape}"
+    for column, layer in enumerate(e.layers):
+        text = f"dW{layer.number} from T{layer.number - 1}, V{layer.number}\n{layer.weights.shape}"
         axes.text(2 * column + 1, -0.95, text, ha="center", va="center", fontsize=9)
     axes.text(-1.1, -0.95, "gradients", ha="right", va="center", style="italic")
-    axes.annotate("", (0, 0.36), (0, 0.86), arrowprops={"arrowstyle": "-|>", "linewidth": 1.6})
+    axes.annotate("", (0, 0.36), (0, 0.86), arrowprops=arrow)
     axes.text(0.1, 0.62, "sign", va="center")
     axes.set(xlim=(-2.2, 2 * depth + 0.9), ylim=(-1.3, 2.9))
     return figure
 
 
 def split(e: Explanation) -> Figure:
-    """For each dW the norms of its two parts and of the whole, crosses where differences say so, and the angle."""
+    """For each dW the norms of its two parts and of the whole, crosses for the differences, and the cosine."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
-    places = [float(k) for k in range(len(e.parts))]
-    series: Sequence[tuple[str, str, list[float], dict[str, Any]]] = (
-        ("loss part", "‖dL/dW{}‖", [norm(p.loss_part) for p in e.parts], {"facecolor": BLUE, "hatch": "//"}),
-        ("penalty part", "‖d(λP)/dW{}‖", [norm(p.penalty_part) for p in e.parts], {"facecolor": ORANGE, "hatch": ".."}),
-        (
-            "both together",
-            "‖dW{}‖, both together",
-            [norm(p.whole) for p in e.parts],
-            {"facecolor": "white", "hatch": ""},
-        ),
+    positions = np.arange(len(e.layers), dtype=float)
+    series = (
+        ("loss part", "‖dL/dW{}‖", [norm(p.loss_part) for p in e.layers], BLUE, "//"),
+        ("penalty part", "‖d(λP)/dW{}‖", [norm(p.penalty_part) for p in e.layers], ORANGE, ".."),
+        ("both together", "‖dW{}‖, both together", [norm(p.whole) for p in e.layers], "white", ""),
     )
-    for shift, (name, quantity, values, style) in zip((-0.27, 0.0, 0.27), series, strict=True):
-        axes.bar([place + shift for place in places], values, 0.25, label=name, edgecolor="black", **style)
-        found = {c.quantity: c.difference for c in e.checks["weights"]}
-        crosses = [found[quantity.format(p.number)] for p in e.parts]
-        there = [(x + shift, value) for x, value in zip(places, crosses, strict=True) if value is not None]
-        if there:
-            axes.plot(
-                *zip(*there, strict=True), "x", color="black", markersize=9, markeredgewidth=2,
-                label="by differences" if name == "loss part" else None,
-            )  # fmt: skip
-    top = max(max(values) for _, _, values, _ in series) or 1.0
-    for k, (place, part) in enumerate(zip(places, e.parts, strict=True)):
-        height = max(values[k] for _, _, values, _ in series)
-        text = "" if part.cosine is None else f"cos {part.cosine:+.2f}"
-        axes.text(place, height + 0.02 * top, text, ha="center", va="bottom")
-    names = [f"dW{p.number}\n{p.weights.shape}" for p in e.parts]
-    axes.set_xticks(places, names)
+    differences = {c.quantity: c.difference for c in e.comparisons["weights"]}
+    for shift, (name, quantity, norms, fill, hatch) in zip((-0.27, 0.0, 0.27), series, strict=True):
+        axes.bar(positions + shift, norms, 0.25, label=name, edgecolor="black", facecolor=fill, hatch=hatch)
+        crosses = [differences[quantity.format(p.number)] for p in e.layers]
+        axes.plot(
+            positions + shift, [np.nan if c is None else c for c in crosses], "x", color="black", markersize=9,
+            markeredgewidth=2, label="by differences" if name == "loss part" else None,
+        )  # fmt: skip
+    tops = [max(norms) for norms in zip(*(norms for _, _, norms, _, _ in series), strict=True)]
+    top = max(tops) or 1.0
+    for position, height, layer in zip(positions, tops, e.layers, strict=True):
+        text = "" if layer.cosine is None else f"cos {layer.cosine:+.2f}"
+        axes.text(position, height + 0.02 * top, text, ha="center", va="bottom")
+    axes.set_xticks(positions, [f"dW{p.number}\n{p.weights.shape}" for p in e.layers])
     axes.set(xlabel="layer", ylabel="Euclidean norm of the gradient", ylim=(0, 1.12 * top))
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return figure
@@ -130,7 +123,7 @@ def split(e: Explanation) -> Figure:
 
 def unit(e: Explanation) -> Figure:
     """The weights into the first layer's unit with the largest penalty part, and what each part adds, as images."""
-    first, chosen = e.parts[0], strongest(e)
+    first, chosen = e.layers[0], strongest(e)
     side = 28 if first.weights.ndim == 2 else first.weights.shape[0]
     what = "unit" if first.weights.ndim == 2 else "filter"
     figure = Figure(figsize=(12, 3.1), layout="constrained")
@@ -150,7 +143,7 @@ def unit(e: Explanation) -> Figure:
 
 def strongest(e: Explanation) -> int:
     """The first layer's unit or filter whose weights get the largest penalty part."""
-    first = e.parts[0].penalty_part
+    first = e.layers[0].penalty_part
     return int(np.argmax(np.linalg.norm(first.reshape(-1, first.shape[-1]), axis=0)))
 
 
@@ -168,38 +161,37 @@ FIGURES: Mapping[str, Callable[[Explanation], Figure]] = {
 def describe(e: Explanation) -> dict[str, str]:
     """Each of FIGURES in words."""
     x, adv = e.at_x, e.at_x_adv
-    order = np.argsort(-e.rows)
-    up = 100 * np.mean(e.S > 0)
+    largest, smallest = int(np.argmax(e.rows)), int(np.argmin(e.rows))
     parts = "; ".join(
         f"dW{p.number}: loss part {norm(p.loss_part):.3g}, penalty part {norm(p.penalty_part):.3g}, both together "
         f"{norm(p.whole):.3g}"
-        for p in e.parts
+        for p in e.layers
     )
-    what = "hidden unit" if e.parts[0].weights.ndim == 2 else "filter"
+    what = "hidden unit" if e.layers[0].weights.ndim == 2 else "filter"
     return {
-        "digit.png": f"The digit, a {e.label}, and bars of its ten logits and ten probabilities, that of the true "
-        f"class blue and hatched. The largest logit is that of {x.predicted}, {x.logits.max():.2f}; the true class has "
+        "digit.png": f"The digit, a {e.label}, and bars of its ten logits and ten probabilities. The true class is "
+        f"blue and hatched. The largest logit is that of {x.predicted}, {x.logits.max():.2f}; the true class has "
         f"{x.logits[e.label]:.2f} and the probability {x.probabilities[e.label]:.3f}",
-        "attack.png": "Four images: the digit; the loss's derivative in each pixel, purple where more ink raises it "
-        "and orange where it lowers it; its sign, in these two colours only, like coarse noise; the attacked digit, "
-        f"grey and speckled, of which the model says {adv.predicted}",
+        "attack.png": "Four images: the digit; the loss's derivative in each pixel, purple where more ink raises the "
+        "loss and orange where it lowers the loss; the derivative's sign, in these two colours only, like coarse "
+        f"noise; the attacked digit, grey and speckled, which the model takes for a {adv.predicted}",
         "jacobian.png": "The ten rows of J as images on one scale, purple where more ink raises that logit, orange "
-        f"where it lowers it. The largest norm has row {order[0]}, {e.rows[order[0]]:.1f}, the smallest row "
-        f"{order[-1]}, {e.rows[order[-1]]:.1f}",
-        "signs.png": f"The signs of the ten rows, in two colours only: {up:.0f}% of the entries are purple, +1, the "
-        "others orange, -1, or white, 0. Large and small derivatives count alike",
+        f"where it lowers that logit. Row {largest} has the largest norm, {e.rows[largest]:.1f}, and row {smallest} "
+        f"the smallest, {e.rows[smallest]:.1f}",
+        "signs.png": f"The signs of the ten rows, in two colours only: {100 * np.mean(e.S > 0):.0f}% of the entries "
+        "are purple, +1, the others orange, -1, or white, 0. Large and small derivatives count alike",
         "passes.png": "A map of boxes joined by arrows. Top row, from left to right: from x through the hidden layers "
         "to the logits f. Middle row, from right to left: the V from the logits down to J. Bottom row, from left to "
-        "right: the T, from S, the sign of J, up again. Under each gap the dW that comes of the T on its left and the "
-        "V on its right",
+        "right: the T up again from S, the sign of J. Under each gap stands the dW made from the T on its left and "
+        "the V on its right",
         "split.png": f"Bars of the norms of each layer's gradient, with crosses by differences on top. {parts}",
         "unit.png": f"Four small images of the weights of {what} {strongest(e)} of layer 1: the weights, the loss part "
         "of their gradient, its penalty part, and both together, each on its own scale",
     }
 
 
-def _boxed(name: str, array: np.ndarray) -> tuple[str, str]:
-    return name, f"{array.shape}\nnorm {norm(array):.3g}"
+def _boxed(name: str, array: np.ndarray) -> str:
+    return f"{name}\n{array.shape}\nnorm {norm(array):.3g}"
 
 
 def _image(axes: Axes, x: np.ndarray, title: str) -> None:
@@ -217,17 +209,3 @@ def _pixels(axes: Axes, title: str, side: int) -> None:
     ticks = [0, side // 2, side - 1]
     axes.set_title(title, fontsize=11)
     axes.set(xlabel="pixel column", ylabel="pixel row", xticks=ticks, yticks=ticks)
-
-
-def _ten(rows: np.ndarray, titles: list[str], label: str, limit: float, cmap: str | ListedColormap) -> Figure:
-    figure = Figure(figsize=(12, 5.3), layout="constrained")
-    panels = figure.subplots(2, 5, sharex=True, sharey=True)
-    for axes, row, title in zip(panels.flat, rows, titles, strict=True):
-        drawn = axes.imshow(row[..., 0], cmap=cmap, vmin=-limit, vmax=limit)
-        axes.set_title(title, fontsize=11)
-        axes.set(xticks=[0, 14, 27], yticks=[0, 14, 27])
-    figure.supxlabel("pixel column")
-    figure.supylabel("pixel row")
-    beyond = "both" if np.abs(rows).max() > limit else "neither"
-    figure.colorbar(drawn, ax=panels, label=label, shrink=0.8, extend=beyond, ticks=[-limit, 0, limit], format="%.2g")
-    return figure

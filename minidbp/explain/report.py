@@ -1,108 +1,211 @@
-"""One training step taken apart, as numbers for JSON and as a page of Markdown and HTML that needs no other file."""
+"""The content of an explanation, section by section; its JSON; and its page, which needs no other file."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minidbp.explain import figures as pictures
-from minidbp.explain.checks import Check
-from minidbp.explain.explanation import Done, Explanation
-from minidbp.explain.figures import strongest
-from minidbp.explain.step import PROTOCOL, Part, norm
+from minidbp.explain.comparisons import Comparison
+from minidbp.explain.explanation import Explanation
+from minidbp.explain.figures import FIGURES, describe, strongest
+from minidbp.explain.step import PROTOCOL, norm
 from minidbp.files.atomic import write_text
 from minidbp.files.page import as_html, markdown_table
 from minidbp.files.plots import save
 from minidbp.training.environment import in_words
 
-CHECKED = ["quantity", "by the engine", "by differences", "relative error"]
-FILES = ("explain.html", "explain.md", "explain.json", *pictures.FIGURES)
+FILES = ("explain.html", "explain.md", "explain.json", *FIGURES)
+
+
+@dataclass(frozen=True)
+class Table:
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One of FIGURES; the terminal has pictures of its own."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class OnPage:
+    """Markdown for the page only; a `str` is for the page and the terminal."""
+
+    text: str
+
+
+Block = str | OnPage | Table | Picture
 
 
 def title(e: Explanation) -> str:
     return f"One training step of model {e.model} on test image {e.image} (a {e.label}), taken apart"
 
 
-def check_cells(check: Check) -> list[str]:
-    """A check as a row under CHECKED."""
-    if check.difference is None or check.error is None:
-        return [check.quantity, number(check.engine), "none: on a kink", "–"]
-    return [check.quantity, number(check.engine), number(check.difference), small(check.error)]
+def sections(e: Explanation) -> dict[str, list[Block]]:
+    """The blocks of each section, by heading."""
+    p, x, adv, b = PROTOCOL, e.at_x, e.at_x_adv, e.before
+    signs = _count_signs(e)
+    return {
+        "1. The digit, the logits, the loss": [
+            OnPage(f"""\
+Softmax turns the logits into probabilities, pᵢ = exp fᵢ / Σₖ exp fₖ. The training's loss is L = −Σᵢ yᵢ log pᵢ. Label
+smoothing spreads {p.label_smoothing:g} of the label y over all classes. None of these numbers is a derivative, so there
+is nothing to check yet."""),
+            Picture("digit.png"),
+            f"The model says {x.predicted}; the digit is a {e.label}. The loss is L = {b.loss:.6f} with labels "
+            f"smoothed by {p.label_smoothing:g}, and −log p_y = {x.attacked_loss:.6f} without.",
+            OnPage(markdown_table(["class i", *map(str, range(10))], _logit_rows(e), "---:")),
+        ],
+        "2. Which pixels raise the loss: g = ∂(−log p_y)/∂x, and FGSM's v = sign(g)": [
+            OnPage(f"""\
+One backward pass from the loss to the pixels gives g. An attacker may change each pixel by ε = {p.eps:g}. To first
+order, the direction v = sign(g) is the best choice: the loss then rises by ε‖g‖₁."""),
+            Picture("attack.png"),
+            _table(e.comparisons["loss"]),
+            Table(
+                ["rise of the loss −log p_y", "by"],
+                [
+                    [f"ε‖g‖₁ with ε = {p.eps:g}, promised to first order", f"{e.promised:.4f}"],
+                    ["at x + εv", f"{e.unclipped:.4f}"],
+                    ["at clip(x + εv), the attacked image", f"{e.clipped:.4f}"],
+                ],
+            ),
+            f"On the attacked image the model says {adv.predicted}; the true class has the probability "
+            f"{adv.probabilities[e.label]:.4f}.",
+            OnPage("The rise differs from the promise because ReLUs switch on the way and softmax is curved."),
+        ],
+        "3. Which pixels move which logit: J, ten rows from one pass": [
+            OnPage("""\
+J has one row for each class: the gradient of that logit, as large as the image. A backward pass turns a cotangent u
+into uᵀJ. With u = e₀ … e₉ on a leading axis, one pass computes all ten rows."""),
+            Picture("jacobian.png"),
+            OnPage(f"""\
+‖Jᵢ‖₁ is the slope of logit i when the image moves along Sᵢ = sign(Jᵢ), so it has a finite difference. The sum of all
+ten, divided by the {e.J.size:,} entries, is P."""),
+            _table(e.comparisons["jacobian"]),
+        ],
+        "4. sign(J), and the penalty P, the mean of |J_ij| = S_ij J_ij": [
+            OnPage("""\
+‖J‖₁,₁ = Σ |Jᵢⱼ| = Σ Sᵢⱼ Jᵢⱼ. S does not change close by. So S is the derivative of ‖J‖₁,₁ in J, and everything below
+starts from it."""),
+            Picture("signs.png"),
+            f"S has {signs['+1']:,} entries of +1, {signs['-1']:,} of −1 and {signs['0']:,} of 0.",
+            f"P = {e.penalty:.6f}, so λP = {b.weighted_penalty:.6f}. With L = {b.loss:.6f}, the whole loss is "
+            f"L + λP = {b.whole:.6f}.",
+        ],
+        "5. Two passes: V_l[k] = ∂f_k/∂z_l down from the logits, T up from S through the same masks": [
+            OnPage("""\
+While no ReLU switches, the network is a product of weights W_l and masks. J is such a product too, and contains each
+W_l once: ‖J‖₁,₁ = Σₖ ⟨V_l[k], layer l of T_(l−1)[k]⟩, with layer l taken without its bias.
 
+- **V_l[k]** = ∂fₖ/∂z_l came down from the logits when J was made. z_l is the output of layer l before the ReLU.
+- **T_(l−1)[k]** is the change of layer l's input when the image moves along Sₖ. This tangent pass begins with T₀ = S
+  and goes up through the same layers and masks.
 
-def small(error: float) -> str:
-    """A relative error."""
-    return "0 (exactly)" if error == 0 else f"{error:.0e}"
-
-
-def number(value: float) -> str:
-    """Nine digits, so that one sees where two numbers part."""
-    return "0" if value == 0 else f"{value:.9g}"
-
-
-def split_cells(part: Part) -> list[str]:
-    """A layer's row under SPLIT."""
-    return [
-        f"dW{part.number}",
-        f"{norm(part.loss_part):.4g}",
-        f"{norm(part.penalty_part):.4g}",
-        f"{norm(part.whole):.4g}",
-        "–" if part.cosine is None else f"{part.cosine:+.3f}",
-    ]
-
-
-SPLIT = ["gradient", "‖dL/dW‖", "‖d(λP)/dW‖", "‖both‖", "cosine"]
-PASSED = ["layer l", "V_l", "T_(l−1)", "W_l"]
-STEPPED = ["share of the step", "promised", "got", "L", "λP", "L + λP"]
-
-
-def passed_cells(part: Part) -> list[str]:
-    return [f"{part.number} {part.layer}", str(part.V.shape), str(part.T.shape), str(part.weights.shape)]
-
-
-def step_rows(e: Explanation) -> list[list[str]]:
-    """Under STEPPED: before, and each share of Adam's step."""
-    b = e.before
-    return [
-        ["before", "", "", f"{b.loss:.5f}", f"{b.weighted:.5f}", f"{b.whole:.5f}"],
-        *(
-            [
-                f"{t.share:g}", f"{t.promised:+.3e}", f"{t.after.whole - b.whole:+.3e}", f"{t.after.loss:.5f}",
-                f"{t.after.weighted:.5f}", f"{t.after.whole:.5f}",
-            ]
-            for t in e.taken
-        ),
-    ]  # fmt: skip
+The engine contains no rule for T. It differentiates the backward pass that it recorded, and the derivative of ‖J‖₁,₁ in
+the cotangents of that pass *is* T."""),
+            Picture("passes.png"),
+            Table(
+                ["layer l", "V_l", "T_(l−1)", "W_l"],
+                [[f"{g.number} {g.layer}", *(str(a.shape) for a in (g.V, g.T, g.weights))] for g in e.layers],
+            ),
+            OnPage("""\
+The last V is the ten unit vectors, and the first T is S. Each other V is compared with differences of the layers above
+it, and each other T with differences of the layers below it. The error of T is that of the whole array."""),
+            _table(e.comparisons["passes"]),
+        ],
+        "6. Each dW = dL/dW + d(λP)/dW, where d(λP)/dW_l = λ/7840 Σₖ T_(l−1)[k] ⊗ V_l[k]": [
+            OnPage("""\
+Cut at W_l, the penalty is bilinear, and its gradient is this sum of outer products over the classes. For a convolution,
+each position of the filter adds its own. If the cosine of the two parts is below 0, they pull apart: a small step along
+−dL/dW alone raises P."""),
+            Picture("split.png"),
+            Table(["gradient", "‖dL/dW‖", "‖d(λP)/dW‖", "‖both‖", "cosine"], _split_rows(e)),
+            OnPage("""\
+A gradient's norm is the slope along the gradient itself. The slope of λP along the loss part is the norm of the penalty
+part times the cosine."""),
+            _table(e.comparisons["weights"]),
+            "J does not depend on the biases, so the penalty part of each db is exactly 0.",
+            OnPage("All weights and biases at once, along one random direction of length 1:"),
+            _table(e.comparisons["everywhere"]),
+            OnPage(f"The same as images, for the weights into {_strongest_in_words(e)}:"),
+            Picture("unit.png"),
+        ],
+        "7. The step: shares of Adam's first step, and what the gradient promised": [
+            OnPage(f"""\
+Adam's first step moves each weight by −η g/(|g| + 10⁻⁸). That is η = {p.learning_rate:g} against the sign of its
+gradient. The gradient promises a change of the whole loss. The promise holds close by, until a ReLU or a sign of J
+switches. A full step goes far beyond that; a small enough share of it does not."""),
+            Table(["share of the step", "promised", "got", "L", "λP", "L + λP"], _share_rows(e)),
+        ],
+        "Are these numbers right?": [
+            verdict(e),
+            OnPage("""\
+A difference is central, with steps h and h/2. h is made smaller until every ReLU and every sign of J is the same at all
+of its points, so no difference crosses a kink."""),
+            *([lowered_in_words(e)] if e.lowered else []),
+            OnPage("These must be equal without any difference:"),
+            Table(["equality", "relative error"], [[name, _error(value)] for name, value in e.agreements.items()]),
+            OnPage("An error of 0 means equal bits: the products of section 6 are exactly what the engine computes."),
+        ],
+    }
 
 
 def verdict(e: Explanation) -> str:
-    """One sentence on all checks."""
-    checks = [c for cs in e.checks.values() for c in cs]
-    there = len(checks) - len(e.kinked)
-    said = f"{there} of {len(checks)} numbers have a finite difference beside them"
-    if there:
-        said += f"; the largest relative error is {e.worst.error:.0e} ({e.worst.quantity})"
+    """One or two sentences on all comparisons."""
+    compared = len(e.all_comparisons) - len(e.kinked)
+    text = f"{compared} of {len(e.all_comparisons)} numbers have a finite difference beside them"
+    if compared:
+        text += f"; the largest relative error is {e.worst.relative_error:.0e} ({e.worst.quantity})"
     if e.kinked:
-        said += f". The others: {e.kinked[0].why}"
-    return said + "."
+        text += f". The others: {e.kinked[0].why}"
+    return text + "."
 
 
-def on_the_kink(e: Explanation) -> str:
-    """What was lowered, in one sentence; empty if nothing was."""
-    if not e.lowered:
-        return ""
-    which = "; ".join(f"layer {number}: {', '.join(map(str, units))}" for number, units in e.lowered.items())
+def lowered_in_words(e: Explanation) -> str:
+    """Which biases were lowered for the differences, and why."""
+    units = "; ".join(f"layer {number}: {', '.join(map(str, units))}" for number, units in e.lowered.items())
     return (
-        f"On this image some units are off everywhere and somewhere exactly 0, on ReLU's kink, where no difference "
-        f"exists ({which}). For the differences their biases were lowered, which leaves them off and every number here "
-        "as it is, since ReLU′(0) = 0."
+        "On this image some units are active nowhere and exactly 0 somewhere. That is on ReLU's kink, where no "
+        f"difference exists ({units}). For the differences their biases were lowered. The units stay inactive, so no "
+        "other number changes, since ReLU′(0) = 0."
     )
 
 
-def as_json(e: Explanation) -> dict[str, Any]:
-    """The figures, without the arrays."""
+def as_markdown(e: Explanation, command: str, origin: str, environment: Mapping[str, Any]) -> str:
+    """The page as Markdown: each section with its formula, picture and numbers beside their differences."""
+    descriptions = describe(e)
+
+    def render(block: Block) -> str:
+        match block:
+            case Table(header, rows):
+                return markdown_table(header, rows, "---:").rstrip()
+            case Picture(name):
+                return f"![{descriptions[name]}]({name})"
+            case OnPage(text):
+                return text.rstrip()
+        return block
+
+    introduction = f"""\
+The loss of the paper (Seck, Loosli, Canu, ESANN 2019, eq. 3) is L(f(x), y) + λ P: cross-entropy and a penalty on the
+Jacobian J = ∂f/∂x. Its gradient in the weights needs the derivative of a derivative. This page takes one such step on
+one digit, in float64, and shows every derivative beside its finite difference. λ = {e.lam:g}, and P is the mean of
+|J_ij| over the {e.J.size:,} entries, as in `minidbp train`."""
+    parts = [f"# {title(e)}", f"Made by `{command}`. {origin}", introduction]
+    for heading, blocks in sections(e).items():
+        parts += [f"## {heading}", *map(render, blocks)]
+    return "\n\n".join([*parts, "## Machine", in_words(environment)]) + "\n"
+
+
+def as_dict(e: Explanation) -> dict[str, Any]:
+    """The numbers for JSON, without the arrays."""
+    norms = "loss_part", "penalty_part", "whole", "bias_loss_part", "bias_penalty_part"
     return {
         "model": e.model,
         "image": e.image,
@@ -112,10 +215,8 @@ def as_json(e: Explanation) -> dict[str, Any]:
         "logits": e.at_x.logits.tolist(),
         "probabilities": e.at_x.probabilities.tolist(),
         "predicted": e.at_x.predicted,
-        "loss": e.before.loss,
         "penalty": e.penalty,
-        "weighted_penalty": e.before.weighted,
-        "whole": e.before.whole,
+        **asdict(e.before),
         "fgsm": {
             "eps": PROTOCOL.eps,
             "gradient_l1": float(np.abs(e.gradient).sum()),
@@ -125,199 +226,91 @@ def as_json(e: Explanation) -> dict[str, Any]:
             "predicted": e.at_x_adv.predicted,
         },
         "jacobian_l1_rows": e.rows.tolist(),
-        "signs": {name: int(np.sum(value == e.S)) for name, value in (("-1", -1), ("0", 0), ("+1", 1))},
+        "signs": _count_signs(e),
         "layers": [
-            {
-                "number": p.number,
-                "layer": p.layer,
-                "weights": list(p.weights.shape),
-                "V": list(p.V.shape),
-                "T": list(p.T.shape),
-                "loss_part": norm(p.loss_part),
-                "penalty_part": norm(p.penalty_part),
-                "whole": norm(p.whole),
-                "cosine": p.cosine,
-                "bias_loss_part": norm(p.bias_loss_part),
-                "bias_penalty_part": norm(p.bias_penalty_part),
-            }
-            for p in e.parts
+            {"number": g.number, "layer": g.layer, "cosine": g.cosine}
+            | {name: list(getattr(g, name).shape) for name in ("weights", "V", "T")}
+            | {name: norm(getattr(g, name)) for name in norms}
+            for g in e.layers
         ],
         "steps": [
-            {"share": t.share, "promised": t.promised, "got": t.after.whole - e.before.whole, "loss": t.after.loss,
-             "weighted_penalty": t.after.weighted}
-            for t in e.taken
+            {"share": s.share, "promised": s.promised, "got": s.after.whole - e.before.whole, "loss": s.after.loss,
+             "weighted_penalty": s.after.weighted_penalty}
+            for s in e.shares
         ],
-        "checks": [
-            {"section": section, "quantity": c.quantity, "engine": c.engine, "difference": c.difference,
-             "relative_error": c.error, "step": c.step, "why": c.why}
-            for section, checks in e.checks.items()
-            for c in checks
-        ],
+        "checks": [{"section": section, **asdict(c)} for section, cs in e.comparisons.items() for c in cs],
         "agreements": dict(e.agreements),
         "lowered_for_the_differences": {str(number): units for number, units in e.lowered.items()},
     }  # fmt: skip
 
 
-def write(
-    e: Explanation, folder: Path, command: str, origin: str, where: Mapping[str, Any], done: Done = lambda: None
-) -> None:
-    """Write FILES to the folder.  origin: a sentence on the weights; where: the environment; done() after each file."""
-    for name, draw in pictures.FIGURES.items():
+def write(e: Explanation, folder: Path, markdown: str, advance: Callable[[], None] = lambda: None) -> None:
+    """Write FILES to the folder, the page from its Markdown; call advance() after each file."""
+    for name, draw in FIGURES.items():
         save(draw(e), folder / name)
-        done()
-    text = as_markdown(e, command, origin, where)
+        advance()
     for name, content in (
-        ("explain.json", json.dumps(as_json(e), indent=1) + "\n"),
-        ("explain.md", text),
-        ("explain.html", as_html(text, title(e), folder)),
+        ("explain.json", json.dumps(as_dict(e), indent=1) + "\n"),
+        ("explain.md", markdown),
+        ("explain.html", as_html(markdown, title(e), folder)),
     ):
         write_text(folder / name, content)
-        done()
+        advance()
 
 
-def as_markdown(e: Explanation, command: str, origin: str, where: Mapping[str, Any]) -> str:
-    """The page: seven steps, each with its formula, picture and numbers beside their differences."""
-    p, x, adv, b = PROTOCOL, e.at_x, e.at_x_adv, e.before
-    picture = {name: f"![{text}]({name})" for name, text in pictures.describe(e).items()}
-    ups, downs, zeros = (int(np.sum(sign == e.S)) for sign in (1, -1, 0))
-    kept = f"{adv.probabilities[e.label]:.4f}"
-    agreements = [[name, small(value)] for name, value in e.agreements.items()]
-    return f"""# {title(e)}
-
-Made by `{command}`. {origin}
-
-The loss of the paper (Seck, Loosli, Canu, ESANN 2019, eq. 3) is L(f(x), y) + λ P: cross-entropy and a penalty on the
-Jacobian J = ∂f/∂x. Its gradient in the weights needs the derivative of a derivative. Here one such step is taken on one
-digit, in float64, and every derivative stands beside its finite difference. λ = {e.lam:g}, and P is the mean of
-|J_ij| over the {e.J.size:,} entries, as in `minidbp train`.
-
-## 1. The digit, the logits, the loss
-
-Softmax makes probabilities of the logits, pᵢ = exp fᵢ / Σₖ exp fₖ. The training's loss is L = −Σᵢ yᵢ log pᵢ, with
-{p.label_smoothing:g} of the label y spread over all classes (label smoothing). None of these is a derivative: there is
-nothing to check yet.
-
-{picture["digit.png"]}
-
-The model says {x.predicted}; the digit is a {e.label}. L = {b.loss:.6f}, and without smoothing it is
-−log p_y = {x.attacked_loss:.6f}.
-
-{markdown_table(["class i", *map(str, range(10))], _logit_rows(e), "---:")}
-## 2. Which pixels raise the loss: the direction of FGSM
-
-One walk back from the loss to the pixels gives g = ∂(−log p_y)/∂x. Whoever may change each pixel by ε = {p.eps:g} does
-best, to first order, along v = sign(g): the loss then rises by ε‖g‖₁.
-
-{picture["attack.png"]}
-
-{_checks(e.checks["loss"])}
-| the loss −log p_y rises by | |
-| --- | ---: |
-| ε‖g‖₁, promised to first order | {e.promised:.4f} |
-| at x + εv | {e.unclipped:.4f} |
-| at clip(x + εv), the attacked image | {e.clipped:.4f} |
-
-Of the attacked image the model says {adv.predicted}; the true class keeps the probability {kept}. Where promise and
-truth differ, ReLUs have switched on the way, and softmax is curved.
-
-## 3. Which pixels move which logit: J
-
-J has one row for each class, the gradient of that logit, as large as the image. A walk back turns a cotangent u into
-uᵀJ; with u = e₀ … e₉ on a leading axis, one walk finds all ten rows.
-
-{picture["jacobian.png"]}
-
-‖Jᵢ‖₁ is how fast logit i rises when the image moves along Sᵢ = sign(Jᵢ): so it has a finite difference. Their sum,
-divided by the {e.J.size:,} entries, is P.
-
-{_checks(e.checks["jacobian"])}
-## 4. sign(J), and the penalty
-
-‖J‖₁,₁ = Σ |Jᵢⱼ| = Σ Sᵢⱼ Jᵢⱼ. Close by, S does not change: so S is the derivative of ‖J‖₁,₁ in J, and the seed of
-everything below. It has {ups:,} entries of +1, {downs:,} of −1 and {zeros:,} of 0.
-
-{picture["signs.png"]}
-
-P = {e.penalty:.6f}, so λP = {b.weighted:.6f}, beside L = {b.loss:.6f}: the loss that is trained is {b.whole:.6f}.
-
-## 5. Two passes: V down, T up
-
-While no ReLU switches, the network is a product of weights W_l and masks, so J is one too, and each W_l stands in it
-once: ‖J‖₁,₁ = Σₖ ⟨V_l[k], layer l of T_(l−1)[k]⟩ (without its bias). **V_l[k]** = ∂fₖ/∂z_l came down from the logits
-when J was made (z_l is what layer l returns, before the ReLU). **T_(l−1)[k]**, how the input of layer l moves when the
-image moves along Sₖ, is the tangent pass: it begins with T₀ = S and goes up through the same layers and masks. The
-engine was never told so: it differentiates the backward pass that it recorded, and the derivative of ‖J‖₁,₁ in the
-cotangents of that pass *is* T.
-
-{picture["passes.png"]}
-
-{markdown_table(PASSED, [passed_cells(part) for part in e.parts], "---:")}
-The last V is the ten unit vectors, the first T is S. The others, against differences of the layers above (V) and of
-those below (T; its error is that of the whole array, element by element):
-
-{_checks(e.checks["passes"])}
-## 6. Each dW: its loss part and its penalty part
-
-Cut at W_l, the penalty is bilinear, and its gradient is a sum of outer products over the classes:
-d(λP)/dW_l = λ/{e.J.size} Σₖ T_(l−1)[k] ⊗ V_l[k]; for a convolution, one at each place of the filter. Gradients add:
-dW_l = dL/dW_l + d(λP)/dW_l. Where the cosine of the two is below 0, a step down L alone raises P: they pull apart.
-
-{picture["split.png"]}
-
-{markdown_table(SPLIT, [split_cells(part) for part in e.parts], "---:")}
-A gradient's norm is the slope along itself; the slope of λP along the loss part is the norm of the penalty part times
-the cosine. No bias stands in J, so the penalty part of each db is exactly 0, and so is its difference.
-
-{_checks(e.checks["weights"])}
-Everything at once, along one random direction of length 1 through all weights and biases:
-
-{_checks(e.checks["everywhere"])}
-The same as images, for the weights into {strongest_in_words(e)}:
-
-{picture["unit.png"]}
-
-## 7. The step
-
-Adam's first step moves each weight by −η g/(|g| + 10⁻⁸): by η = {p.learning_rate:g}, against the sign of its gradient.
-The gradient promises a change of the whole loss that holds close by, until a ReLU or a sign of J switches. A full step
-goes far beyond that; a small enough share of it does not.
-
-{markdown_table(STEPPED, step_rows(e), "---:")}
-## Are these numbers right?
-
-{verdict(e)} A difference is central, with steps h and h/2, and h is made smaller until every ReLU and every sign of J
-is the same at all of its points: so none goes across a kink. {on_the_kink(e)}
-
-What must agree without any difference:
-
-{markdown_table(["equality", "relative error"], agreements, "---:")}
-An error of 0 means the same bits: the products of section 6 are just what the engine computes.
-
-## Machine
-
-{in_words(where)}
-"""
+def _table(comparisons: Sequence[Comparison]) -> Table:
+    rows = []
+    for c in comparisons:
+        difference = "none: on a kink" if c.difference is None else _number(c.difference)
+        error = "–" if c.relative_error is None else _error(c.relative_error)
+        rows.append([c.quantity, _number(c.engine), difference, error])
+    return Table(["quantity", "by the engine", "by differences", "relative error"], rows)
 
 
-def strongest_in_words(e: Explanation) -> str:
-    """The unit that unit.png shows, and what to see there."""
-    if e.parts[0].weights.ndim == 2:
-        return (
-            f"hidden unit {strongest(e)} of layer 1. The loss part is a multiple of the digit, and 0 under black "
-            "pixels; the penalty part is a blend of the ten sign images, with the weights V₁, and reaches every pixel"
-        )
-    return (
-        f"filter {strongest(e)} of layer 1. The loss part adds up the patches of the digit, the penalty part the "
-        "patches of the ten sign images, each with what came down to its place"
-    )
+def _number(value: float) -> str:
+    """Nine digits, to show where two numbers part."""
+    return "0" if value == 0 else f"{value:.9g}"
 
 
-def _logit_rows(e: Explanation) -> Sequence[Sequence[str]]:
+def _error(error: float) -> str:
+    return "0 (exactly)" if error == 0 else f"{error:.0e}"
+
+
+def _count_signs(e: Explanation) -> dict[str, int]:
+    return {name: int(np.sum(value == e.S)) for name, value in (("-1", -1), ("0", 0), ("+1", 1))}
+
+
+def _logit_rows(e: Explanation) -> list[list[str]]:
     return [
         ["logit", *(f"{value:.2f}" for value in e.at_x.logits)],
         ["probability", *(f"{value:.3f}" for value in e.at_x.probabilities)],
     ]
 
 
-def _checks(checks: Sequence[Check]) -> str:
-    return markdown_table(CHECKED, [check_cells(check) for check in checks], "---:")
+def _split_rows(e: Explanation) -> list[list[str]]:
+    return [
+        [f"dW{g.number}", *(f"{norm(a):.4g}" for a in (g.loss_part, g.penalty_part, g.whole)),
+         "–" if g.cosine is None else f"{g.cosine:+.3f}"]
+        for g in e.layers
+    ]  # fmt: skip
+
+
+def _share_rows(e: Explanation) -> list[list[str]]:
+    """The losses before the step, and after each share of it."""
+    states = [("before", "", "", e.before)]
+    for s in e.shares:
+        states.append((f"{s.share:g}", f"{s.promised:+.3e}", f"{s.after.whole - e.before.whole:+.3e}", s.after))
+    return [[*cells, *(f"{v:.5f}" for v in (a.loss, a.weighted_penalty, a.whole))] for *cells, a in states]
+
+
+def _strongest_in_words(e: Explanation) -> str:
+    """The unit that unit.png shows, and what to see there."""
+    if e.layers[0].weights.ndim == 2:
+        return (
+            f"hidden unit {strongest(e)} of layer 1. The loss part is a multiple of the digit, and 0 under black "
+            "pixels. The penalty part is a blend of the ten sign images, with the weights V₁, and reaches every pixel"
+        )
+    return (
+        f"filter {strongest(e)} of layer 1. The loss part adds up the patches of the digit. The penalty part adds up "
+        "the patches of the ten sign images. Each patch is weighted by the cotangent at its position"
+    )

@@ -1,11 +1,12 @@
-"""What a step on one image is made of: eq. 3, the layers with weights, each dW in two parts, the outer products."""
+"""The parts of a training step on one image: the loss of eq. 3, each layer's gradients, and the layers' values."""
 
-import math
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, conv2d_weight_grad, no_grad, softmax
 from minidbp.nn import N_CLASSES, Sequential, cross_entropy
@@ -14,42 +15,14 @@ from minidbp.robust import jacobian_l1, penalised_loss
 from minidbp.training import Protocol
 
 Arrays = Sequence[np.ndarray]
-Weighted = Linear | Conv2d
+WeightedLayer = Linear | Conv2d
 
-PROTOCOL = Protocol()  # eq. 3 on logits, as a mean; label smoothing 0.1 in the loss, none in the attack; eps 0.3
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Layer l with what the two passes leave at it, and its dW in two parts, both as in the loss (lambda is in)."""
-
-    number: int  # l = 1 ... L
-    layer: str
-    weights: np.ndarray  # W_l: (in, out) or (kh, kw, in, out)
-    V: np.ndarray  # (c, *out): V_l[k] = df_k / dz_l
-    T: np.ndarray  # (c, *in): T_(l-1)[k], the derivative of the layer's input along S_k
-    loss_part: np.ndarray  # dL/dW_l
-    penalty_part: np.ndarray  # d(lambda P)/dW_l, by the engine
-    product: np.ndarray  # the same by hand: lambda / (c d) sum_k T_(l-1)[k] x V_l[k]
-    whole: np.ndarray  # the gradient that `minidbp train` takes
-    bias_loss_part: np.ndarray  # dL/db_l
-    bias_penalty_part: np.ndarray  # d(lambda P)/db_l: zeros, as no bias is in J
-
-    @property
-    def cosine(self) -> float | None:
-        """Of the angle between the two parts of dW_l; None if one of them is 0."""
-        norms = norm(self.loss_part) * norm(self.penalty_part)
-        return float(np.sum(self.loss_part * self.penalty_part) / norms) if norms else None
-
-    @property
-    def euler(self) -> float:
-        """sum of W_l * d(lambda P)/dW_l: as J is linear in each W_l, that is lambda P itself, for every l (Euler)."""
-        return float(np.sum(self.weights * self.penalty_part))
+PROTOCOL = Protocol()  # Table 2's: the penalty is a mean over logits, labels are smoothed in the loss, eps is 0.3
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
-    """What the model says at an image, and the loss that FGSM raises there: -log p_y."""
+class Prediction:
+    """The model's answer for one image, and the loss -log p_y that FGSM raises there."""
 
     x: np.ndarray  # (28, 28, 1)
     logits: np.ndarray  # (10,)
@@ -62,25 +35,60 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Objective:
-    """Eq. 3 on the image: whole = loss + weighted, where weighted is lambda P."""
+class LossValues:
+    """Eq. 3 on one image: whole = loss + weighted_penalty, which is L + lambda P."""
 
     whole: float
     loss: float
-    weighted: float
+    weighted_penalty: float
 
 
-class Step:
-    """Eq. 3 for one model, image and lambda, as functions of whatever values the parameters have now."""
+@dataclass(frozen=True, eq=False)
+class LayerGradients:
+    """Layer l, the results of the two passes at it, and the two parts of its gradients; lambda is included."""
 
-    def __init__(self, model: Sequential, x: np.ndarray, y: np.ndarray, lam: float) -> None:
-        self.model, self.x, self.y, self.lam = model, x, y, lam
-        self.scale = lam / (N_CLASSES * x.size)  # of ||J||_1,1 in the loss
+    number: int  # l = 1 ... L
+    layer: str
+    weights: np.ndarray  # W_l: (in, out) or (kh, kw, in, out)
+    V: np.ndarray  # (c, *out): V_l[k] = df_k / dz_l
+    T: np.ndarray  # (c, *in): T_(l-1)[k], the derivative of the layer's input along S_k
+    loss_part: np.ndarray  # dL/dW_l
+    penalty_part: np.ndarray  # d(lambda P)/dW_l, by the engine
+    product: np.ndarray  # the same by hand: lambda / (c d) sum_k T_(l-1)[k] x V_l[k]
+    whole: np.ndarray  # the gradient that `minidbp train` uses
+    bias_loss_part: np.ndarray  # dL/db_l
+    bias_penalty_part: np.ndarray  # d(lambda P)/db_l: zeros, as J does not depend on the biases
+
+    @property
+    def cosine(self) -> float | None:
+        """The cosine of the angle between the two parts of dW_l; None if one of them is 0."""
+        norms = norm(self.loss_part) * norm(self.penalty_part)
+        return float(np.sum(self.loss_part * self.penalty_part) / norms) if norms else None
+
+    @property
+    def euler(self) -> float:
+        """The sum of `W_l * d(lambda P)/dW_l`. J is linear in each W_l, so by Euler's theorem this is lambda P."""
+        return float(np.sum(self.weights * self.penalty_part))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStep:
+    """Eq. 3 for one model, one image x (1, 28, 28, 1) with label y (1,), and lambda, at the parameters' values."""
+
+    model: Sequential
+    x: np.ndarray
+    y: np.ndarray
+    lam: float
+
+    @functools.cached_property
+    def scale(self) -> float:
+        """The factor of ||J||_1,1 in the loss."""
+        return self.lam / (N_CLASSES * self.x.size)
 
     def loss(self) -> Tensor:
         return cross_entropy(self.model(self.x), self.y, PROTOCOL.label_smoothing)
 
-    def penalty(self) -> Tensor:
+    def weighted_penalty(self) -> Tensor:
         return jacobian_l1(self.model, self.x) * self.scale
 
     def whole(self) -> Tensor:
@@ -89,35 +97,35 @@ class Step:
             PROTOCOL.label_smoothing,
         ).loss  # fmt: skip
 
-    def values(self) -> Objective:
+    def values(self) -> LossValues:
         with no_grad():
-            return Objective(self.whole().item(), self.loss().item(), self.penalty().item())
+            return LossValues(self.whole().item(), self.loss().item(), self.weighted_penalty().item())
 
-    def moment(self, x: np.ndarray) -> Moment:
+    def predict(self, x: np.ndarray) -> Prediction:
         with no_grad():
             logits = self.model(x)
-            return Moment(x[0], logits.data[0], softmax(logits).data[0], cross_entropy(logits, self.y).item())
+            return Prediction(x[0], logits.data[0], softmax(logits).data[0], cross_entropy(logits, self.y).item())
 
 
-def forward(model: Sequential, x: Tensor) -> tuple[list[Weighted], list[Tensor], list[Tensor]]:
-    """The layers with weights, and of each the input h_(l-1) (h_0 is x) and the output z_l, all in one graph."""
-    layers: list[Weighted] = []
-    given, returned = [], []
+def forward(model: Sequential, x: Tensor) -> tuple[list[WeightedLayer], list[Tensor], list[Tensor]]:
+    """The layers with weights, the input h_(l-1) of each (h_0 is x), and the output z_l of each, in one graph."""
+    layers: list[WeightedLayer] = []
+    inputs, outputs = [], []
     h = x
     for layer in model.layers:
-        if isinstance(layer, (Linear, Conv2d)):
+        if isinstance(layer, WeightedLayer):
             layers.append(layer)
-            given.append(h)
-            returned.append(h := layer(h))
+            inputs.append(h)
+            outputs.append(h := layer(h))
         else:
             h = layer(h)
-    return layers, given, returned
+    return layers, inputs, outputs
 
 
-def outer_products(layer: Weighted, T: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """sum_k T[k] x V[k], as the layer uses its weights: T (c, *in) and V (c, *out) to the shape of W.
+def outer_products(layer: WeightedLayer, T: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """sum_k T[k] x V[k], for T (c, *in) and V (c, *out), in the shape of W.
 
-    For a convolution every place of the filter adds its outer product: that is conv's adjoint in the filter.
+    For a convolution, every position of the filter adds its outer product: this is conv's adjoint in the filter.
     """
     if isinstance(layer, Linear):
         return T.T @ V
@@ -126,27 +134,23 @@ def outer_products(layer: Weighted, T: np.ndarray, V: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def kept(parameters: Sequence[Tensor]) -> Iterator[list[np.ndarray]]:
-    """The parameters' values, which they have again after the block."""
+def restored(parameters: Sequence[Tensor]) -> Iterator[list[np.ndarray]]:
+    """Give the parameters' values to the block, and put them back after it."""
     values = [p.data for p in parameters]
     try:
         yield values
     finally:
         for p, value in zip(parameters, values, strict=True):
-            p.adopt(value)
+            p.data = value
 
 
 def norm(a: np.ndarray) -> float:
-    """Euclid's, of an array of any shape."""
+    """The Euclidean norm of an array of any shape."""
     return float(np.linalg.norm(a.ravel()))
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """||a - b|| / ||a||; 0 if both are 0."""
-    apart = norm(a - b)
-    return apart / (norm(a) or norm(b)) if apart else 0.0
-
-
-def relative(a: float, b: float) -> float:
-    """|a - b| / |a|; 0 if both are 0."""
-    return math.fabs(a - b) / math.fabs(a or b) if a != b else 0.0
+def distance(a: ArrayLike, b: ArrayLike) -> float:
+    """||a - b|| / ||a|| of arrays or numbers; ||b|| divides if a is 0, and the distance of two zeros is 0."""
+    a, b = np.asarray(a), np.asarray(b)
+    difference = norm(a - b)
+    return difference / (norm(a) or norm(b)) if difference else 0.0

@@ -1,9 +1,11 @@
 """What all pictures share: their colours, and how they become a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
 from minidbp.files.atomic import atomic_write
@@ -19,3 +21,40 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with atomic_write(path) as file:
         FigureCanvasAgg(figure).print_png(file)
+
+
+def image_grid(
+    arrays: Sequence[np.ndarray],
+    titles: Sequence[str],
+    label: str,
+    limit: float | None = None,
+    *,
+    rows: int = 1,
+    signed: bool = True,
+    cmap: str | Colormap | None = None,
+    ticks: Sequence[float] | None = None,
+) -> Figure:
+    """A figure of square images, each an array of n * n numbers, on one scale.
+
+    Args:
+        label: says what the numbers are.
+        limit: the end of the scale, by default the largest absolute value of all arrays.
+        signed: the scale goes from -limit to limit, orange to purple; else from 0 to limit, white to black.
+    """
+    largest = float(max(np.abs(a).max() for a in arrays))
+    limit = largest if limit is None else limit
+    n = round(np.sqrt(arrays[0].size))
+    columns = -(-len(arrays) // rows)
+    figure = Figure(figsize=(2.1 * columns + 1, 2.35 * rows + 0.3), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(arrays) :]:
+        axes.set_visible(False)
+    low, colours = (-limit, "PuOr") if signed else (0.0, "gray_r")
+    for axes, array, title in zip(panels.flat, arrays, titles, strict=False):
+        drawn = axes.imshow(np.reshape(array, (n, n)), cmap=cmap or colours, vmin=low, vmax=limit)
+        axes.set(title=title, xticks=[0, n // 2, n - 1], yticks=[0, n // 2, n - 1])
+    figure.supxlabel("pixel column")
+    figure.supylabel("pixel row")
+    extend = "neither" if largest <= limit else "both" if signed else "max"
+    figure.colorbar(drawn, ax=panels, label=label, shrink=0.8, extend=extend, format="%.2g", ticks=ticks)
+    return figure

@@ -1,14 +1,12 @@
-"""What notebooks share: pictures with descriptions, sliders, exercises that are checked, smaller data for a trial.
+"""What notebooks share: pictures with descriptions, sliders, exercises with checks, and smaller sizes for a trial run.
 
-Nothing here computes what is taught: that stands in the notebooks, or in the packages below.  Needs the extra
-`notebook`.
+Nothing here computes what is taught: that is in the notebooks and in the packages below. It needs the extra `notebook`.
 """
 
 from minidbp.files.plots import GREY, SIGNS
-from minidbp.teaching.exercises import exercise
-from minidbp.teaching.pictures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, images, show, style, table
-from minidbp.teaching.size import sized
-from minidbp.teaching.sliders import explore
+from minidbp.files.plots import image_grid as images
+from minidbp.teaching.exercises import exercise, sized
+from minidbp.teaching.pictures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, explore, show, style, table
 
 __all__ = [
     "BLACK",

@@ -1,7 +1,6 @@
-"""The notebooks: a student's and a teacher's version made from one source, and run.
+"""Make the student's and the teacher's version of each notebook from its source, and run them.
 
-A source, `notebooks/*.ipynb`, holds the solutions, between the marks that nbgrader uses too; so a teacher who grades
-with nbgrader can take the sources as they are.
+A source, `notebooks/*.ipynb`, holds the solutions between nbgrader's marks, so nbgrader can use the sources directly.
 """
 
 import copy
@@ -17,16 +16,16 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
 from minidbp.files.atomic import write_text
-from minidbp.teaching.size import SMOKE
+from minidbp.teaching.exercises import SMOKE
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "...  # your code here"
-FAILURES = CellExecutionError, CellTimeoutError, RuntimeError  # a RuntimeError: the kernel died, or never began
-TIMEOUT = 600  # seconds for a cell, on a machine that does other things too
+FAILURES = CellExecutionError, CellTimeoutError, RuntimeError  # a RuntimeError: the kernel died or did not start
+TIMEOUT = 600  # seconds for a cell, on a busy machine
 
 
 def source_folder() -> Path:
-    """The folder with the sources.  Raises ValueError where the package is installed without them."""
+    """The folder with the sources.  Raises ValueError if the package is installed without them."""
     folder = Path(__file__).parents[2] / "notebooks"
     if not any(folder.glob("*.ipynb")):
         raise ValueError(f"there are no notebooks in {folder}: run this in a clone of the project (pip install -e .)")
@@ -45,13 +44,13 @@ def student_version(source: NotebookNode) -> NotebookNode:
     student.cells = [cell for cell in student.cells if "solution" not in cell.metadata.get("tags", [])]
     for cell in student.cells:
         if cell.cell_type == "code":
-            cell.source = _SOLUTION.sub(lambda found: found["indent"] + STUB, cell.source)
+            cell.source = _SOLUTION.sub(lambda match: match["indent"] + STUB, cell.source)
             _check_marks(cell, cell.source)
     return student
 
 
 def teacher_version(source: NotebookNode) -> NotebookNode:
-    """A copy with the solutions, and the words "solution" and "end of the solution" around each."""
+    """A copy in which comments mark the beginning and the end of each solution."""
     teacher = copy.deepcopy(source)
     for cell in teacher.cells:
         if cell.cell_type == "code":
@@ -69,9 +68,9 @@ def _check_marks(cell: NotebookNode, rest: str) -> None:
 
 
 def execute(notebook: NotebookNode, folder: Path, smoke: bool = False) -> NotebookNode:
-    """A copy, run from top to bottom in `folder`; smoke: on less data.
+    """Run a copy from top to bottom in `folder`, on less data if `smoke`.
 
-    Raises one of FAILURES if it does not end, and KeyboardInterrupt if it is stopped.
+    Raises one of FAILURES if a cell fails, and KeyboardInterrupt if it is stopped.
     """
     notebook = copy.deepcopy(notebook)
     client = nbclient.NotebookClient(
@@ -81,7 +80,7 @@ def execute(notebook: NotebookNode, folder: Path, smoke: bool = False) -> Notebo
         try:
             client.execute()
         except Exception:
-            # nbclient takes Ctrl-C for itself, ends the kernel, and then stumbles over its absence
+            # nbclient handles Ctrl-C itself, ends the kernel, and then fails because it is gone
             if hasattr(client, "_async_cleanup_kernel_future"):
                 raise KeyboardInterrupt from None
             raise
@@ -89,7 +88,7 @@ def execute(notebook: NotebookNode, folder: Path, smoke: bool = False) -> Notebo
 
 
 def reason(failure: Exception) -> str:
-    """In one line, why a notebook did not run to its end."""
+    """The reason of a failure in one line."""
     if isinstance(failure, CellExecutionError):
         return f"{failure.ename}: {failure.evalue}"
     return str(failure).strip().splitlines()[0]
@@ -97,7 +96,7 @@ def reason(failure: Exception) -> str:
 
 @contextmanager
 def _environment(smoke: bool) -> Iterator[None]:
-    """The environment that the notebook's kernel inherits."""
+    """Set SMOKE in the environment that the notebook's kernel inherits."""
     before = os.environ.get(SMOKE)
     try:
         os.environ[SMOKE] = "1" if smoke else ""
@@ -109,11 +108,11 @@ def _environment(smoke: bool) -> Iterator[None]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file, whole or not at all, into a folder that is made if need be."""
+    """Write a file, whole or not at all; make its folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
 
 
 def as_text(notebook: NotebookNode) -> str:
-    """What an .ipynb file holds."""
+    """The content of an .ipynb file."""
     return str(nbformat.writes(notebook)) + "\n"

@@ -1,25 +1,44 @@
-"""A notebook that was run as a page of HTML that needs no network and runs nothing."""
+"""An executed notebook as a page of HTML that needs no network and runs nothing; its formulas are MathML.
+
+Browsers draw MathML by themselves, and screen readers can read it.
+"""
 
 import copy
-from collections.abc import Iterator
+import html
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
-from minidbp.teaching.mathml import to_mathml
-from minidbp.teaching.sliders import WIDGET
+from minidbp.teaching.pictures import WIDGET
 
-LOOK = "classic"  # of nbconvert's templates, the one that hands on the descriptions of pictures
+LOOK = "classic"  # the nbconvert template that keeps the descriptions of pictures
+
+TEX = (  # what the converter does not know
+    (re.compile(r"\\tag\{([^{}]*)\}"), r"\\qquad\\text{(\1)}"),
+    (re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"),
+    (re.compile(r"\\([dt]?frac)(\d)([\da-zA-Z])"), r"\\\1{\2}{\3}"),  # the converter reads \tfrac12 x as 12 over x
+)
+MATHML = (  # what browsers would otherwise set too tall, or too far apart
+    (re.compile(r"(<msu[bp](?:sup)?>\s*)<mo>"), r'\1<mo stretchy="false">'),  # the bar of a norm with an index
+    (re.compile(r'<mo stretchy="false">\|'), r'<mo stretchy="false" lspace="0" rspace="0">|'),
+)
+NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
+HTML_ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # such as &ApplyFunction;, which XML does not know
+BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
 
 
-def still(executed: NotebookNode) -> NotebookNode:
-    """A copy for a page that runs nothing: in place of sliders the words that say so, folded cells marked for MyST."""
+def without_widgets(executed: NotebookNode) -> NotebookNode:
+    """A copy for a page that runs nothing: sliders become their text, and folded cells get the tag for MyST."""
     page = copy.deepcopy(executed)
     page.metadata.pop("widgets", None)
     for cell in page.cells:
@@ -31,10 +50,11 @@ def still(executed: NotebookNode) -> NotebookNode:
 
 
 def as_html(executed: NotebookNode, title: str) -> str:
-    """A notebook that was run, as one page of HTML.  Raises ValueError, naming it, for a formula that cannot be set."""
-    body, _ = _Exporter(template_name=LOOK).from_notebook_node(still(executed), resources={"metadata": {"name": title}})
+    """An executed notebook as one page of HTML. Raises ValueError with the formula if one cannot be converted."""
+    exporter = _Exporter(template_name=LOOK)
+    body, _ = exporter.from_notebook_node(without_widgets(executed), resources={"metadata": {"name": title}})
     page = BeautifulSoup(body, "html.parser")
-    for script in page("script"):  # they would come from a network, to draw what is drawn already
+    for script in page("script"):  # scripts from the network that would draw what is drawn already
         script.decompose()
     cells = [cell for cell in executed.cells if cell.cell_type == "code"]
     for cell, code in zip(cells, page.select("div.input"), strict=True):
@@ -76,3 +96,27 @@ def _formula(tex: str, as_block: bool) -> str:
         return to_mathml(tex, as_block)
     except MathError as error:
         raise ValueError(f"cannot set the formula {tex!r}: {error}") from None
+
+
+def to_mathml(tex: str, as_block: bool = False) -> str:
+    """A formula as a <math> element. Raises docutils' MathError if it cannot be converted."""
+    return _replaced(_beside_braces(str(tex2mathml(_replaced(tex, TEX), as_block=as_block))), MATHML)
+
+
+def _beside_braces(mathml: str) -> str:
+    """Move the label of a brace under it or over it; the converter puts it to the right."""
+    if not any(brace in mathml for brace in BRACES):
+        return mathml
+    xml = HTML_ENTITY.sub(lambda entity: html.unescape(entity[0]), mathml.replace(NAMESPACE, ""))
+    root = ElementTree.fromstring(xml)
+    for element in root.iter():
+        for brace, (beside, at) in BRACES.items():
+            if element.tag == beside and element[0].tag == at and element[0][-1].text == brace:
+                element.tag = at
+    return ElementTree.tostring(root, encoding="unicode").replace("<math", f"<math{NAMESPACE}", 1)
+
+
+def _replaced(text: str, replacements: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, new in replacements:
+        text = pattern.sub(new, text)
+    return text

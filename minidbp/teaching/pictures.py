@@ -1,19 +1,20 @@
-"""Pictures and tables in a notebook: one style, and a description in words beside every picture."""
+"""Pictures, sliders and tables in a notebook; every picture has a description in words."""
 
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import ipywidgets
 import matplotlib.pyplot as plt
-import numpy as np
 from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.figure import Figure
 
 from minidbp.files.plots import COLOURS
 
 BLUE, ORANGE, GREEN, PINK, _, SKY, BLACK = COLOURS
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def style() -> None:
@@ -24,15 +25,12 @@ def style() -> None:
 
 
 def show(figure: Figure, description: str) -> None:
-    """Show a figure with its description: as the picture's alternative text, and as a caption under it.
-
-    Raises ValueError for an empty description.
-    """
+    """Show a figure, with its description as alternative text and caption. Raises ValueError if that is empty."""
     Shown(figure, description)
 
 
 class Shown:
-    """A figure that is shown, with its description, and can be changed."""
+    """A figure on display with its description; `change` puts another in its place."""
 
     def __init__(self, figure: Figure, description: str) -> None:
         data, metadata = _picture(figure, description)
@@ -40,7 +38,6 @@ class Shown:
         self._caption: DisplayHandle = display(_caption(description), raw=True, display_id=True)
 
     def change(self, figure: Figure, description: str) -> None:
-        """Put another figure, and its description, in the same place."""
         data, metadata = _picture(figure, description)
         self._picture.update(data, metadata=metadata, raw=True)
         self._caption.update(_caption(description), raw=True)
@@ -48,12 +45,12 @@ class Shown:
 
 def _picture(figure: Figure, description: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not description.strip():
-        raise ValueError("a figure needs a description in words, for who cannot see it; got an empty one")
+        raise ValueError("a figure needs a description in words for readers who cannot see it; got an empty one")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=figure.dpi)
-    plt.close(figure)  # or the notebook would show it a second time
+    plt.close(figure)  # otherwise the notebook shows it a second time
     source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    # as HTML too, which JupyterLab prefers: of the metadata it reads no alternative text
+    # JupyterLab shows the HTML, because it ignores the alternative text in the metadata
     page = f'<img alt="{html.escape(description)}" src="{source}" style="max-width: 100%">'
     data = {"text/html": page, "image/png": file.getvalue(), "text/plain": description}
     return data, {"image/png": {"alt": description}}
@@ -63,41 +60,34 @@ def _caption(description: str) -> dict[str, str]:
     return {"text/html": f"<small><em>{html.escape(description)}</em></small>", "text/plain": ""}
 
 
-def images(
-    arrays: Sequence[np.ndarray],
-    titles: Sequence[str],
-    label: str,
-    limit: float | None = None,
-    rows: int = 1,
-    signed: bool = True,
-) -> Figure:
-    """A figure of square images (each an array of n * n numbers) on one scale, `label` being what the numbers are.
+def explore(draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.ValueWidget) -> None:
+    """Show draw(**values), a figure and its description, and redraw it when one of the `controls` is moved.
 
-    signed: from -limit to limit, orange to purple; else from 0 to limit, white to black.  limit: the largest value
-    there is if not given.
+    The picture is an ordinary output. A page without widgets shows it for the controls' first values.
     """
-    limit = float(max(np.abs(a).max() for a in arrays)) if limit is None else limit
-    n = round(np.sqrt(arrays[0].size))
-    columns = -(-len(arrays) // rows)
-    figure, panels = plt.subplots(
-        rows, columns, figsize=(2.1 * columns + 1, 2.35 * rows + 0.3), sharex=True, sharey=True, squeeze=False
-    )
-    for axes in panels.flat[len(arrays) :]:
-        axes.set_visible(False)
-    for axes, array, title in zip(panels.flat, arrays, titles, strict=False):
-        low, colours = (-limit, "PuOr") if signed else (0.0, "gray_r")
-        drawn = axes.imshow(np.reshape(array, (n, n)), cmap=colours, vmin=low, vmax=limit)
-        axes.set(title=title, xticks=[0, n // 2, n - 1], yticks=[0, n // 2, n - 1])
-    figure.supxlabel("pixel column")
-    figure.supylabel("pixel row")
-    beyond = any(np.abs(a).max() > limit for a in arrays)
-    extend = "neither" if not beyond else "both" if signed else "max"
-    figure.colorbar(drawn, ax=panels, label=label, shrink=0.8, extend=extend, format="%.2g")
-    return figure
+    for name, control in controls.items():
+        control.description = control.description or name
+        control.style.description_width = "initial"
+        if hasattr(control, "continuous_update"):
+            control.continuous_update = False  # drawing takes longer than moving the slider
+    box = ipywidgets.VBox(list(controls.values()))
+    values = ", ".join(f"{control.description} = {control.value}" for control in controls.values())
+    bundle = box._repr_mimebundle_()  # what IPython would display
+    data, metadata = bundle if isinstance(bundle, tuple) else (dict(bundle), {})
+    data["text/plain"] = f"(sliders where the notebook runs; the picture is for {values})"
+    display(data, metadata=metadata, raw=True)
+
+    def drawn() -> tuple[Figure, str]:
+        return draw(**{name: control.value for name, control in controls.items()})
+
+    shown = Shown(*drawn())
+
+    for control in controls.values():
+        control.observe(lambda _: shown.change(*drawn()), names="value")
 
 
 def table(header: Sequence[Any], *rows: Sequence[Any]) -> None:
-    """Show rows as a table; cells are Markdown, in which | is only itself."""
+    """Show rows as a table. Cells are Markdown; `|` is escaped."""
     lines = [header, ["---"] * len(header), *rows]
     cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
     display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in cells)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from minidbp.explain import checks
+from minidbp.explain import comparisons
 from minidbp.explain import explanation as explaining
 from minidbp.explain.report import FILES
 
@@ -90,7 +90,7 @@ def test_ctrl_c_writes_nothing(
     def stop(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checks, "directional_difference", stop)
+    monkeypatch.setattr(comparisons, "directional_difference", stop)
     result = command("explain", "--weights", weights)
     assert result.exit_code == 130
     assert "stopped" in result.stderr

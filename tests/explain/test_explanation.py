@@ -10,9 +10,9 @@ from explained import LAM, explained, trained
 import minidbp as mdb
 from minidbp.data import Mnist
 from minidbp.explain import explanation as explaining
-from minidbp.explain.checks import along
-from minidbp.explain.explanation import PIECES, explain
-from minidbp.explain.step import PROTOCOL, outer_products
+from minidbp.explain.comparisons import compare
+from minidbp.explain.explanation import PROGRESS_STEPS, explain
+from minidbp.explain.step import PROTOCOL, TrainingStep, outer_products
 from minidbp.nn import Conv2d, Flatten, Linear, ReLU, Sequential
 
 each_model = pytest.mark.parametrize("name", ["A", "B", "C"])
@@ -37,6 +37,10 @@ def with_biases(model: Sequential, seed: int = 1) -> Sequential:
     return model
 
 
+def step_of(model: Sequential, mnist: Mnist, image: int, lam: float = LAM) -> TrainingStep:
+    return TrainingStep(model, mnist.x_test[[image]].astype(np.float64), mnist.y_test[[image]], lam)
+
+
 @each_model
 def test_the_parts_add_up_to_the_gradient_of_the_whole(name: str, mnist: Mnist) -> None:
     model, e = trained(name), explained(name)
@@ -44,42 +48,42 @@ def test_the_parts_add_up_to_the_gradient_of_the_whole(name: str, mnist: Mnist) 
     ce = mdb.nn.cross_entropy(model(x), y, PROTOCOL.label_smoothing)
     total = ce + LAM * mdb.robust.jacobian_l1(model, x, reduction="mean")
     gradients = [g.data for g in mdb.grad(total, model.parameters())]
-    for part, dW, db in zip(e.parts, gradients[::2], gradients[1::2], strict=True):
+    for part, dW, db in zip(e.layers, gradients[::2], gradients[1::2], strict=True):
         assert apart(dW, part.loss_part + part.penalty_part) < 1e-12
         assert apart(dW, part.whole) < 1e-12
         assert apart(db, part.bias_loss_part) < 1e-12
         assert not part.bias_penalty_part.any()
     assert e.before.whole == pytest.approx(total.item(), rel=1e-12)
-    assert e.before.loss + e.before.weighted == pytest.approx(total.item(), rel=1e-12)
-    assert LAM * e.penalty == pytest.approx(e.before.weighted, rel=1e-12)
+    assert e.before.loss + e.before.weighted_penalty == pytest.approx(total.item(), rel=1e-12)
+    assert LAM * e.penalty == pytest.approx(e.before.weighted_penalty, rel=1e-12)
 
 
 @each_model
 def test_the_passes_give_the_engines_penalty_part(name: str) -> None:
     e = explained(name)
-    assert len(e.parts) == 4
-    for part in e.parts:
+    assert len(e.layers) == 4
+    for part in e.layers:
         assert np.linalg.norm(part.penalty_part) > 1e-3
         assert apart(part.penalty_part, part.product) < 1e-10
-        assert part.euler == pytest.approx(e.before.weighted, rel=1e-10)
+        assert part.euler == pytest.approx(e.before.weighted_penalty, rel=1e-10)
     assert max(e.agreements.values()) < 1e-10
-    assert np.array_equal(e.parts[-1].V, np.eye(10))
-    assert np.array_equal(e.parts[0].T.reshape(e.S.shape), e.S)
+    assert np.array_equal(e.layers[-1].V, np.eye(10))
+    assert np.array_equal(e.layers[0].T.reshape(e.S.shape), e.S)
 
 
 @each_model
 def test_every_number_agrees_with_its_finite_difference(name: str) -> None:
     e = explained(name)
-    assert {section: len(checks) for section, checks in e.checks.items()} == {
+    assert {section: len(checks) for section, checks in e.comparisons.items()} == {
         "loss": 1, "jacobian": 11, "passes": 6, "weights": 24, "everywhere": 3,
     }  # fmt: skip
     assert e.kinked == []
-    for checks in e.checks.values():
+    for checks in e.comparisons.values():
         for check in checks:
             assert check.difference == pytest.approx(check.engine, rel=1e-6), check.quantity
-            assert check.error is not None
-            assert check.error < 1e-6, check.quantity
-    zeros = [c for c in e.checks["weights"] if c.engine == 0]
+            assert check.relative_error is not None
+            assert check.relative_error < 1e-6, check.quantity
+    zeros = [c for c in e.comparisons["weights"] if c.engine == 0]
     assert [c.quantity for c in zeros] == [f"slope of λP along dL/db{n}" for n in range(1, 5)]
     assert all(c.difference == 0 for c in zeros)
 
@@ -104,7 +108,7 @@ def test_model_c_by_hand_in_numpy(mnist: Mnist) -> None:
     assert apart(f, e.at_x.logits) < 1e-12
     assert apart(J, e.J.reshape(10, 784)) < 1e-12
     assert apart(np.abs(J).sum(axis=1), e.rows) < 1e-12
-    for part, v, t in zip(e.parts, V, T, strict=True):
+    for part, v, t in zip(e.layers, V, T, strict=True):
         assert apart(v, part.V) < 1e-12
         assert apart(t, part.T) < 1e-12
         assert apart(LAM / 7840 * sum(np.outer(t[k], v[k]) for k in range(10)), part.penalty_part) < 1e-12
@@ -135,7 +139,7 @@ def test_model_c_against_hips_autograd(mnist: Mnist) -> None:
 
         return LAM * anp.mean(anp.abs(hips_jacobian(f)(x)))
 
-    for part, oracle in zip(e.parts, hips_grad(penalty)(parameters[::2]), strict=True):
+    for part, oracle in zip(e.layers, hips_grad(penalty)(parameters[::2]), strict=True):
         assert apart(oracle, part.penalty_part) < 1e-10
 
 
@@ -155,11 +159,11 @@ def test_outer_products_of_a_convolution_by_loops() -> None:
 
 def test_a_wrong_number_does_not_agree() -> None:
     x, d = np.array([2.0, 1.0]), np.array([1.0, 0.0])
-    right = along("slope", 4.0, lambda ts: (ts[0] ** 2).sum(), [x], [d])
-    wrong = along("slope", 4.04, lambda ts: (ts[0] ** 2).sum(), [x], [d])
-    assert right.error is not None
-    assert right.error < 1e-10
-    assert wrong.error == pytest.approx(0.01, rel=0.02)
+    (right,) = compare(lambda ts: [(ts[0] ** 2).sum()], [x], [d], {"slope": 4.0})
+    (wrong,) = compare(lambda ts: [(ts[0] ** 2).sum()], [x], [d], {"slope": 4.04})
+    assert right.relative_error is not None
+    assert right.relative_error < 1e-10
+    assert wrong.relative_error == pytest.approx(0.01, rel=0.02)
 
 
 def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> None:
@@ -169,8 +173,8 @@ def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Mnis
     """
     honest = explaining.abs
     monkeypatch.setattr(explaining, "abs", lambda J: honest(J) * np.where(np.arange(10) < 5, 1.0, 0.0)[:, None, None])
-    e = explain(with_biases(trained("C")), "C", 7, mnist.x_test[7], 9, LAM, np.random.default_rng(0))
-    errors = {c.quantity: c.error or 0 for checks in e.checks.values() for c in checks}
+    e = explain(step_of(with_biases(trained("C")), mnist, 7), "C", 7, np.random.default_rng(0))
+    errors = {c.quantity: c.relative_error or 0 for checks in e.comparisons.values() for c in checks}
     assert all(errors[f"‖d(λP)/dW{n}‖"] > 1e-3 for n in (1, 2, 3))
     assert errors["slope of λP, random direction"] > 1e-3
     assert errors["‖dL/dW1‖"] < 1e-6
@@ -178,14 +182,14 @@ def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Mnis
 
 
 def explain_small(model: Sequential, mnist: Mnist, lam: float = LAM) -> explaining.Explanation:
-    return explain(model, "small", 0, mnist.x_test[0], int(mnist.y_test[0]), lam, np.random.default_rng(0))
+    return explain(step_of(model, mnist, 0, lam), "small", 0, np.random.default_rng(0))
 
 
 def test_on_a_kink_there_is_no_difference_and_the_reason_is_told(mnist: Mnist) -> None:
     """Biases of 0 under a black border: each filter that is on somewhere is exactly at its kink there."""
     e = explain_small(small_net(), mnist)
-    (slope,) = e.checks["loss"]
-    assert slope.difference is slope.error is None
+    (slope,) = e.comparisons["loss"]
+    assert slope.difference is slope.relative_error is None
     assert "relu has a kink" in slope.why
     assert slope in e.kinked
     assert max(e.agreements.values()) < 1e-10
@@ -216,17 +220,17 @@ def test_the_model_is_left_as_it_was_and_progress_is_told(mnist: Mnist) -> None:
     model = with_biases(small_net())
     before = [p.data.copy() for p in model.parameters()]
     told: list[int] = []
-    explain(model, "small", 0, mnist.x_test[0], 7, 1.0, np.random.default_rng(0), lambda: told.append(1))
-    assert len(told) == PIECES
+    explain(step_of(model, mnist, 0, 1.0), "small", 0, np.random.default_rng(0), lambda: told.append(1))
+    assert len(told) == PROGRESS_STEPS
     assert all(np.array_equal(p.data, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
 def test_lambda_0_has_no_penalty_part(mnist: Mnist) -> None:
     e = explain_small(with_biases(small_net()), mnist, lam=0.0)
-    assert e.before.weighted == 0
+    assert e.before.weighted_penalty == 0
     assert e.before.whole == e.before.loss
     assert e.penalty > 0
-    for part in e.parts:
+    for part in e.layers:
         assert part.cosine is None
         assert not part.penalty_part.any()
     assert e.kinked == []
@@ -234,11 +238,11 @@ def test_lambda_0_has_no_penalty_part(mnist: Mnist) -> None:
 
 def test_small_shares_of_the_step_keep_the_promise(mnist: Mnist) -> None:
     e = explained("C")
-    assert [t.share for t in e.taken] == [1.0, 0.1, 0.01, 0.001]
-    assert all(t.promised == pytest.approx(t.share * e.taken[0].promised) for t in e.taken)
-    gradient = np.concatenate([p.whole.ravel() for p in e.parts] + [p.bias_loss_part.ravel() for p in e.parts])
-    assert e.taken[0].promised == pytest.approx(-1e-3 * np.abs(gradient).sum(), rel=1e-3)
-    last = e.taken[-1]
+    assert [t.share for t in e.shares] == [1.0, 0.1, 0.01, 0.001]
+    assert all(t.promised == pytest.approx(t.share * e.shares[0].promised) for t in e.shares)
+    gradient = np.concatenate([p.whole.ravel() for p in e.layers] + [p.bias_loss_part.ravel() for p in e.layers])
+    assert e.shares[0].promised == pytest.approx(-1e-3 * np.abs(gradient).sum(), rel=1e-3)
+    last = e.shares[-1]
     assert last.after.whole - e.before.whole == pytest.approx(last.promised, rel=0.05)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from minidbp.explain import figures, report, terminal
-from minidbp.explain.checks import Check
+from minidbp.explain.comparisons import Comparison
 from minidbp.explain.explanation import Explanation
 from minidbp.training.environment import environment
 
@@ -27,17 +27,16 @@ SECTIONS = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("explain")
     told: list[int] = []
-    report.write(explained("C"), home, COMMAND, ORIGIN, environment(), lambda: told.append(1))
+    e = explained("C")
+    report.write(e, home, report.as_markdown(e, COMMAND, ORIGIN, environment()), lambda: told.append(1))
     assert len(told) == len(report.FILES)
     return home
 
 
 def kinked() -> Explanation:
     e = explained("C")
-    return dataclasses.replace(
-        e, checks={**e.checks, "loss": [Check("‖g‖₁: slope along v", 1.5, why="not differentiable here: relu")]},
-        lowered={1: [3, 5]},
-    )  # fmt: skip
+    loss = Comparison("‖g‖₁: slope along v", 1.5, why="not differentiable here: relu")
+    return dataclasses.replace(e, comparisons={**e.comparisons, "loss": [loss]}, lowered={1: [3, 5]})
 
 
 def test_it_writes_all_files_and_nothing_else(folder: Path) -> None:
@@ -67,7 +66,7 @@ def test_the_page_has_every_section_and_each_picture_with_its_description(folder
 
 def test_each_number_is_on_the_page_beside_its_difference(folder: Path) -> None:
     e, text = explained("C"), (folder / "explain.md").read_text(encoding="utf-8")
-    for checks in e.checks.values():
+    for checks in e.comparisons.values():
         for check in checks:
             row = next(line for line in text.splitlines() if line.startswith(f"| {check.quantity} |"))
             assert check.difference is not None
@@ -89,7 +88,7 @@ def test_a_number_without_a_difference_says_so() -> None:
 
 def test_the_json_has_the_figures(folder: Path) -> None:
     e, found = explained("C"), json.loads((folder / "explain.json").read_text())
-    assert found == report.as_json(e)
+    assert found == report.as_dict(e)
     assert (found["model"], found["image"], found["label"], found["lambda"]) == ("C", 7, 9, 10.0)
     assert found["logits"] == e.at_x.logits.tolist()
     assert sum(found["signs"].values()) == 7840
@@ -108,7 +107,7 @@ def test_pictures_have_titles_and_axes_with_units(name: str) -> None:
             words = axes.get_xlabel() + figure.get_supxlabel(), axes.get_ylabel() + figure.get_supylabel()
             assert all(words), (file, axes.get_title())
     words = " ".join(text.get_text() for text in figures.passes(e).axes[0].texts)
-    for part in e.parts:
+    for part in e.layers:
         assert f"V{part.number}\n{part.V.shape}" in words
         assert f"dW{part.number} from T{part.number - 1}, V{part.number}" in words
 
@@ -140,7 +139,7 @@ def test_the_terminal_shows_all_within_100_columns(name: str) -> None:
     assert max(map(len, plain.splitlines())) <= 100
     for k in range(1, 8):
         assert f"\n{k}. " in plain
-    for checks in e.checks.values():
+    for checks in e.comparisons.values():
         for check in checks:
             assert check.quantity in plain
 

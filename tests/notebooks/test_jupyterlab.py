@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from minidbp.teaching import notebooks
-from minidbp.teaching.size import SMOKE
+from minidbp.teaching.exercises import SMOKE
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",  # which root has not

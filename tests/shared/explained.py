@@ -6,6 +6,7 @@ import numpy as np
 
 import minidbp as mdb
 from minidbp.explain.explanation import Explanation, explain
+from minidbp.explain.step import TrainingStep
 from minidbp.nn import Sequential
 from minidbp.training import Adam
 
@@ -26,5 +27,5 @@ def trained(name: str, steps: int = 4) -> Sequential:
 @functools.cache
 def explained(name: str, lam: float = LAM, image: int = 7) -> Explanation:
     mnist = mdb.data.load_mnist()
-    x, y = mnist.x_test[image], int(mnist.y_test[image])
-    return explain(trained(name), name, image, x, y, lam, np.random.default_rng(0))
+    step = TrainingStep(trained(name), mnist.x_test[[image]].astype(np.float64), mnist.y_test[[image]], lam)
+    return explain(step, name, image, np.random.default_rng(0))

@@ -1,6 +1,6 @@
 import pytest
 
-from minidbp.teaching import exercise, exercises
+from minidbp.teaching import exercise, exercises, sized
 
 
 @pytest.fixture
@@ -51,3 +51,11 @@ def test_a_check_leaves_no_names_behind(shown, last):
     assert names["kernel"] == "the student's own"
     assert "new" not in names
     assert len(shown) == 1
+
+
+@pytest.mark.parametrize(("value", "size"), [(None, "full"), ("", "full"), ("1", "smoke")])
+def test_the_environment_decides_the_size(monkeypatch, value, size):
+    monkeypatch.delenv("MINIDBP_SMOKE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MINIDBP_SMOKE", value)
+    assert sized("full", "smoke") == size

@@ -1,0 +1,185 @@
+"""Compare the numbers of a training step with finite differences, none of which crosses a kink."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from minidbp.autodiff import NotDifferentiableError, Tensor, no_grad
+from minidbp.checking.finite_differences import directional_difference
+from minidbp.explain.step import (
+    Arrays,
+    LayerGradients,
+    TrainingStep,
+    WeightedLayer,
+    distance,
+    forward,
+    norm,
+    restored,
+)
+from minidbp.nn import N_CLASSES, Sequential
+
+LOWERED_BY = 0.1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A number by the engine and by a finite difference.
+
+    At a kink there is no difference: `difference`, `relative_error` and `step` are None, and `why` gives the reason.
+    For the norm of an array, `relative_error` is the error of the whole array. `step` is half the width of the
+    difference; no mask and no sign changes within it.
+    """
+
+    quantity: str
+    engine: float
+    difference: float | None = None
+    relative_error: float | None = None
+    step: float | None = None
+    why: str = ""
+
+
+def compare(
+    f: Callable[[list[Tensor]], list[Tensor]],
+    at: Arrays,
+    direction: Arrays,
+    engine: Mapping[str, ArrayLike],
+    of: Callable[[list[np.ndarray]], Sequence[ArrayLike]] = lambda slopes: slopes,
+) -> list[Comparison]:
+    """Compare derivatives of f at `at` along `direction` with the engine's numbers or arrays.
+
+    Args:
+        engine: by name, the derivatives that the engine gives.
+        of: from the slopes of all outputs of f to one number or array for each name.
+    """
+    try:
+        difference = directional_difference(f, at, direction)
+    except NotDifferentiableError as error:
+        return [Comparison(name, _size(value), why=str(error)) for name, value in engine.items()]
+    return [
+        Comparison(name, _size(value), _size(slope), distance(value, slope), difference.step)
+        for (name, value), slope in zip(engine.items(), of(difference.values), strict=True)
+    ]
+
+
+def lower_inactive_biases(model: Sequential, x: np.ndarray) -> dict[int, list[int]]:
+    """Lower the bias of each unit that is active nowhere at x and exactly 0 somewhere; return the units by layer.
+
+    A filter that was never active still has the bias 0. Where the image is black, it returns exactly 0, so no finite
+    difference in x or b exists. A lower bias leaves it inactive: ReLU'(0) is 0, so no other number changes.
+    """
+    lowered = {}
+    with no_grad():
+        layers, _, outputs = forward(model, Tensor(x))
+    for number, (layer, z) in enumerate(zip(layers[:-1], outputs[:-1], strict=True), start=1):
+        on_the_kink = (z.data.reshape(-1, z.shape[-1]).max(axis=0) == 0).nonzero()[0]
+        if on_the_kink.size:
+            b = layer.b.data.copy()
+            b[on_the_kink] -= LOWERED_BY
+            layer.b.data = b
+            lowered[number] = on_the_kink.tolist()
+    return lowered
+
+
+def compare_jacobian(
+    step: TrainingStep, J: np.ndarray, layers: Sequence[LayerGradients]
+) -> tuple[list[Comparison], list[Comparison]]:
+    """Move copy k of the image along S_k: the slope of f_k is ||J_k||_1, and the slopes of the inputs are T[k].
+
+    Returns:
+        The comparisons of the rows of J and of P, and those of T_1, T_2, ...
+    """
+    rows = {f"‖J{k}‖₁: slope of f{k} along S{k}": np.abs(row).sum() for k, row in zip("₀₁₂₃₄₅₆₇₈₉", J, strict=True)}
+    rows["P = Σᵢ ‖Jᵢ‖₁ / 7840"] = np.abs(J).mean()
+    tangents = {f"‖T{layer.number - 1}‖: up from S": layer.T for layer in layers[1:]}
+
+    def inputs_and_logits(tensors: list[Tensor]) -> list[Tensor]:
+        _, inputs, outputs = forward(step.model, tensors[0])
+        return [*inputs[1:], outputs[-1]]
+
+    def of(slopes: list[np.ndarray]) -> list[ArrayLike]:
+        own = np.diag(slopes[-1])
+        return [*own, own.sum() / J.size, *slopes[:-1]]
+
+    copies = np.repeat(step.x, N_CLASSES, axis=0)
+    found = compare(inputs_and_logits, [copies], [np.sign(J)], {**rows, **tangents}, of)
+    return found[: len(rows)], found[len(rows) :]
+
+
+def compare_cotangents(
+    model: Sequential, outputs: Sequence[Tensor], layers: Sequence[LayerGradients]
+) -> list[Comparison]:
+    """Move copy k of z_l along V_l[k] / ||V_l||: the slopes of the f_k add up to ||V_l||."""
+    positions = [i for i, layer in enumerate(model.layers) if layer.parameters()]
+    comparisons = []
+    for layer, z, position in zip(layers[:-1], outputs[:-1], positions[:-1], strict=True):
+
+        def own_logits(tensors: list[Tensor], position: int = position) -> list[Tensor]:
+            h = tensors[0]
+            for above in model.layers[position + 1 :]:
+                h = above(h)
+            return [(h * np.eye(N_CLASSES)).sum()]
+
+        copies = np.repeat(z.data, N_CLASSES, axis=0)
+        name = f"‖V{layer.number}‖: down from the logits"
+        comparisons += compare(own_logits, [copies], [_unit(layer.V)], {name: norm(layer.V)})
+    return comparisons
+
+
+def compare_gradients(step: TrainingStep, gradients: LayerGradients, layer: WeightedLayer) -> list[Comparison]:
+    """The slope along a gradient, scaled to length 1, is its norm. lambda P is also taken along the loss's gradient."""
+    n, W, b, g = gradients.number, layer.w, layer.b, gradients
+    slopes = (
+        (f"‖dL/dW{n}‖", step.loss, W, g.loss_part, g.loss_part),
+        (f"‖d(λP)/dW{n}‖", step.weighted_penalty, W, g.penalty_part, g.penalty_part),
+        (f"‖dW{n}‖, both together", step.whole, W, g.whole, g.whole),
+        (f"slope of λP along dL/dW{n}", step.weighted_penalty, W, g.penalty_part, g.loss_part),
+        (f"‖dL/db{n}‖", step.loss, b, g.bias_loss_part, g.bias_loss_part),
+        (f"slope of λP along dL/db{n}", step.weighted_penalty, b, g.bias_penalty_part, g.bias_loss_part),
+    )
+    return [_compare_slope(name, f, [p], [gradient], [_unit(along)]) for name, f, p, gradient, along in slopes]
+
+
+def compare_everything(
+    step: TrainingStep, losses: Arrays, penalties: Arrays, rng: np.random.Generator
+) -> list[Comparison]:
+    """The slopes along one random direction of length 1 through all weights and biases at once."""
+    parameters = step.model.parameters()
+    drawn = [rng.standard_normal(p.shape) for p in parameters]
+    length = np.sqrt(sum(norm(r) ** 2 for r in drawn))
+    direction = [r / length for r in drawn]
+    both = [a + b for a, b in zip(losses, penalties, strict=True)]
+    return [
+        _compare_slope(f"slope of {name}, random direction", f, parameters, gradients, direction)
+        for name, f, gradients in (
+            ("L", step.loss, losses),
+            ("λP", step.weighted_penalty, penalties),
+            ("L + λP", step.whole, both),
+        )
+    ]
+
+
+def _compare_slope(
+    name: str, f: Callable[[], Tensor], parameters: Sequence[Tensor], gradients: Arrays, direction: Arrays
+) -> Comparison:
+    """Compare the slope of f along a direction of the parameters with <gradients, direction>."""
+
+    def with_values(tensors: list[Tensor]) -> list[Tensor]:
+        with restored(parameters):
+            for p, t in zip(parameters, tensors, strict=True):
+                p.data = t.data
+            return [f()]
+
+    slope = sum(np.sum(g * d) for g, d in zip(gradients, direction, strict=True))
+    return compare(with_values, [p.data for p in parameters], direction, {name: slope})[0]
+
+
+def _size(value: ArrayLike) -> float:
+    """A number as it is, or the norm of an array."""
+    a = np.asarray(value)
+    return norm(a) if a.ndim else float(a)
+
+
+def _unit(a: np.ndarray) -> np.ndarray:
+    return a / (norm(a) or 1.0)
