@@ -1,6 +1,7 @@
-"""The report on a sweep, of whatever is finished: table.csv, table.md, figures, and one page of HTML with all of it."""
+"""The report on the finished runs of a sweep: table.csv, table.md, figures, and one page of HTML with all of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,34 +11,59 @@ from rich.table import Table
 
 from minidbp.data import Mnist
 from minidbp.diagnosis.figures import adversarial_twins
+from minidbp.diagnosis.verdict import POINTS
 from minidbp.files.atomic import write_text
-from minidbp.files.page import as_html
+from minidbp.files.page import as_html, markdown_table
 from minidbp.files.plots import save
-from minidbp.nn import WeightsError, load_model
-from minidbp.paper import figures, sections
-from minidbp.paper.experiments import experiment_named
-from minidbp.paper.statistics import Result
-from minidbp.paper.tables import Row, as_csv, cells, header, rows_of
-from minidbp.sweeps.runs import Run, RunFailed, identity_in, labels, varied_fields
+from minidbp.nn import N_CLASSES, Sequential, WeightsError, load_model
+from minidbp.paper import claims
+from minidbp.paper.experiments import Experiment, experiment_named
+from minidbp.paper.figures import accuracy_along, describe
+from minidbp.paper.statistics import Result, Summary, by_seed, holm, number, paired, summarise
+from minidbp.paper.tables import Row, as_csv, cells, condition_cells, header, rows_of
+from minidbp.sweeps.runs import Run, RunFailed, identity_in, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, alone, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import in_words
 
 FILES = ("table.md", "table.csv", "report.html", "accuracy.png", "images.png")
+ACCURACIES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 
-READ = """Test accuracy in percent, mean ± standard deviation over the runs; each column `paper` stands beside ours.
-FGSM is the paper's attack; `PGD` is a stronger one on the same weights, to tell robustness from masked gradients.
-λ = 0 is training without the penalty."""
-FEWER = """ PGD attacks the first n_pgd of the n_test images that FGSM attacks, so the two may differ a little by that
-alone."""
-TWINS = """Test images, and what FGSM makes of them for models with and without the penalty, each under what its model
-says of it"""
+# Fields of the protocol that the paper does not state, in the order in which Protocol lists them.
+UNSAID = (
+    "penalty_target", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
+    "validation_split",
+)  # fmt: skip
+
+HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs; each column `paper` has the paper's numbers for
+the column to its left. FGSM is the paper's attack. PGD is a stronger attack on the same weights: it tells robustness
+from masked gradients. λ = 0 is training without the penalty."""
+FEWER = """ PGD attacks only the first n_pgd of the n_test images that FGSM attacks, so the two may differ a little
+for that reason alone."""
+TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class that
+its model predicts"""
+DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with them."""
+MASKING = """All figures are for the images that PGD attacks. Accuracy, in percent: under random noise (random signs times
+ε, the worst of ten), under PGD on the margin, and in the worst case: of images that withstand every attack on this
+page. Then the share of elements of the loss's gradient that are exactly 0, in percent; the cosine between that
+gradient at x and at FGSM's x + δ; and ‖J‖₁,₁ at both points. `minidbp diagnose` examines one model more closely:
+docs/diagnostics.md."""
+INTERVALS = """The intervals use Student's t over the seeds, which does not know that accuracy lies between 0 and 100%. With two
+or three seeds they may reach beyond these bounds. A dash stands where all runs are equal."""
+DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals; p of the paired t-test for FGSM, adjusted
+by Holm's method over this table. A dash stands where there are too few seeds, or where all differences are equal."""
+PROTOCOL = """**Bold**: the paper does not state this field; docs/protocol.md gives the reasons for our values. (in full: ...): the
+values of preset `paper`, where this sweep has others. With stop_rule none, training lasts max_epochs."""
 
 
 def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
-    """Write FILES into the folder, of whatever is finished; the rows of the table.  Nothing for nothing.
+    """Write FILES into the folder, from the runs that are finished; without any, write nothing.
 
-    Raises RunFailed if they cannot be written, or a run's weights cannot be read.
+    Returns:
+        The rows of the table.
+
+    Raises:
+        RunFailed: The files cannot be written, or a run's weights cannot be read.
     """
     try:
         with alone(folder, FILES):
@@ -54,11 +80,11 @@ def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
     if not any(row.results for row in rows):
         return []
     write_text(folder / "table.csv", as_csv(rows))
-    save(figures.accuracy_along(rows, experiment.along), folder / "accuracy.png")
-    models, protocol = _models_to_look_at(sweep, rows, folder / "runs")
+    save(accuracy_along(rows, experiment.along), folder / "accuracy.png")
+    models, protocol = _models_to_draw(rows, folder / "runs")
     if models:
         save(adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
-    pictures = {"accuracy.png": figures.describe(rows, experiment.along), "images.png": TWINS}
+    pictures = {"accuracy.png": describe(rows, experiment.along), "images.png": TWINS}
     text = as_markdown(
         sweep, rows, results, {name: text for name, text in pictures.items() if (folder / name).exists()}
     )
@@ -67,38 +93,63 @@ def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
     return rows
 
 
-def on_screen(rows: Sequence[Row], title: str) -> Table:
-    """For a terminal: accuracy in percent, the paper's column beside each of ours.
+def _models_to_draw(rows: Sequence[Row], run_dir: Path) -> tuple[dict[str, Sequential], Protocol]:
+    """For each model, those with the smallest and the largest lambda, under the last protocol of the table.
 
-    80 columns are enough: where something varies, a cell may take two lines, the deviation on the second, and where
-    two fields do, the paper's columns are left to the files.
+    A folder may be handed on without its weights, which are a thousand times larger; then models are left out.
     """
+    models = {}
+    protocol = Protocol()
+    for model in sorted({row.model for row in rows}):
+        finished = [row for row in rows if row.model == model and row.results]
+        finished = [row for row in finished if row.varied == finished[-1].varied]
+        for row in {row.lam: row for row in (finished[0], finished[-1])}.values() if finished else ():
+            run = Run.of(identity_in(row.results[0]))
+            protocol = run.protocol
+            weights = run_dir / f"{run.name}.npz"
+            if not weights.exists():
+                continue
+            varied = [f"{name} = {shown(value)}" for name, value in row.varied.items()]
+            try:
+                models["\n".join([f"model {model}, λ = {row.lam:g}", *varied])] = load_model(weights)[0]
+            except WeightsError as error:
+                raise RunFailed(f"{error}; or move {run.name}.json away, and the run is trained again") from error
+    return models, protocol
+
+
+def on_screen(rows: Sequence[Row], title: str) -> Table:
+    """The table for a terminal of at least 80 columns: accuracy in percent, the paper's column beside each of ours.
+
+    Where one field varies, a cell may take two lines, the deviation on the second. Where two fields vary, the paper's
+    columns are left out.
+    """
+    varied = rows[0].varied if rows else {}
     screen = Table(
         title=title,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption="test accuracy in percent, mean±standard deviation over runs",
     )
-    plus_minus = " ±" if rows and rows[0].varied else "±"  # lines break at blanks
+    plus_minus = " ±" if varied else "±"  # lines break at blanks
     body = [[cell.replace(" ± ", plus_minus) for cell in cells(row, digits=1)] for row in rows]
-    kept = [i for i, name in enumerate(header(rows)) if name != "paper" or len(rows[0].varied if rows else ()) < 2]
-    for i in kept:
-        name = header(rows)[i]
+    columns = [(i, name) for i, name in enumerate(header(rows)) if name != "paper" or len(varied) < 2]
+    for i, name in columns:
         widest = max((len(word) for line in body for word in line[i].split()), default=1)
         style = "dim" if name == "paper" else ""
         screen.add_column(name.replace("_", " "), justify="right", style=style, overflow="fold", min_width=widest)
     for i, line in enumerate(body):
         last_of_model = i + 1 == len(rows) or rows[i + 1].model != rows[i].model
-        screen.add_row(*(line[k] for k in kept), end_section=last_of_model)
+        screen.add_row(*(line[k] for k, _ in columns), end_section=last_of_model)
     return screen
 
 
 def as_markdown(
     sweep: Sweep, rows: Sequence[Row], results: Sequence[Result], pictures: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """The table, what made it, how to read it, the statistics, every choice of the protocol by model, the machine.
+    """The table, what made it, how to read it, the statistics, the protocol of each model, and the machine.
 
-    pictures: files beside it, each with its description.
+    Args:
+        pictures: The files beside the page, each with its description.
     """
     experiment = experiment_named(sweep.experiment)
     done = [result for result in results if result["diverged"] is None]
@@ -112,21 +163,183 @@ def as_markdown(
         f"Made by `{sweep.command}`: of its {len(sweep.runs)} runs, {len(done)} are finished"
         + (f" and {diverged} diverged" if diverged else "")
         + f"; one after the other they take {minutes:.1f} minutes.",
-        READ + (FEWER if fewer else ""),
+        HOW_TO_READ + (FEWER if fewer else ""),
         *([experiment.note] if experiment.note else []),
-        sections.table(header(rows), map(cells, rows)),
+        _table(header(rows), map(cells, rows)),
         *(f"- {names[Run.of(identity_in(r)).name]}: {r['diverged']['message']}." for r in results if r["diverged"]),
         *(f"![{description}]({name})" for name, description in pictures.items()),
-        *sections.verdicts(experiment, sweep.vary, done, diverged > 0),
-        *sections.intervals(rows),
-        *(part for name in ("lambda", *compared) for part in sections.differences(rows, name)),
-        *sections.distances(experiment, sweep.vary, results),
-        *sections.diagnosis(rows),
-        *sections.per_class(rows),
-        *sections.protocol(experiment, done),
+        *_verdicts(experiment, sweep.vary, done, diverged > 0),
+        *_intervals(rows),
+        *(part for name in ("lambda", *compared) for part in _differences(rows, name)),
+        *_distances(experiment, sweep.vary, results),
+        *_masking(rows),
+        *_per_class(rows),
+        *_protocol(experiment, done),
         *_machines(done),
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+# The sections. Each is a heading, a text and a table, or nothing where there is nothing to show.
+
+
+def _table(names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return markdown_table(names, list(lines), align="---:")
+
+
+def _table_of_conditions(rows: Sequence[Row], names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table whose lines begin with `condition_cells`."""
+    return _table(["model", "λ", *rows[0].varied, *names], lines)
+
+
+def _verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[Result], diverged: bool) -> list[str]:
+    """The verdicts on the paper's claims, for each variant of the protocol by itself.
+
+    Args:
+        diverged: Whether some runs are not in `done` because they diverged.
+    """
+    parts = []
+    for variant, results in _by_variant(done, vary).items():
+        verdicts = experiment.verdicts(results)
+        if verdicts:
+            parts += [f"## The paper's claims{': ' + variant if variant else ''}", claims.as_markdown(verdicts)]
+    return [*parts, DIVERGED] if parts and diverged else parts
+
+
+def _by_variant(results: Sequence[Result], vary: Sequence[str]) -> dict[str, list[Result]]:
+    """The results by their values of the fields that `--vary` took, as text; one group, '', without such fields."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        name = ", ".join(f"{field} = {shown(result['protocol'][field])}" for field in vary)
+        groups.setdefault(name, []).append(result)
+    return groups
+
+
+def _intervals(rows: Sequence[Row]) -> list[str]:
+    """The intervals of the means, of rows that have at least two runs."""
+    lines = [
+        [*condition_cells(row), *(_interval(row.summary(name)) for name in ACCURACIES), str(len(row.results))]
+        for row in rows
+        if len(row.results) > 1
+    ]
+    if not lines:
+        return []
+    names = [*ACCURACIES.values(), "runs"]
+    return ["## 95% intervals of the means", INTERVALS, _table_of_conditions(rows, names, lines)]
+
+
+def _interval(summary: Summary, signed: bool = False) -> str:
+    mean, low, high = (number(n, signed=signed) for n in (summary.mean, summary.low, summary.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def _differences(rows: Sequence[Row], field: str) -> list[str]:
+    """The effect of lambda, or of a field of the protocol: seed by seed against its first value, all else equal."""
+
+    def split(row: Row) -> tuple[Any, tuple]:
+        """The value of the field, and all that must be equal."""
+        values = {"lambda": row.lam, **row.varied}
+        return values.pop(field), (row.model, *values.items())
+
+    values = sorted({split(row)[0] for row in rows})
+    first = 0 if field == "lambda" else values[0] if values else None
+    bases = {rest: row for row in rows for value, rest in [split(row)] if value == first}
+    lines, p_values = [], []
+    for row in rows:
+        value, rest = split(row)
+        if value == first or rest not in bases:
+            continue
+        compared = {name: paired(by_seed(row.results, name), by_seed(bases[rest].results, name)) for name in ACCURACIES}
+        n = compared["fgsm"].n
+        if n:
+            p_values.append(compared["fgsm"].p_value())
+            lines.append([*condition_cells(row), *(_interval(c, signed=True) for c in compared.values()), str(n)])
+    if not lines:
+        return []
+    for line, p in zip(lines, holm(p_values), strict=True):
+        line.insert(-1, number(p, 3))
+    names = [*ACCURACIES.values(), "p (FGSM)", "seeds"]
+    heading = f"## Against {'λ' if field == 'lambda' else field} = {shown(first)}"
+    return [heading, DIFFERENCES, _table_of_conditions(rows, names, lines)]
+
+
+def _distances(experiment: Experiment, vary: Sequence[str], results: Sequence[Result]) -> list[str]:
+    """Root mean square of our means minus the paper's, for each variant of the protocol."""
+    lines = []
+    for variant, group in _by_variant(results, vary).items():
+        compared = [row for row in rows_of(experiment, group) if row.paper and row.results]
+        if compared:
+            clean, fgsm = (
+                summarise([(row.summary(name).mean - getattr(row.paper, name)[0]) ** 2 for row in compared]).mean ** 0.5
+                for name in ("clean", "fgsm")
+            )
+            lines.append((fgsm, [variant or "this protocol", str(len(compared)), number(clean), number(fgsm)]))
+    if not lines:
+        return []
+    return [
+        "## Distance to the paper's table",
+        "Root mean square of our mean minus the paper's, over the cells that the paper has too, in percentage points"
+        + ("; the variant nearest under FGSM comes first." if len(lines) > 1 else "."),
+        _table(["protocol", "cells", "clean", "FGSM"], [line for _, line in sorted(lines, key=lambda pair: pair[0])]),
+    ]
+
+
+def _masking(rows: Sequence[Row]) -> list[str]:
+    """Signs of masked gradients: the means over the runs of each condition."""
+    columns = {
+        "noise": "noise", "pgd_margin": "PGD, margin", "worst_case": "worst case", "zero_gradients": "dL/dx = 0",
+        "gradient_cosine": "cosine", "jacobian_l1": "‖J‖ at x", "jacobian_l1_adv": "‖J‖ at x + δ",
+    }  # fmt: skip
+    lines = []
+    for row in rows:
+        if row.results:
+            means = {name: summarise([r["diagnosis"][name] for r in row.results]).mean for name in columns}
+            figures = [number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items()]
+            answer = _judge_fgsm(row.summary("fgsm").mean, means["noise"], means["worst_case"])
+            lines.append([*condition_cells(row), *figures, answer])
+    names = [*columns.values(), "FGSM"]
+    return ["## Robust, or gradients masked?", MASKING, _table_of_conditions(rows, names, lines)]
+
+
+def _judge_fgsm(fgsm: float, noise: float, worst_case: float) -> str:
+    """Whether accuracy under FGSM is a measure of robustness. The margin is that of `minidbp diagnose`."""
+    if noise < fgsm - POINTS:
+        return "is masked: noise is stronger"
+    if worst_case < fgsm - POINTS:
+        return "overstates: other attacks are stronger"
+    return "is near the worst case"
+
+
+def _per_class(rows: Sequence[Row]) -> list[str]:
+    """Accuracy of each digit; a run without an image of a digit does not count for it."""
+    parts = []
+    for name, words in ("clean", "clean"), ("fgsm", "under FGSM"):
+        lines = []
+        for row in rows:
+            if row.results:
+                shares = [[r["per_class"][name][digit] for r in row.results] for digit in range(N_CLASSES)]
+                means = [summarise([share for share in of_digit if share is not None]).mean for of_digit in shares]
+                lines.append([*condition_cells(row), *(number(mean, 1) for mean in means)])
+        table = _table_of_conditions(rows, [*map(str, range(N_CLASSES))], lines)
+        parts += [f"## Accuracy of each digit, {words}", table]
+    return parts
+
+
+def _protocol(experiment: Experiment, done: Sequence[Result]) -> list[str]:
+    """Every field, by model: all its values in this sweep, and those of preset `paper` where they differ."""
+    models = sorted({result["model"] for result in done})
+    full = experiment.presets.get("paper", {})
+    lines = []
+    for name in (field.name for field in fields(Protocol)):
+        line = [f"**{name}**" if name in UNSAID else name]
+        for model in models:
+            ours = dict.fromkeys(r["protocol"][name] for r in done if r["model"] == model)
+            papers = dict.fromkeys(getattr(c.protocol, name) for c in full if c.model == model)
+            in_full = f" (in full: {', '.join(map(shown, papers))})" if papers and not ours.keys() <= papers.keys() else ""
+            line.append(", ".join(map(shown, ours)) + in_full)
+        lines.append(line)
+    table = markdown_table(["field", *(f"model {model}" for model in models)], lines)
+    return ["## Protocol", PROTOCOL, table]
 
 
 def _machines(done: Sequence[Result]) -> list[str]:
@@ -137,27 +350,3 @@ def _machines(done: Sequence[Result]) -> list[str]:
         for i, machine in enumerate(machines, start=1)
         for part in ("## Machine" + (f" {i}" if len(machines) > 1 else ""), machine)
     ]
-
-
-def _models_to_look_at(sweep: Sweep, rows: Sequence[Row], home: Path) -> tuple[dict[str, Any], Protocol]:
-    """For each model, one with the smallest and one with the largest lambda, under the last protocol of the table.
-
-    Those only whose weights are there.
-    """
-    chosen = {}
-    protocol = Protocol()
-    for model in sorted({row.model for row in rows}):
-        mine = [row for row in rows if row.model == model and row.results]
-        mine = [row for row in mine if row.varied == mine[-1].varied]
-        for row in {row.lam: row for row in (mine[0], mine[-1])}.values() if mine else ():
-            run = Run.of(identity_in(row.results[0]))
-            protocol = run.protocol
-            if not (home / f"{run.name}.npz").exists():
-                continue  # a folder may be handed on without its weights, which are a thousand times larger
-            try:
-                chosen["\n".join([f"model {model}, λ = {row.lam:g}", *row.varied_in_words()])] = load_model(
-                    home / f"{run.name}.npz"
-                )[0]
-            except WeightsError as error:
-                raise RunFailed(f"{error}; or move {run.name}.json away, and the run is trained again") from error
-    return chosen, protocol

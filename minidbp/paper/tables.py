@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minidbp.paper.plans import Condition, Experiment
+from minidbp.paper.experiments import Condition, Experiment
 from minidbp.paper.published import Reported
-from minidbp.paper.statistics import Result, Summary, by_condition, number, summarise
+from minidbp.paper.statistics import Result, Summary, number, summarise
 from minidbp.sweeps.runs import shown, varied_fields
 from minidbp.training import Protocol
 
@@ -17,9 +17,9 @@ FIGURES = ("clean", "fgsm", "pgd", "epochs")
 
 @dataclass(frozen=True)
 class Row:
-    """One condition: its finished runs, how many diverged, and the paper's figures (None where it has none).
+    """One condition: its finished runs, the number of diverged runs, and the paper's figures (None where it has none).
 
-    varied: its values of the protocol's fields in which the conditions of the table differ, one model's by themselves.
+    varied: the values of those fields of the protocol in which the conditions of some model differ.
     """
 
     model: str
@@ -33,38 +33,25 @@ class Row:
         """Over the finished runs, of "clean", "fgsm", "pgd" (percent) or "epochs"."""
         return summarise([result[figure] for result in self.results])
 
-    def varied_in_words(self) -> list[str]:
-        """['eps = 0.3', ...]."""
-        return [f"{name} = {shown(value)}" for name, value in self.varied.items()]
-
 
 def rows_of(experiment: Experiment, results: Iterable[Result], varied: Sequence[str] | None = None) -> list[Row]:
     """One row for each condition, by model, what varies, and rising lambda.
 
-    varied: the fields of the protocol that get a column, if not just those in which the results differ.
+    Args:
+        varied: The fields of the protocol that get a column; by default those in which the results differ.
     """
-    groups = by_condition(results)
+    groups: dict[Condition, list[Result]] = {}
+    for result in results:
+        condition = Condition(result["model"], result["lambda"], Protocol(**result["protocol"]))
+        groups.setdefault(condition, []).append(result)
     names = varied_fields([group[0] for group in groups.values()]) if varied is None else varied
     rows = []
-    for group in groups.values():
-        first, done = group[0], [result for result in group if result["diverged"] is None]
-        condition = Condition(first["model"], first["lambda"], Protocol(**first["protocol"]))
-        values = {name: first["protocol"][name] for name in names}
-        paper = experiment.paper(condition)
-        rows.append(Row(condition.model, condition.lam, values, done, len(group) - len(done), paper))
+    for condition, group in groups.items():
+        done = [result for result in group if result["diverged"] is None]
+        values = {name: getattr(condition.protocol, name) for name in names}
+        diverged = len(group) - len(done)
+        rows.append(Row(condition.model, condition.lam, values, done, diverged, experiment.paper(condition)))
     return sorted(rows, key=lambda row: (row.model, tuple(row.varied.values()), row.lam))
-
-
-def spread(summary: Summary | None, digits: int = 2) -> str:
-    """'98.63 ± 0.11', or the mean alone where there is one run, or a dash where there is none."""
-    if summary is None or summary.n == 0:
-        return "–"
-    return number(summary.mean, digits) + ("" if summary.n < 2 else f" ± {number(summary.sd, digits)}")
-
-
-def reported(pair: tuple[float, float] | None, digits: int = 2) -> str:
-    """The paper's mean and standard deviation, or a dash."""
-    return "–" if pair is None else f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
 
 
 def header(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -74,14 +61,29 @@ def header(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def cells(row: Row, digits: int = 2) -> tuple[str, ...]:
-    """A row as text; `digits` is for accuracies under attack."""
+    """A row as text. `digits` is for accuracies under attack."""
     return (
-        row.model, f"{row.lam:g}", *map(shown, row.varied.values()),
-        spread(row.summary("clean")), reported(row.paper and row.paper.clean),
-        spread(row.summary("fgsm"), digits), reported(row.paper and row.paper.fgsm, digits),
-        spread(row.summary("pgd"), digits), spread(row.summary("epochs"), 0),
+        *condition_cells(row),
+        _mean_and_sd(row.summary("clean")), _reported(row.paper and row.paper.clean),
+        _mean_and_sd(row.summary("fgsm"), digits), _reported(row.paper and row.paper.fgsm, digits),
+        _mean_and_sd(row.summary("pgd"), digits), _mean_and_sd(row.summary("epochs"), 0),
         str(len(row.results)) + (f" + {row.diverged} diverged" if row.diverged else ""),
     )  # fmt: skip
+
+
+def condition_cells(row: Row) -> tuple[str, ...]:
+    """The first cells of a row: model, lambda, and what varies."""
+    return (row.model, f"{row.lam:g}", *map(shown, row.varied.values()))
+
+
+def _mean_and_sd(summary: Summary, digits: int = 2) -> str:
+    """'98.63 ± 0.11'; the mean alone for one run; a dash for none."""
+    return number(summary.mean, digits) + ("" if summary.n < 2 else f" ± {number(summary.sd, digits)}")
+
+
+def _reported(pair: tuple[float, float] | None, digits: int = 2) -> str:
+    """The paper's mean and standard deviation, or a dash."""
+    return "–" if pair is None else f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -103,18 +105,17 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """All numbers, unrounded; an empty field where there is none.  low and high: the mean's 95% interval."""
+    """All numbers, unrounded; an empty field where there is none. low and high: the mean's 95% interval."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ours = [f"{name}_{part}" for name in FIGURES for part in ("mean", "sd", "low", "high")]
     papers = [f"paper_{name}_{part}" for name in ("clean", "fgsm") for part in ("mean", "sd")]
     writer.writerow(["model", "lambda", *(rows[0].varied if rows else ()), "runs", "diverged", *ours, *papers])
     for row in rows:
-        summaries = [row.summary(name) for name in FIGURES]
-        numbers = [_known(n) for s in summaries for n in (s.mean, s.sd, s.low, s.high)]
+        numbers = [_known(n) for s in map(row.summary, FIGURES) for n in (s.mean, s.sd, s.low, s.high)]
         paper = [*row.paper.clean, *row.paper.fgsm] if row.paper else [None] * 4
         line = [row.model, row.lam, *row.varied.values(), len(row.results), row.diverged, *numbers, *paper]
-        writer.writerow(["" if n is None else n for n in line])
+        writer.writerow(line)  # csv writes None as an empty field
     return text.getvalue()
 
 
