@@ -102,15 +102,14 @@ def _sweep(
 ) -> None:
     from minidbp.diagnosis.judge import JUDGE
     from minidbp.paper import report, tables
-    from minidbp.paper.experiments import experiment_named
-    from minidbp.paper.plans import readings_of
+    from minidbp.paper.experiments import experiment_named, protocol_variants
     from minidbp.sweeps import executors, sweep
     from minidbp.sweeps.execute import mnist_in
     from minidbp.training import available_cores
 
     experiment = experiment_named(name)
-    readings = [{**fixed, **reading} for reading in readings_of(vary)]
-    runs = experiment.runs(preset, seed, readings)
+    variants = [{**fixed, **variant} for variant in protocol_variants(vary)]
+    runs = experiment.runs(preset, seed, variants)
     data = data and data.resolve()
     mnist = mnist_in(data)
     title = f"{experiment.title}, preset {preset}"

@@ -113,7 +113,8 @@ def _verdict(claim: str, holds: bool, fails: bool, evidence: str, *tests: Summar
 
 def _verdict_on_any(claim: str, differences: Mapping[str, Summary], *, sign: int) -> ClaimVerdict:
     """Holds if at least one difference has this sign, after Holm over all; fails if all have the other sign."""
-    p_values = {name: p for name, test in differences.items() if not math.isnan(p := test.p_value())}
+    p_values = {name: test.p_value() for name, test in differences.items()}
+    p_values = {name: p for name, p in p_values.items() if not math.isnan(p)}
     if not p_values:
         n = max(test.n for test in differences.values())
         reason = "at least 2 seeds are needed" if n < 2 else NO_SPREAD + MORE
@@ -126,9 +127,9 @@ def _verdict_on_any(claim: str, differences: Mapping[str, Summary], *, sign: int
     finding = HOLDS if agreeing else FAILS if all(against) else OPEN
     largest = max(agreeing or p_values, key=lambda name: sign * differences[name].mean)
     better, worse = ("higher", "lower") if sign > 0 else ("lower", "higher")
-    p = "p < 0.001" if adjusted[largest] < 0.001 else f"p = {adjusted[largest]:.3f}"
+    p_text = "p < 0.001" if adjusted[largest] < 0.001 else f"p = {adjusted[largest]:.3f}"
     evidence = (
-        f"{largest}: {_points(differences[largest])}, {p}; significantly {better} in {len(agreeing)} of "
+        f"{largest}: {_points(differences[largest])}, {p_text}; significantly {better} in {len(agreeing)} of "
         f"{len(p_values)} comparisons, {worse} in {len(significant) - len(agreeing)} (Holm over all)"
     )
     if len(p_values) < len(differences):

@@ -196,8 +196,8 @@ TABLE3 = Experiment(
     along="eps",
 )  # fmt: skip
 
-# The paper's lambda = 0 and 10 repeat Table 3's 100 epochs, and its other lambdas were trained for up to 150 epochs: two
-# things change at once. Here every lambda is trained for the longer time, and lambda = 0 and 10 for the shorter time too.
+# In the paper's Table 4 two things change at once: lambda = 0 and 10 repeat Table 3's 100 epochs, and the other lambdas
+# were trained for up to 150. Here every lambda is trained for the longer time, lambda = 0 and 10 for the shorter too.
 REPEATED = (0.0, 10.0)
 EPOCHS = {"smoke": (1, 2), "laptop": (10, 15), "paper": (100, 150)}  # short and long; the paper's are its own
 LONG = [long for _, long in EPOCHS.values()]

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minidbp.files.plots import COLOURS, MARKERS
-from minidbp.paper.tables import Row, shown
+from minidbp.paper.tables import Row
+from minidbp.sweeps.runs import shown
 
 MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}

@@ -35,25 +35,28 @@ UNSAID = (
     "validation_split",
 )  # fmt: skip
 
-HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs; each column `paper` has the paper's numbers for
-the column to its left. FGSM is the paper's attack. PGD is a stronger attack on the same weights: it tells robustness
-from masked gradients. λ = 0 is training without the penalty."""
+HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each column `paper` has the paper's
+numbers for the column to its left. FGSM is the paper's attack. PGD is a stronger attack on the same weights: it tells
+robustness from masked gradients. λ = 0 is training without the penalty."""
 FEWER = """ PGD attacks only the first n_pgd of the n_test images that FGSM attacks, so the two may differ a little
 for that reason alone."""
-TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class that
-its model predicts"""
-DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with them."""
-MASKING = """All figures are for the images that PGD attacks. Accuracy, in percent: under random noise (random signs times
-ε, the worst of ten), under PGD on the margin, and in the worst case: of images that withstand every attack on this
-page. Then the share of elements of the loss's gradient that are exactly 0, in percent; the cosine between that
+TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class
+that its model predicts"""
+DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
+them."""
+MASKING = """All figures are for the images that PGD attacks. Accuracy, in percent: under random noise (random signs
+times ε, the worst of ten), under PGD on the margin, and in the worst case: of images that withstand every attack on
+this page. Then the share of elements of the loss's gradient that are exactly 0, in percent; the cosine between that
 gradient at x and at FGSM's x + δ; and ‖J‖₁,₁ at both points. `minidbp diagnose` examines one model more closely:
 docs/diagnostics.md."""
-INTERVALS = """The intervals use Student's t over the seeds, which does not know that accuracy lies between 0 and 100%. With two
-or three seeds they may reach beyond these bounds. A dash stands where all runs are equal."""
-DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals; p of the paired t-test for FGSM, adjusted
-by Holm's method over this table. A dash stands where there are too few seeds, or where all differences are equal."""
-PROTOCOL = """**Bold**: the paper does not state this field; docs/protocol.md gives the reasons for our values. (in full: ...): the
-values of preset `paper`, where this sweep has others. With stop_rule none, training lasts max_epochs."""
+INTERVALS = """The intervals use Student's t over the seeds, which does not know that accuracy lies between 0 and 100%.
+With two or three seeds they may reach beyond these bounds. A dash stands where all runs are equal."""
+DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals. p is that of the paired t-test
+for FGSM, adjusted by Holm's method over this table. A dash stands where there are too few seeds, or where all
+differences are equal."""
+PROTOCOL = """**Bold**: the paper does not state this field; docs/protocol.md gives the reasons for our values.
+(in full: ...): the values of preset `paper`, where this sweep has others. With stop_rule none, training lasts
+max_epochs."""
 
 
 def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
@@ -335,7 +338,9 @@ def _protocol(experiment: Experiment, done: Sequence[Result]) -> list[str]:
         for model in models:
             ours = dict.fromkeys(r["protocol"][name] for r in done if r["model"] == model)
             papers = dict.fromkeys(getattr(c.protocol, name) for c in full if c.model == model)
-            in_full = f" (in full: {', '.join(map(shown, papers))})" if papers and not ours.keys() <= papers.keys() else ""
+            in_full = (
+                f" (in full: {', '.join(map(shown, papers))})" if papers and not ours.keys() <= papers.keys() else ""
+            )
             line.append(", ".join(map(shown, ours)) + in_full)
         lines.append(line)
     table = markdown_table(["field", *(f"model {model}" for model in models)], lines)

@@ -108,7 +108,7 @@ def ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Ratio:
     """The ratio of the means of two conditions of values not below 0, over the seeds in both.
 
     The interval is Fieller's: all r >= 0 for which the paired t-test does not reject mean(a - r b) = 0, that is
-    (mean(a) - r mean(b))^2 <= k var(a - r b) with k = t^2 / n. If these r are two pieces, the interval is 0 to infinity.
+    (mean(a) - r mean(b))^2 <= k var(a - r b) with k = t^2 / n. If these r are two pieces, it is 0 to infinity.
     Unlike an interval of the logarithm, Fieller's allows accuracies of 0.
     """
     seeds = sorted(a.keys() & b.keys())

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from minidbp.paper.experiments import EXPERIMENTS
-from minidbp.paper.plans import Condition, Preset
+from minidbp.paper.experiments import EXPERIMENTS, Condition
 from minidbp.paper.report import FILES
 from minidbp.sweeps import execute
 from minidbp.sweeps.runs import Run, find
@@ -29,7 +28,7 @@ SWEEPS = ("table2", "table3", "table4", "credit")
 
 def add_tiny(patch: pytest.MonkeyPatch) -> None:
     """A preset `tiny` for every experiment: model C, lambda 0 and 50, one seed."""
-    tiny = Preset("for tests", {Condition("C", lam, TINY): 1 for lam in (0.0, 50.0)})
+    tiny = {Condition("C", lam, TINY): 1 for lam in (0.0, 50.0)}
     for name in SWEEPS:
         experiment = EXPERIMENTS[name]
         patch.setitem(EXPERIMENTS, name, dataclasses.replace(experiment, presets={**experiment.presets, "tiny": tiny}))

@@ -12,7 +12,7 @@ from minidbp.paper.claims import (
     FAILS,
     HOLDS,
     OPEN,
-    Verdict,
+    ClaimVerdict,
     as_markdown,
     table2_verdicts,
     table3_verdicts,
@@ -76,7 +76,7 @@ def flat(model: str, eps: float, lam: float) -> dict[str, float]:
     return {}
 
 
-def pick(verdicts: Iterable[Verdict], *words: str) -> Verdict:
+def pick(verdicts: Iterable[ClaimVerdict], *words: str) -> ClaimVerdict:
     """The one verdict whose claim has all these words."""
     (found,) = [v for v in verdicts if all(word in v.claim for word in words)]
     return found
@@ -95,8 +95,8 @@ TREND = "the more we penalize"
 def test_a_trend_is_found(per_step: float, finding: str, attack: str, rng: np.random.Generator) -> None:
     found = pick(table2_verdicts(sweep(rising(per_step), rng)), TREND, "model C", attack)
     assert found.finding == finding
-    assert "5 seeds" in found.figures
-    assert ("more would decide" in found.figures) == (finding == OPEN)
+    assert "5 seeds" in found.evidence
+    assert ("more seeds are needed" in found.evidence) == (finding == OPEN)
 
 
 def test_robustness_that_rises_and_then_falls_does_not_rise(rng: np.random.Generator) -> None:
@@ -104,7 +104,7 @@ def test_robustness_that_rises_and_then_falls_does_not_rise(rng: np.random.Gener
     means = dict(zip(LAMS, (10.0, 20.0, 40.0, 60.0, 60.0, 30.0), strict=True))
     found = pick(table2_verdicts(sweep(lambda m, e, lam: {"fgsm": means[lam]}, rng)), TREND, "C, FGSM")
     assert found.finding == FAILS
-    assert re.search(r"falls by over 1 point in 1 of 5 steps \(Holm\), λ = 50 against 25 -\d", found.figures)
+    assert re.search(r"falls by more than 1 point in 1 of 5 steps \(Holm\), λ = 50 against 25: -\d", found.evidence)
 
 
 def test_a_dip_of_less_than_a_point_is_no_fall(rng: np.random.Generator) -> None:
@@ -125,7 +125,7 @@ def test_slope_and_ends_must_agree(means: tuple[float, ...], rng: np.random.Gene
     runs = sweep(lambda m, e, lam: {"fgsm": means[LAMS.index(lam)]}, rng, noise=0.1)
     found = pick(table2_verdicts(runs), TREND, "C, FGSM")
     assert found.finding == OPEN
-    assert "over 1 point in 0 of 5 steps" in found.figures
+    assert "more than 1 point in 0 of 5 steps" in found.evidence
 
 
 @pytest.mark.parametrize(("t", "finding"), [(2.999, HOLDS), (4.0, FAILS)])
@@ -161,7 +161,7 @@ def test_clean_accuracy_is_kept_within_half_a_point(lost: float, finding: str, r
     runs = sweep(lambda m, e, lam: {"clean": 98.0 - lost * (lam == 50)}, rng, noise=2.0)
     found = pick(table2_verdicts(runs), "keeping the efficiency", "model C")
     assert found.finding == finding
-    assert "margin -0.5" in found.figures
+    assert "margin -0.5" in found.evidence
 
 
 @pytest.mark.parametrize(("times", "finding"), [(3.0, HOLDS), (1.2, FAILS), (2.0, OPEN)])
@@ -173,12 +173,12 @@ def test_doubling(times: float, finding: str, rng: np.random.Generator) -> None:
     assert first.claim.endswith("λ = 50 against 0")
     assert second.claim.endswith("λ = 50 against 0.1")
     assert (first.finding, second.finding) == (finding, FAILS)
-    stated, low, high = map(float, re.findall(r"([\d.]+) times \[([\d.]+), ([\d.]+)\]", first.figures)[0])
+    stated, low, high = map(float, re.findall(r"([\d.]+) times \[([\d.]+), ([\d.]+)\]", first.evidence)[0])
     assert low < stated < high
     assert stated == pytest.approx(times, rel=0.1)
     assert (low <= 2 <= high) == (finding == OPEN)
-    assert "(the paper: 2.19)" in second.figures  # 29.92 / 13.66
-    assert "the paper" not in first.figures  # which has no lambda = 0
+    assert "(the paper: 2.19 times)" in second.evidence  # 29.92 / 13.66
+    assert "the paper" not in first.evidence  # which has no lambda = 0
 
 
 def test_doubling_from_nothing_is_not_divided_by_it(rng: np.random.Generator) -> None:
@@ -188,7 +188,7 @@ def test_doubling_from_nothing_is_not_divided_by_it(rng: np.random.Generator) ->
             run["fgsm"] = 0.0
     first, _ = [v for v in table2_verdicts(runs) if "we double" in v.claim and "model C" in v.claim]
     assert first.finding == HOLDS
-    assert "against 0.00%, – times [–, –]" in first.figures
+    assert "against 0.00%, – times [–, –]" in first.evidence
 
 
 EPOCHS = "always terminated before"
@@ -198,7 +198,7 @@ EPOCHS = "always terminated before"
 def test_epochs_around_the_20th(epochs: float, finding: str, rng: np.random.Generator) -> None:
     found = pick(table2_verdicts(sweep(lambda m, e, lam: {"epochs": epochs}, rng)), EPOCHS, "model C")
     assert found.finding == finding
-    assert "0 of 30 runs went on to epoch 100" in found.figures
+    assert "0 of 30 runs reached epoch 100" in found.evidence
 
 
 def test_one_run_to_the_end_is_not_always(rng: np.random.Generator) -> None:
@@ -206,7 +206,7 @@ def test_one_run_to_the_end_is_not_always(rng: np.random.Generator) -> None:
     runs[17]["epochs"] = 100
     found = pick(table2_verdicts(runs), EPOCHS, "model C")
     assert found.finding == FAILS
-    assert "1 of 30 runs went on to epoch 100" in found.figures
+    assert "1 of 30 runs reached epoch 100" in found.evidence
 
 
 def test_all_at_the_same_epoch_is_known_exactly(rng: np.random.Generator) -> None:
@@ -218,11 +218,11 @@ def test_all_at_the_same_epoch_is_known_exactly(rng: np.random.Generator) -> Non
 def test_epochs_that_were_ordered_decide_nothing(rng: np.random.Generator) -> None:
     runs = sweep(flat, rng, stop_rule="none", max_epochs=20)
     found = pick(table2_verdicts(runs), EPOCHS, "model C")
-    assert (found.finding, found.figures) == (OPEN, "all 30 runs were told to train 20 epochs")
+    assert (found.finding, found.evidence) == (OPEN, "all 30 runs have a fixed length of 20 epochs")
     cut = [{**run, "epochs": 20} for run in sweep(flat, rng, max_epochs=20)]
     found = pick(table2_verdicts(cut), EPOCHS, "model C")
     assert found.finding == OPEN
-    assert "30 of 30 runs went on to epoch 20" in found.figures
+    assert "30 of 30 runs reached epoch 20" in found.evidence
 
 
 def adversarial(figures: Figures, rng: np.random.Generator, **options: Any) -> list[dict[str, Any]]:
@@ -241,9 +241,9 @@ def test_better_for_model_a(gain: float, finding: str, rng: np.random.Generator)
     runs = adversarial(with_penalty(fgsm=gain), rng, models="A", lambdas=(0.0, 10.0), noise=0.5)
     found = pick(table3_verdicts(runs), "performs better for model A and ε = 0.3")
     assert found.finding == finding
-    assert "(the paper: FGSM +1.88)" in found.figures
+    assert "(the paper: FGSM +1.88 points)" in found.evidence
     assert all(
-        f"{name} {sign}" in found.figures for name, sign in (("FGSM", "+-"[gain < 0]), ("clean", ""), ("PGD", ""))
+        f"{name} {sign}" in found.evidence for name, sign in (("FGSM", "+-"[gain < 0]), ("clean", ""), ("PGD", ""))
     )
 
 
@@ -258,7 +258,7 @@ def test_equal_at_other_eps(changes: dict[str, float], finding: str, rng: np.ran
         found = next(v for v in table3_verdicts(runs) if v.claim.endswith(f"model B, ε = {eps}"))
         assert "sensibly equal" in found.claim
         assert found.finding == finding
-        assert "margins FGSM ±1, clean ±0.5, Holm over the two" in found.figures
+        assert "margins FGSM ±1, clean ±0.5 points, Holm over the two" in found.evidence
 
 
 @pytest.mark.parametrize(("t", "finding"), [(2.999, OPEN), (4.0, FAILS)])
@@ -280,8 +280,8 @@ def test_help_in_one_setting_is_found_among_twelve(rng: np.random.Generator) -> 
     found = table3_verdicts(runs)[-1]
     assert "for some settings, the penalization helps" in found.claim
     assert found.finding == HOLDS
-    assert found.figures.startswith("model B, ε = 0.2: +")
-    assert "in 1 of 12 comparisons, the other way in 0 (Holm over all)" in found.figures
+    assert found.evidence.startswith("model B, ε = 0.2: +")
+    assert "significantly higher in 1 of 12 comparisons, lower in 0 (Holm over all)" in found.evidence
 
 
 def test_help_is_refused_only_if_all_twelve_are_worse(rng: np.random.Generator) -> None:
@@ -292,7 +292,7 @@ def test_help_is_refused_only_if_all_twelve_are_worse(rng: np.random.Generator) 
     unfinished = [r for r in runs if (r["model"], r["protocol"]["eps"]) != ("C", 0.05)]
     found = table3_verdicts(unfinished)[-1]
     assert found.finding == OPEN
-    assert "1 more cannot be compared yet" in found.figures
+    assert "1 more cannot be compared yet" in found.evidence
 
 
 def test_twelve_comparisons_raise_no_more_false_alarms_than_one() -> None:
@@ -318,8 +318,8 @@ def test_table_4(top: float, end: float, rise: str, fall: str, rng: np.random.Ge
     assert "improvement when λ increases" in first.claim
     assert "fails when too high" in second.claim
     assert (first.finding, second.finding) == (rise, fall)
-    assert "of 4 comparisons" in first.figures
-    assert "(Holm over all); 5 seeds" in second.figures
+    assert "of 4 comparisons" in first.evidence
+    assert "(Holm over all); 5 seeds" in second.evidence
 
 
 def test_two_lengths_of_training_are_not_mixed(rng: np.random.Generator) -> None:
@@ -329,10 +329,10 @@ def test_two_lengths_of_training_are_not_mixed(rng: np.random.Generator) -> None
     verdicts = table4_verdicts(short + long)
     assert [v.claim.rpartition(", ")[2] for v in verdicts] == ["max_epochs 100"] * 2 + ["max_epochs 150"] * 2
     assert [v.finding for v in verdicts] == [HOLDS, OPEN, HOLDS, HOLDS]
-    assert verdicts[1].figures == "no finished runs for model C, ε = 0.3, max_epochs 100 at λ = 1000"
+    assert verdicts[1].evidence == "no finished runs for model C, ε = 0.3, max_epochs 100 at λ = 1000"
     without = table4_verdicts(short + [r for r in long if r["lambda"] > 0])
     assert [v.finding for v in without] == [HOLDS, OPEN, OPEN, HOLDS]
-    assert without[2].figures == "no finished runs for model C, ε = 0.3, max_epochs 150 at λ = 0"
+    assert without[2].evidence == "no finished runs for model C, ε = 0.3, max_epochs 150 at λ = 0"
 
 
 def test_each_table_takes_its_own_runs(rng: np.random.Generator) -> None:
@@ -361,7 +361,9 @@ def test_nothing_is_decided_by_nothing(judge: Any, runs: Any, count: int) -> Non
     assert len(verdicts) == count
     for verdict in verdicts:
         assert verdict.finding == OPEN
-        assert re.match("no finished runs for model [ABC]|0 seeds to compare, at least 2 are needed", verdict.figures)
+        assert re.match(
+            "no finished runs for model [ABC]|0 seeds to compare; at least 2 seeds are needed", verdict.evidence
+        )
 
 
 @pytest.mark.parametrize(("judge", "runs", "count"), ALL)
@@ -370,10 +372,9 @@ def test_nothing_is_decided_by_one_seed(judge: Any, runs: Any, count: int, rng: 
     assert len(verdicts) == count
     assert {v.finding for v in verdicts} == {OPEN}
     for verdict in verdicts:
-        assert "more would decide" in verdict.figures
-        assert "nan" not in verdict.figures
-        assert "1 seed" in verdict.figures
-        assert "at least 2 are needed" in verdict.figures
+        assert "nan" not in verdict.evidence
+        assert "1 seed" in verdict.evidence
+        assert "at least 2 seeds are needed" in verdict.evidence
 
 
 @pytest.mark.parametrize(("judge", "runs", "count"), ALL)
@@ -390,13 +391,13 @@ def test_every_beginning_of_a_sweep_can_be_judged(judge: Any, runs: Any, count: 
 def test_a_half_done_sweep_names_what_is_missing(rng: np.random.Generator) -> None:
     runs = [r for r in sweep(rising(2.0), rng, models="AC", seeds=2) if (r["model"], r["lambda"]) != ("C", 0.0)]
     verdicts = table2_verdicts(runs)
-    assert pick(verdicts, TREND, "model B, PGD").figures == "no finished runs for model B"
-    assert pick(verdicts, "keeping", "model C").figures == "no finished runs for model C at λ = 0"
+    assert pick(verdicts, TREND, "model B, PGD").evidence == "no finished runs for model B"
+    assert pick(verdicts, "keeping", "model C").evidence == "no finished runs for model C at λ = 0"
     only = [r for r in runs if r["lambda"] == 50]
-    assert pick(table2_verdicts(only), TREND, "model A, FGSM").figures == (
-        "no finished runs for model A but those at λ = 50"
+    assert pick(table2_verdicts(only), TREND, "model A, FGSM").evidence == (
+        "no finished runs for model A except at λ = 50"
     )
-    assert pick(table2_verdicts([r for r in runs if r["lambda"] == 0]), "keeping", "model A").figures == (
+    assert pick(table2_verdicts([r for r in runs if r["lambda"] == 0]), "keeping", "model A").evidence == (
         "no finished runs for model A at a λ above 0"
     )
 
@@ -405,10 +406,10 @@ def test_seeds_without_a_partner_do_not_count(rng: np.random.Generator) -> None:
     runs = [r for r in sweep(rising(2.0), rng) if r["lambda"] != 50 or r["seed"] == 4]
     found = pick(table2_verdicts(runs), TREND, "FGSM", "model C")
     assert found.finding == OPEN
-    assert "1 seed" in found.figures
+    assert "1 seed" in found.evidence
     none = [r for r in runs if r["seed"] != 4 or r["lambda"] == 50]
-    assert pick(table2_verdicts(none), TREND, "FGSM", "model C").figures == (
-        "no seed has all of its runs yet; at least 2 are needed"
+    assert pick(table2_verdicts(none), TREND, "FGSM", "model C").evidence == (
+        "no seed has all of its runs yet; at least 2 seeds are needed"
     )
 
 
@@ -417,16 +418,16 @@ def test_the_same_difference_at_every_seed_decides_nothing() -> None:
     runs = sweep(lambda m, e, lam: {"pgd": 0.6 * (lam == 50)}, np.random.default_rng(0), seeds=2, noise=0.0)
     found = pick(table2_verdicts(runs), TREND, "PGD", "model C")
     assert found.finding == OPEN
-    assert "all with the same difference, which tells no spread; more would decide" in found.figures
+    assert "all seeds have the same difference, so its spread is unknown; more seeds are needed" in found.evidence
     runs = adversarial(hump(98.0, 94.0), np.random.default_rng(0), lambdas=TABLE_4_LAMBDAS, seeds=3, noise=0.0)
     for verdict in table4_verdicts(runs):
         assert verdict.finding == OPEN
-        assert verdict.figures == (
-            "3 seeds to compare, all with the same difference, which tells no spread; more would decide"
+        assert verdict.evidence == (
+            "3 seeds to compare; all seeds have the same difference, so its spread is unknown; more seeds are needed"
         )
 
 
-def test_two_readings_of_the_protocol_are_judged_apart(rng: np.random.Generator) -> None:
+def test_two_variants_of_the_protocol_are_judged_apart(rng: np.random.Generator) -> None:
     runs = sweep(rising(2.0), rng, penalty_target="logits") + sweep(rising(-2.0), rng, penalty_target="softmax")
     verdicts = table2_verdicts(runs)
     assert pick(verdicts, TREND, "model C, penalty_target logits, FGSM").finding == HOLDS
@@ -465,12 +466,12 @@ def test_the_papers_table_2_judged() -> None:
     for model, slope, times in (("A", 6.103, "1.99"), ("B", 0.805, "2.00"), ("C", 3.829, "2.19")):
         trend = pick(verdicts, TREND, f"model {model}, FGSM")
         assert trend.finding == HOLDS
-        assert float(trend.figures.split()[0]) == pytest.approx(slope, abs=0.006)  # sum of rank * mean / 10, by hand
+        assert float(trend.evidence.split()[0]) == pytest.approx(slope, abs=0.006)  # sum of rank * mean / 10, by hand
         from_zero, doubled = [v for v in verdicts if "we double" in v.claim and f"model {model}" in v.claim]
-        assert from_zero.figures == f"no finished runs for model {model} at λ = 0"
+        assert from_zero.evidence == f"no finished runs for model {model} at λ = 0"
         assert doubled.finding == OPEN
-        assert f"{times} times" in doubled.figures
-        assert f"(the paper: {times})" in doubled.figures
+        assert f"{times} times" in doubled.evidence
+        assert f"(the paper: {times} times)" in doubled.evidence
 
 
 def test_the_papers_table_3_judged() -> None:
@@ -493,8 +494,8 @@ def test_the_papers_table_3_judged() -> None:
 def test_the_papers_table_4_judged() -> None:
     rise, fall = table4_verdicts(as_reported(TABLE_4, "C", 0.3, adversarial=True))
     assert (rise.finding, fall.finding) == (HOLDS, HOLDS)
-    assert rise.figures.startswith("λ = 50 against 0: +1.73 points")  # 97.25 - 95.52
-    assert fall.figures.startswith("λ = 1000 against 50: -2.60 points")  # 94.65 - 97.25
+    assert rise.evidence.startswith("λ = 50 against 0: +1.73 points")  # 97.25 - 95.52
+    assert fall.evidence.startswith("λ = 1000 against 50: -2.60 points")  # 94.65 - 97.25
 
 
 @pytest.mark.parametrize(("judge", "runs", "count"), ALL)
@@ -503,7 +504,7 @@ def test_the_table_of_verdicts(judge: Any, runs: Any, count: int, rng: np.random
     header, rule, *rows = as_markdown(verdicts).splitlines()
     assert len({line.count("|") for line in (header, rule, *rows)}) == 1
     assert [line.strip("| ").split(" | ") for line in rows] == [
-        [v.claim, f"**{v.finding}**", v.figures] for v in verdicts
+        [v.claim, f"**{v.finding}**", v.evidence] for v in verdicts
     ]
 
 

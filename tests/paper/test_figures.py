@@ -13,9 +13,7 @@ from matplotlib.figure import Figure
 
 from minidbp.files.plots import save
 from minidbp.paper import figures
-from minidbp.paper.plans import Experiment
-from minidbp.paper.table2 import TABLE2
-from minidbp.paper.table3 import SECTION_4_2, TABLE3
+from minidbp.paper.experiments import SECTION_4_2, TABLE2, TABLE3, Experiment
 from minidbp.paper.tables import Row, rows_of
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol
@@ -30,7 +28,7 @@ def make(made_up: Callable[..., dict[str, Any]]) -> MakeRows:
         models: str,
         lambdas: tuple[float, ...],
         seeds: int,
-        readings: tuple[Mapping[str, Any], ...] = ({},),
+        variants: tuple[Mapping[str, Any], ...] = ({},),
         experiment: Experiment = TABLE2,
     ) -> list[Row]:
         return rows_of(
@@ -39,7 +37,7 @@ def make(made_up: Callable[..., dict[str, Any]]) -> MakeRows:
                 made_up(Run(m, lam, s, Protocol(**r)), clean=98.0 + s, fgsm=20.0 + lam / 2 + s + i, pgd=3.0)
                 for m in models
                 for lam in lambdas
-                for i, r in enumerate(readings)
+                for i, r in enumerate(variants)
                 for s in range(seeds)
             ],
         )
@@ -148,8 +146,8 @@ def test_what_varies_besides_makes_lines_of_its_own(make: MakeRows) -> None:
 
 def test_no_two_lines_look_alike(make: MakeRows) -> None:
     """Nor in black and white: markers tell them apart where colours come again."""
-    readings = tuple({"penalty_target": of, "pgd_steps": n} for of in ("logits", "softmax") for n in range(1, 6))
-    figure = figures.accuracy_along(make("C", (0.0, 50.0), 1, readings), "lambda")
+    variants = tuple({"penalty_target": of, "pgd_steps": n} for of in ("logits", "softmax") for n in range(1, 6))
+    figure = figures.accuracy_along(make("C", (0.0, 50.0), 1, variants), "lambda")
     lines = [c.lines[0] for c in figure.axes[0].containers if "paper" not in c.get_label()]
     assert len(lines) == 10
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 10

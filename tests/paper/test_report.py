@@ -25,12 +25,17 @@ from minidbp.data import Mnist
 from minidbp.files.page import as_html
 from minidbp.nn import load_model
 from minidbp.paper import figures, report
-from minidbp.paper.experiments import EXPERIMENTS, experiment_named
-from minidbp.paper.plans import Condition, Experiment, Preset, readings_of
-from minidbp.paper.report import FILES, TWINS, as_markdown, on_screen, write_report
-from minidbp.paper.sections import UNSAID
-from minidbp.paper.table2 import TABLE2
-from minidbp.paper.table3 import SECTION_4_2, TABLE3
+from minidbp.paper.experiments import (
+    EXPERIMENTS,
+    SECTION_4_2,
+    TABLE2,
+    TABLE3,
+    Condition,
+    Experiment,
+    experiment_named,
+    protocol_variants,
+)
+from minidbp.paper.report import FILES, TWINS, UNSAID, as_markdown, on_screen, write_report
 from minidbp.paper.tables import Row, cells, header, rows_of
 from minidbp.sweeps.runs import DIAGNOSIS, Run
 from minidbp.sweeps.sweep import Sweep, results_in
@@ -148,7 +153,7 @@ def test_a_divergence_is_shown(markdown: str) -> None:
     (line,) = [line for line in markdown.splitlines() if "training diverged" in line]
     assert line.startswith("- model C, lambda 50, ")
     assert line.endswith("seed 2: training diverged in epoch 3, step 2.")
-    assert "Runs that diverged are left out of these verdicts" in section(markdown, "The paper's claims")
+    assert "These verdicts leave out the runs that diverged" in section(markdown, "The paper's claims")
 
 
 def test_every_field_of_the_protocol_is_listed_and_the_unsaid_marked(markdown: str) -> None:
@@ -205,7 +210,7 @@ def test_the_diagnosis_is_the_mean_over_runs(made_up: MadeUp) -> None:
     found = [made_up(run) for run in runs]
     for seed, result in enumerate(found):
         result["diagnosis"] = {name: 10.0 * place + seed for place, name in enumerate(DIAGNOSIS)}
-    (line,) = table_below(markdown_of(sweep_of(runs), found), "Robust, or gradients hidden?")
+    (line,) = table_below(markdown_of(sweep_of(runs), found), "Robust, or gradients masked?")
     means = {name: 10.0 * place + 0.5 for place, name in enumerate(DIAGNOSIS)}
     order = ("noise", "pgd_margin", "worst_case", "zero_gradients")
     ends = [f"{means['gradient_cosine']:.2f}", f"{means['jacobian_l1']:.1f}", f"{means['jacobian_l1_adv']:.1f}"]
@@ -215,7 +220,7 @@ def test_the_diagnosis_is_the_mean_over_runs(made_up: MadeUp) -> None:
 @pytest.mark.parametrize(
     ("fgsm", "noise", "worst_case", "said"),
     [
-        (93.0, 12.0, 0.0, "meets a mask"), (93.0, 87.9, 0.0, "meets a mask"), (93.0, 95.0, 0.0, "overstates"),
+        (93.0, 12.0, 0.0, "is masked"), (93.0, 87.9, 0.0, "is masked"), (93.0, 95.0, 0.0, "overstates"),
         (20.0, 60.0, 18.0, "is near"), (93.0, 89.0, 89.0, "is near"),
     ],
 )  # fmt: skip
@@ -225,7 +230,7 @@ def test_what_other_attacks_say_of_fgsm(
     run = Run("C", 10.0, 0, Protocol())
     result = made_up(run, fgsm=fgsm)
     result["diagnosis"] |= {"noise": noise, "worst_case": worst_case}
-    (line,) = table_below(markdown_of(sweep_of([run]), [result]), "Robust, or gradients hidden?")
+    (line,) = table_below(markdown_of(sweep_of([run]), [result]), "Robust, or gradients masked?")
     assert line[-1].startswith(said)
 
 
@@ -340,7 +345,7 @@ def test_the_distance_is_the_root_mean_square(made_up: MadeUp) -> None:
     assert line == ["this protocol", "2", f"{clean:.2f}", f"{math.sqrt((9 + 16) / 2):.2f}"]
 
 
-def test_the_nearest_reading_comes_first(made_up: MadeUp) -> None:
+def test_the_nearest_variant_comes_first(made_up: MadeUp) -> None:
     gaps = {"logits": {10.0: 5.0, 50.0: 5.0}, "softmax": {10.0: 1.0, 50.0: -1.0}}
     lines = distances(made_up, gaps, ["penalty_target"])
     assert [(line[0], line[1], line[3]) for line in lines] == [
@@ -349,7 +354,7 @@ def test_the_nearest_reading_comes_first(made_up: MadeUp) -> None:
 
 
 def test_nearest_is_by_the_figure_that_is_shown(made_up: MadeUp) -> None:
-    """A reading with fewer cells done has a smaller sum, but not a smaller mean."""
+    """A variant with fewer cells done has a smaller sum, but not a smaller mean."""
     gaps = {"logits": {10.0: 9.0, 25.0: 9.0, 50.0: 9.0}, "softmax": {10.0: 10.0}}
     lines = distances(made_up, gaps, ["penalty_target"])
     assert [(line[0], line[1], line[3]) for line in lines] == [
@@ -364,7 +369,7 @@ def test_diverged_runs_are_no_distance(made_up: MadeUp) -> None:
     assert (line[1], line[3]) == ("1", "2.00")
 
 
-def test_the_verdicts_are_by_reading(made_up: MadeUp) -> None:
+def test_the_verdicts_are_by_variant(made_up: MadeUp) -> None:
     runs = [Run("C", lam, 0, Protocol(penalty_target=of)) for of in ("logits", "softmax") for lam in (0.0, 10.0)]
     text = markdown_of(sweep_of(runs, ["penalty_target"]), [made_up(run) for run in runs])
     for of in "logits", "softmax":
@@ -518,7 +523,7 @@ def test_the_screen_shows_what_varies_and_what_diverged(made_up: MadeUp) -> None
 @pytest.mark.parametrize("vary", [[], ["penalty_target"]])
 def test_every_experiment_fits_80_columns(name: str, vary: list[str], made_up: MadeUp) -> None:
     """Cells may take two or three lines; nothing may be cut off."""
-    runs = [run for run in EXPERIMENTS[name].runs("laptop", 0, readings_of(vary)) if run.model == "C"]
+    runs = [run for run in EXPERIMENTS[name].runs("laptop", 0, protocol_variants(vary)) if run.model == "C"]
     found = [made_up(run, clean=91.11 + run.seed, fgsm=22.2 + run.seed, pgd=13.3 + 9 * run.seed) for run in runs]
     text = text_of(rows_of(EXPERIMENTS[name], [*found[:-1], diverged(found[-1])]), width=80)
     assert "…" not in text
@@ -649,9 +654,7 @@ def test_a_sweep_that_only_diverged_has_no_report(copy: Path, tiny_sweep: Sweep,
 
 
 def test_an_experiment_of_ones_own_is_reported_too(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Experiment(
-        "mine", "Mine", {"a": Preset("", {Condition("B", 3.0, Protocol()): 1})}, lambda c: None, lambda r: []
-    )
+    mine = Experiment("mine", "Mine", {"a": {Condition("B", 3.0, Protocol()): 1}}, lambda c: None, lambda r: [])
     monkeypatch.setitem(EXPERIMENTS, "mine", mine)
     text = markdown_of(sweep_of(mine.runs("a"), experiment="mine"), [made_up(run) for run in mine.runs("a")])
     for title in "The paper's claims", "Distance to the paper's table", "Against λ = 0":

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
+from minidbp.paper.experiments import TABLE2, TABLE3
 from minidbp.paper.published import LAMBDAS, TABLE_2
-from minidbp.paper.statistics import summarise
-from minidbp.paper.table2 import TABLE2
-from minidbp.paper.table3 import TABLE3
-from minidbp.paper.tables import Row, as_csv, as_json, cells, header, reported, rows_of, spread
+from minidbp.paper.tables import Row, as_csv, as_json, cells, header, rows_of
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol
 
@@ -68,6 +66,14 @@ def test_runs_are_grouped_by_condition_whatever_their_order(result: Callable[...
             ("clean", 98.0, 1.0), ("fgsm", 26.0, 6.0), ("pgd", 4.0, 3.0), ("epochs", 20.0, 3.0),
         ):  # fmt: skip
             assert (last.summary(figure).mean, last.summary(figure).sd) == pytest.approx((mean, sd))
+
+
+def test_conditions_differ_in_model_lambda_or_protocol_but_not_in_seed(result: Callable[..., Result]) -> None:
+    same = [result("C", 0.0, 0), result("C", 0.0, 3)]
+    others = [result("A", 0.0, 0), result("C", 10.0, 0), result("C", 0.0, 0, {"max_epochs": 50})]
+    rows = rows_of(TABLE2, [others[0], same[0], *others[1:], same[1]])
+    assert sorted(len(row.results) for row in rows) == [1, 1, 1, 2]
+    assert same in [row.results for row in rows]
 
 
 def test_what_varies_makes_rows_of_its_own(result: Callable[..., Result]) -> None:
@@ -126,17 +132,16 @@ def test_no_results_make_no_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "text"),
-    [([98.5, 98.75], "98.62 ± 0.18"), ([98.0], "98.00"), ([5.0, 5.0], "5.00 ± 0.00"), ([], "–"), (None, "–")],
+    ("values", "text"), [([98.5, 98.75], "98.62 ± 0.18"), ([98.0], "98.00"), ([5.0, 5.0], "5.00 ± 0.00")]
 )
-def test_spread(values: list[float] | None, text: str) -> None:
-    assert spread(None if values is None else summarise(values)) == text
+def test_mean_and_deviation(values: list[float], text: str, result: Callable[..., Result]) -> None:
+    (row,) = rows_of(TABLE2, [result("C", 0.0, seed, clean=value) for seed, value in enumerate(values)])
+    assert cells(row)[2] == text
 
 
-def test_reported() -> None:
-    assert reported((98.634, 0.106)) == "98.63 ± 0.11"
-    assert reported((6.35, 3.258), 1) == "6.3 ± 3.3"
-    assert reported(None) == "–"
+def test_the_papers_figures_are_rounded(result: Callable[..., Result]) -> None:
+    (row,) = rows_of(TABLE2, [result("B", 50.0, 0)])
+    assert (cells(row)[5], cells(row, digits=1)[5]) == ("6.35 ± 3.26", "6.3 ± 3.3")
 
 
 def test_every_row_has_a_cell_for_every_column(rows: list[Row]) -> None:

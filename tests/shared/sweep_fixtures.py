@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from minidbp.diagnosis.judge import JUDGE
-from minidbp.paper.plans import Condition, Preset
-from minidbp.paper.table2 import TABLE2
+from minidbp.paper.experiments import TABLE2, Condition
 from minidbp.sweeps import executors, sweep
 from minidbp.sweeps.runs import DIAGNOSIS, Run
 from minidbp.sweeps.sweep import Sweep
@@ -31,7 +30,7 @@ def tiny() -> Protocol:
 @pytest.fixture(scope="session")
 def tiny_sweep() -> Sweep:
     """Table 2 of model C alone: lambda 0 and 50, two seeds."""
-    preset = Preset("for tests", {Condition("C", lam, TINY): 2 for lam in (0.0, 50.0)})
+    preset = {Condition("C", lam, TINY): 2 for lam in (0.0, 50.0)}
     experiment = dataclasses.replace(TABLE2, presets={"tiny": preset})
     return Sweep("table2", "Table 2, preset tiny", "minidbp table2 --preset tiny", experiment.runs("tiny"))
 

@@ -19,8 +19,7 @@ from typing import Any
 import psutil
 
 from minidbp.cli import main
-from minidbp.paper.plans import Condition, Preset
-from minidbp.paper.table2 import TABLE2
+from minidbp.paper.experiments import TABLE2, Condition, Preset
 from minidbp.sweeps import execute
 from minidbp.training import Protocol
 
@@ -33,7 +32,7 @@ PATIENCE = 300.0  # seconds: for a machine that does much else meanwhile
 
 def preset(lambdas: tuple[float, ...], **changes: Any) -> Preset:
     protocol = Protocol(**{**SMALL, **changes})
-    return Preset("for tests", {Condition("C", lam, protocol): 2 for lam in lambdas})
+    return {Condition("C", lam, protocol): 2 for lam in lambdas}
 
 
 PRESETS = {

@@ -19,7 +19,7 @@ import minidbp
 from minidbp.cli import app
 from minidbp.data import Mnist
 from minidbp.diagnosis.judge import JUDGE
-from minidbp.paper.table2 import TABLE2
+from minidbp.paper.experiments import TABLE2
 from minidbp.sweeps.execute import execute
 from minidbp.sweeps.monitor import Stopped
 from minidbp.sweeps.sweep import load

@@ -13,9 +13,7 @@ from rich.console import Console
 
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.nn import load_model
-from minidbp.paper.experiments import EXPERIMENTS
-from minidbp.paper.plans import Condition, Preset, readings_of
-from minidbp.paper.table2 import TABLE2
+from minidbp.paper.experiments import EXPERIMENTS, TABLE2, Condition, protocol_variants
 from minidbp.sweeps import execute as executing
 from minidbp.sweeps import executors, sweep
 from minidbp.sweeps.runs import FORMAT, Run, RunError, RunFailed, find, keep_result
@@ -192,7 +190,7 @@ def test_a_run_in_one_line(made_up: Callable[..., dict[str, Any]], tiny_sweep: S
 
 def test_a_sweep_comes_back_from_its_folder(tmp_path: Path) -> None:
     for name, experiment in EXPERIMENTS.items():
-        runs = experiment.runs("smoke", 3, readings_of(["penalty_target", "eps=0.1,0.2"]))
+        runs = experiment.runs("smoke", 3, protocol_variants(["penalty_target", "eps=0.1,0.2"]))
         written = Sweep(name, "title", f"minidbp {name}", runs, ["penalty_target", "eps"])
         sweep.begin(written, tmp_path / name)
         assert (tmp_path / name / "runs").is_dir()
@@ -212,9 +210,7 @@ def test_a_sweep_begins_again_in_its_own_folder(copy: Path, tiny_sweep: Sweep) -
 def test_the_folder_of_another_sweep_is_refused(copy: Path, tiny_sweep: Sweep, change: str) -> None:
     runs = list(tiny_sweep.runs)
     p = tiny_sweep.runs[0].protocol
-    experiment = dataclasses.replace(
-        TABLE2, presets={"tiny": Preset("", {Condition("C", lam, p): 2 for lam in (0.0, 50.0)})}
-    )
+    experiment = dataclasses.replace(TABLE2, presets={"tiny": {Condition("C", lam, p): 2 for lam in (0.0, 50.0)}})
     other = {
         "seed": lambda: experiment.runs("tiny", 1),
         "protocol": lambda: experiment.runs("tiny", 0, [{"penalty_target": "softmax"}]),
