@@ -36,7 +36,7 @@ def figure1(
     from minidbp.data import load_mnist
     from minidbp.files.atomic import write_text
     from minidbp.files.plots import save
-    from minidbp.paper import figure1, figure1_page, figure1_pictures
+    from minidbp.paper import figure1, figure1_pictures
     from minidbp.sweeps import sweep
     from minidbp.training import workers
     from minidbp.training.environment import environment
@@ -53,29 +53,29 @@ def figure1(
         workers(threads) as team,
         progress(f"training model {model}", sum(figure1.steps_of(r)[0] for r in runs)) as done,
     ):
-        study = figure1.watch_all(runs, mnist, image, team, done)
-    if not study.watched:
+        study = figure1.make_study(runs, mnist, image, team, done)
+    if not study.observed:
         fail("stopped before anything was seen; nothing was written", 130)
     as_typed = (
         f"minidbp figure1 --preset {preset} --model {model} --image {image} --penalty {penalty} --lambda {lam:g} "
         f"--seed {seed}"
     )
-    page = figure1_page.as_markdown(study, as_typed, perf_counter() - started, environment())
+    page = figure1.as_markdown(study, as_typed, perf_counter() - started, environment())
     write_text(folder / "figure1.json", json.dumps(figure1.as_json(study)) + "\n")
     write_text(folder / "figure1.md", page)
     try:
         save(figure1_pictures.still(study), folder / "figure1.png")
-        with progress("drawing", len(study.watched[0].observations)) as drawn:
+        with progress("drawing", len(study.observed[0].observations)) as drawn:
             figure1_pictures.film(study, folder / "figure1.gif", drawn)
     except KeyboardInterrupt:
         fail(f"stopped while drawing; the numbers are in {folder / 'figure1.json'}", 130)
     if as_json:
-        typer.echo(json.dumps(figure1_page.as_json(study), indent=1))
+        typer.echo(json.dumps(figure1.summary_as_json(study), indent=1))
     else:
-        screen.print("\n".join(figure1_page.lines(study)), highlight=False, soft_wrap=True)
+        screen.print(figure1.on_screen(study), highlight=False, soft_wrap=True)
     told_where(folder, "figure1.png", "figure1.gif", "figure1.md", "figure1.json")
     if study.stopped:
-        w = study.watched[-1]
+        w = study.observed[-1]
         fail(
             f"stopped in the run with lambda {w.run.lam:g}, last seen at step {w.observations[-1].step} of "
             f"{figure1.steps_of(w.run)[0]}; the figure shows what was seen",

@@ -1,32 +1,45 @@
-"""Figure 1 from a real run: f at an image x and at its adversarial twin x + eps v, while adversarial training goes on.
+"""Figure 1 from a real run: f at an image x and at its adversarial twin x + eps v, as adversarial training proceeds.
 
 The paper draws the ideal by hand: Delta = |f(x + eps v) - f(x)| and the gradients at both points shrink to almost 0.
-Here one test image is watched through two trainings of section 4.2, one with the penalty and one without.
+Here one test image is observed through two trainings of section 4.2, one with the penalty and one without.
 """
 
-import dataclasses
+import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 
 from minidbp.autodiff import Tensor, jacobian, no_grad, softmax
 from minidbp.data import Mnist
+from minidbp.files.page import markdown_table
 from minidbp.nn import Sequential
 from minidbp.robust import fgsm
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol, Workers, train
-from minidbp.training.environment import environment
+from minidbp.training.environment import environment, in_words
 from minidbp.training.protocol import attack_reading
 
 N_TEST = 10_000
 POINTS = ("x", "x_adv")
-PENALTIES = ("summed_jacobian_l1", "jacobian_l1")  # what section 4.2 used, and the norm it stands for
 T = np.arange(81) / 64  # places on the line x + t (x_adv - x), exact in float32; 0 is x and 1 is x_adv
 BETWEEN = T <= 1
+NEARLY = 0.05  # "almost 0": below this share of the largest value in the run
+PENALTIES = {  # what section 4.2 used, and the norm it stands for
+    "summed_jacobian_l1": "Σ_j |Σ_i ∂f_i/∂x_j|",
+    "jacobian_l1": "‖J‖₁,₁ = Σ_i Σ_j |∂f_i/∂x_j|",
+}
+QUANTITIES = {
+    "delta": "Δ",
+    "span": "span of f_y between x and x + εv",
+    "norm_x": "‖∇f_y‖₁ at x",
+    "norm_x_adv": "‖∇f_y‖₁ at x + εv",
+    "penalty_x": "penalty, before λ, at x",
+}
 
-# epochs and training images by preset and model; batches are the paper's in all of them
+# epochs and training images by preset and model; all presets have the paper's batch size
 PRESETS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "smoke": {"A": (2, 1280), "B": (2, 640), "C": (2, 12_800)},
     "laptop": {"A": (4, 19_200), "B": (3, 12_800), "C": (10, 55_000)},
@@ -36,7 +49,7 @@ PRESETS: Mapping[str, Mapping[str, tuple[int, int]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What f does at x and x_adv after `step` steps of training.  Arrays have x in row 0, x_adv in row 1."""
+    """What f does at x and x_adv after `step` steps of training. Arrays have x in row 0, x_adv in row 1."""
 
     step: int
     label: int  # y
@@ -66,9 +79,9 @@ class Observation:
         """(2,): ||grad_x f_y||_1 at x and at x_adv."""
         return self.gradient_l1[:, self.label]
 
-    def penalised(self, penalty: str) -> np.ndarray:
-        """(2,): what the penalty sums up at x and at x_adv, before the protocol's reduction."""
-        return self.gradient_l1.sum(axis=1) if penalty == "jacobian_l1" else self.summed_jacobian_l1
+    def penalty(self, name: str) -> np.ndarray:
+        """(2,): the penalty of that name at x and at x_adv, before the protocol's reduction."""
+        return self.gradient_l1.sum(axis=1) if name == "jacobian_l1" else self.summed_jacobian_l1
 
     @property
     def predicted(self) -> np.ndarray:
@@ -77,36 +90,46 @@ class Observation:
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
-    """A run and what was seen of it, the first observation before the first step."""
+class ObservedRun:
+    """A run and its observations, the first of them before the first step."""
 
     run: Run
     observations: list[Observation]
 
+    def series(self) -> dict[str, list[float]]:
+        """Each of QUANTITIES at every observation."""
+        return {
+            "delta": [o.delta for o in self.observations],
+            "span": [o.span for o in self.observations],
+            "norm_x": [float(o.norms[0]) for o in self.observations],
+            "norm_x_adv": [float(o.norms[1]) for o in self.observations],
+            "penalty_x": [float(o.penalty(self.run.protocol.penalty)[0]) for o in self.observations],
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What Figure 1 is drawn from: the test image x with its label, and the runs; `stopped` by Ctrl-C, perhaps."""
+    """What Figure 1 is drawn from: the test image x with its label, and the runs. `stopped`: Ctrl-C ended it early."""
 
     image: int
     x: np.ndarray  # (28, 28, 1)
     label: int
-    watched: list[Watched]
+    observed: list[ObservedRun]
     stopped: bool
 
 
 def plan_runs(preset: str, model: str, lam: float, penalty: str, seed: int) -> list[Run]:
     """The run with the penalty and the same without (just that one for lambda = 0).
 
-    Raises ValueError for an unknown preset, model or penalty, and for what `Run` refuses.
+    Raises ValueError for an unknown preset, model or penalty, and for values that `Run` refuses.
     """
     for what, value, choices in ("preset", preset, PRESETS), ("penalty", penalty, PENALTIES):
         if value not in choices:
             raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(choices)}")
-    small = Run(model, lam, seed, Protocol(adversarial_training=True, penalty=penalty, stop_rule="none"))  # checks all
+    run = Run(model, lam, seed, Protocol(adversarial_training=True, penalty=penalty, stop_rule="none"))  # checks all
     epochs, images = PRESETS[preset][model]
-    run = dataclasses.replace(small, protocol=dataclasses.replace(small.protocol, max_epochs=epochs, n_train=images))
-    return [run, dataclasses.replace(run, lam=0.0)] if lam else [run]
+    run = replace(run, protocol=replace(run.protocol, max_epochs=epochs, n_train=images))
+    return [run, replace(run, lam=0.0)] if lam else [run]
 
 
 def check_image(image: int) -> None:
@@ -128,13 +151,13 @@ def observed_steps(total: int, per_epoch: int) -> list[int]:
 
 
 def observe(model: Sequential, x: np.ndarray, y: int, protocol: Protocol, step: int) -> Observation:
-    """Look at the model around the image x (28, 28, 1) with label y; x_adv is what the protocol's FGSM makes of x now.
+    """What the model does around the image x (28, 28, 1) with label y; x_adv is the protocol's FGSM image of x now.
 
-    The model is only read: a training that is observed gives the same bits as one that is not.
+    The model is only read: an observed training gives the same bits as any other.
     """
     x_adv = fgsm(model, x[None], np.array([y]), protocol.eps, **attack_reading(protocol))[0]
-    both, way = np.stack([x, x_adv]), x_adv - x
-    line = x + T.astype(x.dtype)[:, None, None, None] * way
+    both, direction = np.stack([x, x_adv]), x_adv - x
+    line = x + T.astype(x.dtype)[:, None, None, None] * direction
     J = jacobian(model, both).data
     with no_grad():
         logits, along = model(Tensor(both)), model(Tensor(line))
@@ -146,49 +169,160 @@ def observe(model: Sequential, x: np.ndarray, y: int, protocol: Protocol, step: 
             summed_jacobian_l1=np.abs(J.sum(axis=1)).sum(axis=(1, 2, 3)),
             along=along.data[:, y],
             predicted_along=np.argmax(along.data, axis=1),
-            slopes=(J[:, y] * way).sum(axis=(1, 2, 3)),
+            slopes=(J[:, y] * direction).sum(axis=(1, 2, 3)),
         )  # fmt: skip
 
 
-def watch(
-    run: Run, mnist: Mnist, image: int, workers: Workers, see: Callable[[Observation], None], done: Callable[[], None]
+def train_observed(
+    run: Run,
+    mnist: Mnist,
+    image: int,
+    workers: Workers,
+    on_observation: Callable[[Observation], None],
+    on_step: Callable[[], None],
 ) -> Sequential:
-    """Train as `run` says and give `see` what `observe` finds at test image `image`; done() is called at every step.
-
-    Returns the trained model.  Raises DivergenceError.
-    """
+    """Train the run and observe it at a test image; returns the trained model. Raises DivergenceError."""
     state, x, y = run.start(), mnist.x_test[image], int(mnist.y_test[image])
     wanted = set(observed_steps(*steps_of(run)))
 
-    def on_step(epoch: int, step: int, steps: int) -> None:
+    def after_step(epoch: int, step: int, steps: int) -> None:
         taken = (epoch - 1) * steps + step
         if taken in wanted:
-            see(observe(state.model, x, y, run.protocol, taken))
-        done()
+            on_observation(observe(state.model, x, y, run.protocol, taken))
+        on_step()
 
-    see(observe(state.model, x, y, run.protocol, 0))
-    train(state, run.split(mnist), workers, on_step)
+    on_observation(observe(state.model, x, y, run.protocol, 0))
+    train(state, run.split(mnist), workers, after_step)
     return state.model
 
 
-def watch_all(runs: Sequence[Run], mnist: Mnist, image: int, workers: Workers, done: Callable[[], None]) -> Study:
-    """Watch the runs one after the other; Ctrl-C ends that with what was seen.  Raises DivergenceError."""
-    watched: list[Watched] = []
+def make_study(runs: Sequence[Run], mnist: Mnist, image: int, workers: Workers, on_step: Callable[[], None]) -> Study:
+    """Train and observe the runs in turn. Ctrl-C ends the study with what was observed. Raises DivergenceError."""
+    observed = []
     stopped = False
     try:
         for run in runs:
-            seen: list[Observation] = []
-            watched.append(Watched(run, seen))
-            watch(run, mnist, image, workers, seen.append, done)
+            observed.append(ObservedRun(run, []))
+            train_observed(run, mnist, image, workers, observed[-1].observations.append, on_step)
     except KeyboardInterrupt:
         stopped = True
-    watched = [w for w in watched if w.observations]
-    return Study(image, mnist.x_test[image], int(mnist.y_test[image]), watched, stopped)
+    observed = [o for o in observed if o.observations]
+    return Study(image, mnist.x_test[image], int(mnist.y_test[image]), observed, stopped)
+
+
+def moments(observations: Sequence[Observation]) -> list[Observation]:
+    """Up to four observations: the first, the last, and two between them, evenly spaced in the logarithm of the step.
+
+    The step alone decides, so the panels are not picked by what they show.
+    """
+    logs = np.log1p([o.step for o in observations])
+    nearest = [int(np.argmin(np.abs(logs - share * logs[-1]))) for share in (0, 1 / 3, 2 / 3, 1)]
+    return [observations[i] for i in dict.fromkeys(nearest)]
+
+
+# What the figure shows, in numbers and words
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a quantity changed in a run. `late`: over the second half of the steps, because single moments fluctuate."""
+
+    first: float
+    largest: float
+    largest_step: int
+    late_least: float
+    late_median: float
+    late_most: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A part of the paper's ideal, whether this run fulfils it, and the numbers that show it."""
+
+    text: str
+    holds: bool
+    numbers: str
+
+
+def changes(observed: ObservedRun) -> dict[str, Change]:
+    """How each of QUANTITIES changed in a run."""
+    steps = [o.step for o in observed.observations]
+    found = {}
+    for name, values in observed.series().items():
+        largest = max(values)
+        late = [value for step, value in zip(steps, values, strict=True) if 2 * step >= steps[-1]]
+        found[name] = Change(
+            values[0], largest, steps[values.index(largest)],
+            min(late), statistics.median(late), max(late), values[-1],
+        )  # fmt: skip
+    return found
+
+
+def ideal(observed: ObservedRun) -> list[Claim]:
+    """What the paper's Figure 1 promises, compared with a run."""
+    last = observed.observations[-1]
+    deltas = [o.delta for o in moments(observed.observations)]
+    falling = len(deltas) > 1 and all(before > after for before, after in pairwise(deltas))
+    order = " > ".join(f"Δ{'₁₂₃₄'[k]}" for k in range(len(deltas)))
+    claims = [Claim(order, falling, ", ".join(f"{delta:.3g}" for delta in deltas))]
+    for name, c in changes(observed).items():
+        if name == "penalty_x":
+            continue
+        share = c.late_median / c.largest if c.largest else 0.0
+        shrunk, text = c.late_median < c.first, QUANTITIES[name]
+        claims += [
+            Claim(f"{text} has shrunk", shrunk, f"{c.first:.3g} before, {c.late_median:.3g} late"),
+            Claim(f"{text} is almost 0", share < NEARLY, f"late {100 * share:.3g}% of its largest"),
+        ]
+    for where, predicted in (
+        ("at both points", last.predicted),
+        ("all the way between them", last.predicted_along[BETWEEN]),
+    ):
+        classes = ", ".join(str(c) for c, _ in groupby(predicted))
+        text = f"the true class has the largest logit {where}"
+        claims.append(Claim(text, bool((predicted == last.label).all()), f"predicted at the end: {classes}"))
+    return claims
+
+
+def on_screen(study: Study) -> str:
+    """For a terminal: how each quantity changed in each run, and the model's predictions at the end."""
+    lines = []
+    for observed in study.observed:
+        last = observed.observations[-1]
+        lines.append(
+            f"λ = {observed.run.lam:g}: after {last.step:,} steps the model predicts {last.predicted[0]} at x and "
+            f"{last.predicted[1]} at x + εv; the true class is {last.label}"
+        )
+        lines += [
+            f"  {QUANTITIES[name]}: {c.first:.3g} before, at most {c.largest:.3g} (step {c.largest_step:,}), "
+            f"late {c.late_median:.3g}, last {c.last:.3g}"
+            for name, c in changes(observed).items()
+        ]
+    return "\n".join([*lines, '"late" is the median over the second half of the steps'])
+
+
+def summary_as_json(study: Study) -> dict[str, Any]:
+    """The summary for --json."""
+    return {
+        "image": study.image,
+        "label": study.label,
+        "finished": not study.stopped,
+        "runs": [
+            {
+                "lambda": observed.run.lam,
+                "steps": observed.observations[-1].step,
+                **{name: asdict(change) for name, change in changes(observed).items()},
+                "ideal": [asdict(claim) for claim in ideal(observed)],
+            }
+            for observed in study.observed
+        ],
+    }
 
 
 def as_json(study: Study) -> dict[str, Any]:
     """All series, for figure1.json: the same for the same seed, whatever the number of threads."""
-    run = study.watched[0].run
+    run = study.observed[0].run
     return {
         "model": run.model,
         "seed": run.seed,
@@ -199,8 +333,8 @@ def as_json(study: Study) -> dict[str, Any]:
         "steps_per_epoch": steps_of(run)[1],
         "t": T.tolist(),
         "runs": [
-            {"lambda": w.run.lam, "observations": [_observation_as_json(o) for o in w.observations]}
-            for w in study.watched
+            {"lambda": observed.run.lam, "observations": [_observation_as_json(o) for o in observed.observations]}
+            for observed in study.observed
         ],
         "environment": environment(),
     }
@@ -230,5 +364,87 @@ def _observation_as_json(o: Observation) -> dict[str, Any]:
 
 
 def _decimals(values: np.ndarray | np.floating) -> Any:
-    """Numbers as a list (or one number), each in the fewest decimals that tell it from its neighbours in its dtype."""
+    """Numbers as a list (or one number), each in the fewest decimals that identify it in its dtype."""
     return np.asarray(values).astype(str).astype(float).tolist()
+
+
+def as_markdown(study: Study, command: str, seconds: float, where: Mapping[str, Any]) -> str:
+    """figure1.md: caption, description, comparison with the ideal, numbers, protocol and machine."""
+    first = study.observed[0]
+    run, p = first.run, first.run.protocol
+    lambdas = [f"λ = {observed.run.lam:g}" for observed in study.observed]
+    all_changes = [changes(observed) for observed in study.observed]
+    steps = ", ".join(f"{o.step:,}" for o in moments(first.observations))
+    claims = [
+        [same[0].text, *(f"{'yes' if claim.holds else '**no**'}: {claim.numbers}" for claim in same)]
+        for same in zip(*map(ideal, study.observed), strict=True)
+    ]
+    columns = ["", "", "before", "largest", "at step", "late: least", "late: median", "late: most", "last"]
+    numbers = [
+        [text, lam, *(f"{n:,}" if isinstance(n, int) else f"{n:.3g}" for n in asdict(change[name]).values())]
+        for name, text in QUANTITIES.items()
+        for lam, change in zip(lambdas, all_changes, strict=True)
+    ]
+    stopped = "\n**Stopped before the end: the figure shows what was observed until then.**\n" if study.stopped else ""
+    control = (
+        "\nOrange and dashed: the same training without the penalty, from the same weights, on the same batches."
+        if len(study.observed) > 1
+        else ""
+    )
+    return f"""# Figure 1 from a real run: model {run.model}, test image {study.image} (a {study.label})
+
+Made by `{command}` in {seconds / 60:.1f} minutes.
+{stopped}
+![{_description(study)}](figure1.png)
+
+The paper's Figure 1 is a drawing of the ideal: at first Δ = |f(x + εv) − f(x)| and the gradients at x and at x + εv
+are large, then Δ₁ > Δ₂ > Δ₃ > Δ₄ ≈ 0, and in the end the gradients are nearly 0. This is the same picture, measured.
+
+**Above**: f_y, the logit of the true class {study.label}, on the line from x (white circle) to x + εv (black square)
+and a little beyond. The panels are at steps {steps} of {p.batch_size} images and their adversarial twins;
+{steps_of(run)[1]} steps make an epoch. The steps are evenly spaced in their logarithm, not picked by what they show.
+The dashed lines are the tangents at both points. A red cross means that another class has the largest logit. v is the
+sign of the loss gradient at that moment, ε = {p.eps:g}, and pixels are clipped to [0, 1]. The small images are x and
+x + εv, with the class that has the largest logit (red and crossed where wrong) and the probability of the true class.
+
+**Below**, against the step: Δ, and dotted the span of f_y (largest minus smallest) between x and x + εv; ‖∇f_y‖₁ at
+both points, in logits per unit of pixel value; and the penalty at x, {PENALTIES[p.penalty]}, before its weight
+λ.{control}
+
+All {len(first.observations)} observations as a film: [figure1.gif](figure1.gif). Every number, for all ten classes:
+[figure1.json](figure1.json).
+
+## Does the ideal hold here?
+
+"Late" is the median over the second half of the steps, because single moments fluctuate. "Almost 0" is below
+{100 * NEARLY:g}% of the largest value in the run. This is one test image (the paper's is a training point) and one
+seed: it illustrates the method and does not measure it.
+
+{markdown_table(["the paper's ideal", *lambdas], claims)}
+## Numbers
+
+{markdown_table(columns, numbers, "---:")}
+## Protocol
+
+Section 4.2: model {run.model}, seed {run.seed}. Every image and its FGSM twin are in the batch, the penalty at both.
+
+{markdown_table(["field", "value"], [[name, str(value)] for name, value in p.as_dict().items()])}
+## Machine
+
+{in_words(where)}
+"""
+
+
+def _description(study: Study) -> str:
+    """The picture in words."""
+    panels = "; ".join(
+        f"step {o.step}: f_y is {o.logits[0, o.label]:.2f} at x and {o.logits[1, o.label]:.2f} at x + εv, "
+        f"Δ = {o.delta:.2f}, gradient norms {o.norms[0]:.3g} and {o.norms[1]:.3g}"
+        for o in moments(study.observed[0].observations)
+    )
+    curves = "; ".join(
+        f"λ = {observed.run.lam:g}: Δ {c.first:.2f}, at most {c.largest:.2f}, in the end {c.last:.2f}"
+        for observed in study.observed
+        for c in [changes(observed)["delta"]]
+    )
+    return f"Panels above, f_y between x and its adversarial twin: {panels}. Curves below, against the step: {curves}."

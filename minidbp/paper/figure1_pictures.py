@@ -1,4 +1,4 @@
-"""Figure 1 drawn from observations: a still with four moments of the training, and a film of all of them."""
+"""Figure 1 drawn from observations: a still with four moments of the training, and a film of all observations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +14,13 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from minidbp.files.atomic import atomic_write
-from minidbp.paper.figure1 import BETWEEN, Observation, Study, T, steps_of
+from minidbp.files.plots import COLOURS
+from minidbp.paper.figure1 import BETWEEN, Observation, Study, T, moments, steps_of
 
-# Okabe and Ito's colours, for the run with the penalty and the one without; dashes and markers tell them apart too
+# Of the run with the penalty and the run without. Dashes and markers tell them apart in black and white too.
 RUN_STYLES: Sequence[Mapping[str, Any]] = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "^"},
+    {"color": COLOURS[0], "linestyle": "-", "marker": "o"},
+    {"color": COLOURS[1], "linestyle": "--", "marker": "^"},
 )
 POINT_STYLES: Sequence[Mapping[str, Any]] = (  # of x and of x_adv
     {"marker": "o", "markerfacecolor": "white"},
@@ -36,19 +37,9 @@ NUMBERS = "①②③④"
 FRAME_MS, LAST_FRAME_MS = 350, 4000
 
 
-def moments(observations: Sequence[Observation]) -> list[Observation]:
-    """Up to four observations: the first, the last, and two between them, evenly spaced in the logarithm of the step.
-
-    Chosen by the step alone, so that what they show was not picked.
-    """
-    logs = np.log1p([o.step for o in observations])
-    nearest = [int(np.argmin(np.abs(logs - share * logs[-1]))) for share in (0, 1 / 3, 2 / 3, 1)]
-    return [observations[i] for i in dict.fromkeys(nearest)]
-
-
 def still(study: Study) -> Figure:
     """The paper's Figure 1: f_y between x and x + eps v at four moments; below, Delta and both norms at every step."""
-    chosen = moments(study.watched[0].observations)
+    chosen = moments(study.observed[0].observations)
     figure = Figure(figsize=(13.33, 8), dpi=120)
     figure.suptitle(_title(study), fontsize=14, y=0.975)
     above = figure.add_gridspec(2, len(chosen), height_ratios=(1, 2.6), left=0.06, right=0.985, top=0.9, bottom=0.455)
@@ -66,7 +57,7 @@ def still(study: Study) -> Figure:
         Line2D([], [], color="black", linestyle="none", **POINT_STYLES[1], label="x + εv, the FGSM image at this step"),
         Line2D([], [], linewidth=2.5, color=RUN_STYLES[0]["color"], label="$f_y$ on the line through both"),
         Line2D([], [], **TANGENT_STYLE, label="tangent"),
-        Line2D([], [], color=WRONG, marker="x", linestyle="none", label="another class wins here"),
+        Line2D([], [], color=WRONG, marker="x", linestyle="none", label="another class has the largest logit"),
     ]
     figure.legend(handles=keys, loc="center", bbox_to_anchor=(0.5, 0.4), ncols=len(keys), frameon=False, fontsize=10)
     below = figure.add_gridspec(1, 4, left=0.06, right=0.985, top=0.315, bottom=0.07, wspace=0.17)
@@ -81,7 +72,7 @@ def still(study: Study) -> Figure:
 
 def frame(study: Study, k: int) -> Figure:
     """The film's picture of observation k: f_y between x and x + eps v now, and all series up to now."""
-    observations = study.watched[0].observations
+    observations = study.observed[0].observations
     o = observations[k]
     figure = Figure(figsize=(9, 5.6), dpi=85)
     figure.suptitle(_title(study), fontsize=10, y=0.985)
@@ -105,7 +96,7 @@ def film(study: Study, path: Path, done: Callable[[], None]) -> None:
     The file appears whole or not at all.  done() is called after every frame.
     """
     pictures = []
-    for k in range(len(study.watched[0].observations)):
+    for k in range(len(study.observed[0].observations)):
         canvas = FigureCanvasAgg(frame(study, k))
         canvas.draw()
         pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
@@ -128,7 +119,7 @@ def _palette() -> Image.Image:
 
 
 def _title(study: Study) -> str:
-    run = study.watched[0].run
+    run = study.observed[0].run
     p = run.protocol
     penalty = f"penalty {FORMULAS[p.penalty]}, λ = {run.lam:g}" if run.lam else "no penalty"
     return (
@@ -140,14 +131,14 @@ def _title(study: Study) -> str:
 def _when(study: Study, o: Observation) -> str:
     if o.step == 0:
         return "before the first step"
-    return f"step {o.step:,} (epoch {o.step / steps_of(study.watched[0].run)[1]:.2g})"
+    return f"step {o.step:,} (epoch {o.step / steps_of(study.observed[0].run)[1]:.2g})"
 
 
 def _limits(observations: Sequence[Observation]) -> tuple[float, float]:
     """The same height for every panel, so that they can be compared."""
     low, high = min(o.along.min() for o in observations), max(o.along.max() for o in observations)
     margin = 0.1 * (high - low) or 1.0
-    return low - 3.5 * margin, high + margin  # the norms are written below
+    return low - 3.5 * margin, high + margin  # room for the norms below
 
 
 def _segment(axes: Axes, o: Observation, limits: tuple[float, float], delta: str) -> None:
@@ -179,54 +170,50 @@ def _segment(axes: Axes, o: Observation, limits: tuple[float, float], delta: str
 
 
 def _images(axes: Axes, study: Study, o: Observation) -> None:
-    """x and x + eps v side by side, above their places on the segment, with what the model says of each."""
+    """x and x + eps v side by side, above their places on the segment, each with the model's prediction."""
     axes.set(xlim=(-0.3, 2.0), ylim=(0, 1))
     axes.axis("off")
-    for t, image, said, probability in zip(
-        (0, 1), (study.x, o.x_adv), o.predicted, o.probabilities[:, o.label], strict=True
-    ):
+    for t, image in enumerate((study.x, o.x_adv)):
         inset = axes.inset_axes((t - 0.26, 0.0, 0.46, 1.0), transform=axes.transData)
         inset.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
         inset.set(xticks=[], yticks=[], anchor="W")
-        right = said == o.label
-        axes.text(
-            t + 0.22, 0.5, f"{'' if right else '✗ '}says {said}\n$p_y$ = {probability:.2f}", va="center", fontsize=9,
-            color="black" if right else WRONG,
-        )  # fmt: skip
+        right = o.predicted[t] == o.label
+        text = f"{'' if right else '✗ '}class {o.predicted[t]}\n$p_y$ = {o.probabilities[t, o.label]:.2f}"
+        axes.text(t + 0.22, 0.5, text, va="center", fontsize=9, color="black" if right else WRONG)
 
 
 def _series(panels: Sequence[Axes], study: Study, until: int | None = None) -> Sequence[Axes]:
-    """Delta and both norms against the step, for each run; after step `until`, if given, faint."""
-    penalty = study.watched[0].run.protocol.penalty
-    quantities: list[tuple[str, Callable[[Observation], float]]] = [
-        ("Δ = |$f_y$(x + εv) − $f_y$(x)|", lambda o: o.delta),
-        (r"$\|\nabla f_y\|_1$ at x", lambda o: float(o.norms[0])),
-        (r"$\|\nabla f_y\|_1$ at x + εv", lambda o: float(o.norms[1])),
-        (f"what λ weighs: {FORMULAS[penalty]} at x", lambda o: float(o.penalised(penalty)[0])),
-    ]
-    last = max(o.step for w in study.watched for o in w.observations)
-    dotted = "dotted: span of $f_y$"
-    for axes, (title, value) in zip(panels, quantities, strict=True):
-        for w, style in zip(study.watched, RUN_STYLES, strict=False):
-            steps, values = [o.step for o in w.observations], [value(o) for o in w.observations]
-            label = f"λ = {w.run.lam:g}"
-            size = 4 if until is None else 3
-            if until is not None:
-                axes.plot(steps, values, color=style["color"], alpha=0.25, linewidth=1)
-            seen = sum(until is None or s <= until for s in steps)
-            axes.plot(steps[:seen], values[:seen], label=label, markersize=size, linewidth=1.5, **style)
-            if axes is panels[0]:
-                spans = [o.span for o in w.observations[:seen]]
-                axes.plot(steps[:seen], spans, color=style["color"], linestyle=":", label=dotted)
-                dotted = "_nolegend_"  # once is enough: the colour tells the run
-        axes.set_title(title, fontsize=11 if until is None else 9, loc="left", pad=16 if until is None else 4)
+    """Delta, both norms and the penalty against the step, for each run. What comes after step `until` is faint."""
+    titles = {
+        "delta": "Δ = |$f_y$(x + εv) − $f_y$(x)|",
+        "norm_x": r"$\|\nabla f_y\|_1$ at x",
+        "norm_x_adv": r"$\|\nabla f_y\|_1$ at x + εv",
+        "penalty_x": f"penalty {FORMULAS[study.observed[0].run.protocol.penalty]} at x",
+    }
+    small = until is not None
+    for k, (observed, style) in enumerate(zip(study.observed, RUN_STYLES, strict=False)):
+        series = observed.series()
+        steps = [o.step for o in observed.observations]
+        seen = sum(until is None or step <= until for step in steps)
+        for axes, name in zip(panels, titles, strict=True):
+            if small:
+                axes.plot(steps, series[name], color=style["color"], alpha=0.25, linewidth=1)
+            axes.plot(
+                steps[:seen], series[name][:seen], label=f"λ = {observed.run.lam:g}", markersize=3 if small else 4,
+                linewidth=1.5, **style,
+            )  # fmt: skip
+        label = "_nolegend_" if k else "dotted: span of $f_y$"  # once is enough: the colour tells the run
+        panels[0].plot(steps[:seen], series["span"][:seen], color=style["color"], linestyle=":", label=label)
+    last = max(observed.observations[-1].step for observed in study.observed)
+    for axes, title in zip(panels, titles.values(), strict=True):
+        axes.set_title(title, fontsize=9 if small else 11, loc="left", pad=4 if small else 16)
         axes.set_xscale("symlog", linthresh=1, linscale=0.5)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
         axes.set_xlim(-0.2, 1.15 * max(last, 1))
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     for axes in panels[1:3]:  # norms at both points, to be compared
-        axes.set_ylim(0, 1.08 * max(float(o.norms.max()) for w in study.watched for o in w.observations))
-    panels[0].legend(frameon=False, fontsize=9 if until is None else 7, loc="upper left", labelspacing=0.25)
+        axes.set_ylim(0, 1.08 * max(float(o.norms.max()) for run in study.observed for o in run.observations))
+    panels[0].legend(frameon=False, fontsize=7 if small else 9, loc="upper left", labelspacing=0.25)
     panels[0].set_ylim(top=1.45 * panels[0].get_ylim()[1])  # room for the legend
     return panels

@@ -15,8 +15,8 @@ from minidbp import nn
 from minidbp.data import Mnist
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.files.plots import save
-from minidbp.paper import figure1, figure1_page, figure1_pictures
-from minidbp.paper.figure1 import Observation, Study, T, Watched
+from minidbp.paper import figure1, figure1_pictures
+from minidbp.paper.figure1 import Observation, ObservedRun, Study, T
 from minidbp.sweeps.execute import execute
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol, workers
@@ -29,14 +29,14 @@ RUN = Run("C", 10.0, 3, TINY)
 IMAGE = 2
 
 
-def watched_by(mnist: Mnist, threads: int, runs: list[Run]) -> Study:
+def study_by(mnist: Mnist, threads: int, runs: list[Run]) -> Study:
     with workers(threads) as team:
-        return figure1.watch_all(runs, mnist, IMAGE, team, lambda: None)
+        return figure1.make_study(runs, mnist, IMAGE, team, lambda: None)
 
 
 @pytest.fixture(scope="module")
 def study(mnist: Mnist) -> Study:
-    return watched_by(mnist, 2, [RUN, dataclasses.replace(RUN, lam=0.0)])
+    return study_by(mnist, 2, [RUN, dataclasses.replace(RUN, lam=0.0)])
 
 
 # -- one observation ------------------------------------------------------------------------------------------------
@@ -77,8 +77,8 @@ def test_gradient_norms_are_those_of_differences(seen: Any, point: int) -> None:
     np.testing.assert_allclose(o.gradient_l1[point], np.abs(J).sum(axis=0), rtol=1e-5)
     np.testing.assert_allclose(o.summed_jacobian_l1[point], np.abs(J.sum(axis=1)).sum(), rtol=1e-5)
     assert o.norms[point] == o.gradient_l1[point, 7]
-    assert o.penalised("jacobian_l1")[point] == pytest.approx(np.abs(J).sum(), rel=1e-5)
-    assert o.penalised("summed_jacobian_l1")[point] == o.summed_jacobian_l1[point]
+    assert o.penalty("jacobian_l1")[point] == pytest.approx(np.abs(J).sum(), rel=1e-5)
+    assert o.penalty("summed_jacobian_l1")[point] == o.summed_jacobian_l1[point]
 
 
 def test_logits_probabilities_and_delta(seen: Any) -> None:
@@ -130,7 +130,7 @@ def test_observing_changes_no_bit_of_the_training(mnist: Mnist) -> None:
         _, unobserved = execute(RUN, mnist, team, JUDGE)
         found: list[Observation] = []
         steps: list[int] = []
-        observed = figure1.watch(RUN, mnist, IMAGE, team, found.append, lambda: steps.append(1))
+        observed = figure1.train_observed(RUN, mnist, IMAGE, team, found.append, lambda: steps.append(1))
     assert len(found) > 4
     assert len(steps) == 6
     for a, b in zip(unobserved.parameters(), observed.parameters(), strict=True):
@@ -152,18 +152,18 @@ def test_steps_are_dense_at_first_and_at_every_epochs_end(total: int, per_epoch:
 
 
 def test_every_planned_step_is_observed(study: Study) -> None:
-    for w in study.watched:
+    for w in study.observed:
         assert [o.step for o in w.observations] == [0, 1, 2, 3, 4, 6]
         assert {o.label for o in w.observations} == {study.label}
     assert (study.image, study.stopped) == (IMAGE, False)
-    first, control = (w.observations for w in study.watched)
+    first, control = (w.observations for w in study.observed)
     assert first[0].delta == control[0].delta  # the same weights to begin with
     assert first[-1].delta != control[-1].delta
 
 
 def test_the_json_is_the_same_with_one_thread_and_two(study: Study, mnist: Mnist) -> None:
     two = json.dumps(figure1.as_json(study))
-    assert json.dumps(figure1.as_json(watched_by(mnist, 1, [w.run for w in study.watched]))) == two
+    assert json.dumps(figure1.as_json(study_by(mnist, 1, [w.run for w in study.observed]))) == two
 
 
 def test_the_json_has_all_series(study: Study) -> None:
@@ -171,7 +171,7 @@ def test_the_json_has_all_series(study: Study) -> None:
     assert (found["model"], found["seed"], found["image"], found["finished"]) == ("C", 3, IMAGE, True)
     assert found["protocol"] == TINY.as_dict()
     assert [run["lambda"] for run in found["runs"]] == [10.0, 0.0]
-    for run, w in zip(found["runs"], study.watched, strict=True):
+    for run, w in zip(found["runs"], study.observed, strict=True):
         for there, o in zip(run["observations"], w.observations, strict=True):
             assert (there["step"], there["delta"], there["span"]) == (o.step, o.delta, o.span)
             np.testing.assert_array_equal(np.float32(there["f_y"]), o.along)
@@ -194,10 +194,10 @@ def test_ctrl_c_keeps_what_was_seen(at_step: int, lambdas: list, steps: int, mni
             raise KeyboardInterrupt
 
     with workers(1) as team:
-        found = figure1.watch_all([RUN, dataclasses.replace(RUN, lam=0.0)], mnist, IMAGE, team, done)
+        found = figure1.make_study([RUN, dataclasses.replace(RUN, lam=0.0)], mnist, IMAGE, team, done)
     assert found.stopped
-    assert [w.run.lam for w in found.watched] == lambdas
-    assert found.watched[-1].observations[-1].step == steps
+    assert [w.run.lam for w in found.observed] == lambdas
+    assert found.observed[-1].observations[-1].step == steps
     assert "Stopped before the end" in page(found)
 
 
@@ -247,21 +247,21 @@ def test_the_first_and_last_images_are_there(mnist: Mnist) -> None:
 
 
 def of_steps(study: Study, *steps: int) -> list[Observation]:
-    return [dataclasses.replace(study.watched[0].observations[0], step=step) for step in steps]
+    return [dataclasses.replace(study.observed[0].observations[0], step=step) for step in steps]
 
 
 def test_moments_are_first_and_last_and_two_between(study: Study) -> None:
     many = of_steps(study, *figure1.observed_steps(4300, 430))
-    assert [o.step for o in figure1_pictures.moments(many)] == [0, 16, 256, 4300]
-    assert [o.step for o in figure1_pictures.moments(of_steps(study, 0, 1))] == [0, 1]
-    assert [o.step for o in figure1_pictures.moments(of_steps(study, 0))] == [0]
+    assert [o.step for o in figure1.moments(many)] == [0, 16, 256, 4300]
+    assert [o.step for o in figure1.moments(of_steps(study, 0, 1))] == [0, 1]
+    assert [o.step for o in figure1.moments(of_steps(study, 0))] == [0]
 
 
 def test_the_still_shows_what_was_seen(study: Study, tmp_path: Path) -> None:
     figure = figure1_pictures.still(study)
     save(figure, tmp_path / "a.png")
     assert matplotlib.image.imread(tmp_path / "a.png")[..., :3].std() > 0.03
-    chosen = figure1_pictures.moments(study.watched[0].observations)
+    chosen = figure1.moments(study.observed[0].observations)
     for k, o in enumerate(chosen):
         axes = figure.axes[2 * k + 1]
         whole, between = axes.lines[:2]
@@ -271,7 +271,7 @@ def test_the_still_shows_what_was_seen(study: Study, tmp_path: Path) -> None:
         shown = [np.asarray(inset.images[0].get_array()) for inset in figure.axes[2 * k].child_axes]
         np.testing.assert_array_equal(shown, [study.x[..., 0], o.x_adv[..., 0]])
     curves = {line.get_label(): line for line in figure.axes[8].lines}
-    for w in study.watched:
+    for w in study.observed:
         curve = curves[f"λ = {w.run.lam:g}"]
         assert list(curve.get_xdata()) == [o.step for o in w.observations]
         assert list(curve.get_ydata()) == [o.delta for o in w.observations]
@@ -280,7 +280,7 @@ def test_the_still_shows_what_was_seen(study: Study, tmp_path: Path) -> None:
 
 
 def shortened(study: Study, count: int) -> Study:
-    return dataclasses.replace(study, watched=[Watched(w.run, w.observations[:count]) for w in study.watched])
+    return dataclasses.replace(study, observed=[ObservedRun(w.run, w.observations[:count]) for w in study.observed])
 
 
 def test_one_observation_is_enough_for_a_still(study: Study, tmp_path: Path) -> None:
@@ -318,12 +318,12 @@ def test_a_film_that_is_stopped_leaves_nothing(study: Study, tmp_path: Path) -> 
 
 
 def page(study: Study) -> str:
-    return figure1_page.as_markdown(study, "minidbp figure1", 66.0, figure1.as_json(study)["environment"])
+    return figure1.as_markdown(study, "minidbp figure1", 66.0, figure1.as_json(study)["environment"])
 
 
-def made(deltas: list[float], norms: list[float], study: Study, wins: bool = True) -> Watched:
+def made(deltas: list[float], norms: list[float], study: Study, wins: bool = True) -> ObservedRun:
     """A run with these Deltas and gradient norms (the same at both points), a step each."""
-    label, some = study.label, study.watched[0].observations[0]
+    label, some = study.label, study.observed[0].observations[0]
     observations = []
     for step, (delta, norm) in enumerate(zip(deltas, norms, strict=True)):
         logits = np.zeros((2, 10), np.float32)
@@ -333,11 +333,11 @@ def made(deltas: list[float], norms: list[float], study: Study, wins: bool = Tru
             some, step=step, logits=logits, gradient_l1=np.full((2, 10), norm), along=1 + delta * T,
             predicted_along=said,
         ))  # fmt: skip
-    return Watched(RUN, observations)
+    return ObservedRun(RUN, observations)
 
 
 def test_changes_are_first_largest_and_last(study: Study) -> None:
-    c = figure1_page.changes(made([4, 8, 2, 3, 1], [5, 6, 7, 8, 9], study))["delta"]
+    c = figure1.changes(made([4, 8, 2, 3, 1], [5, 6, 7, 8, 9], study))["delta"]
     assert (c.first, c.largest, c.largest_step, c.last) == pytest.approx((4, 8, 1, 1))
     assert (c.late_least, c.late_median, c.late_most) == pytest.approx((1, 2, 3))  # steps 2, 3, 4
 
@@ -348,13 +348,18 @@ def test_changes_are_first_largest_and_last(study: Study) -> None:
         ([8, 4, 2, 0.01, 0.01, 0.01], [90, 50, 20, 1, 1, 1], True, ()),  # the paper's ideal
         ([8, 4, 2, 0.01, 0.01, 0.01], [9, 9, 9, 20, 20, 20], True, ("‖∇f_y‖₁",)),
         ([1, 4, 2, 3, 3, 3], [90, 50, 20, 1, 1, 1], True, ("Δ₁", "Δ", "span")),
-        ([8, 4, 2, 0.01, 0.01, 0.01], [90, 50, 20, 1, 1, 1], False, ("the true class wins all the way",)),
+        (
+            [8, 4, 2, 0.01, 0.01, 0.01],
+            [90, 50, 20, 1, 1, 1],
+            False,
+            ("the true class has the largest logit all the way",),
+        ),
     ],
 )
 def test_the_ideal_is_held_against_the_numbers(
     deltas: list, norms: list, wins: bool, broken: tuple, study: Study
 ) -> None:
-    claims = figure1_page.ideal(made(deltas, norms, study, wins))
+    claims = figure1.ideal(made(deltas, norms, study, wins))
     # Δ₁ to Δ₄ are moments 0, 1, 2 or 3, and the last; the rest is in the texts
     for claim in claims:
         expected = not any(claim.text.startswith(word) for word in broken)
@@ -364,14 +369,14 @@ def test_the_ideal_is_held_against_the_numbers(
 def test_the_page_says_what_the_numbers_say(study: Study) -> None:
     text = page(study)
     (description,) = re.findall(r"!\[(.*)\]\(figure1\.png\)", text)
-    for o in figure1_pictures.moments(study.watched[0].observations):
+    for o in figure1.moments(study.observed[0].observations):
         assert f"Δ = {o.delta:.2f}" in description
     for word in ("minidbp figure1", "1.1 minutes", "figure1.gif", "figure1.json", "| penalty | summed_jacobian_l1 |",
                  "λ = 10", "λ = 0", "Δ₁ > Δ₂ > Δ₃ > Δ₄"):  # fmt: skip
         assert word in text
-    told = "\n".join(figure1_page.lines(study))
-    for w in study.watched:
-        c = figure1_page.changes(w)["delta"]
+    told = figure1.on_screen(study)
+    for w in study.observed:
+        c = figure1.changes(w)["delta"]
         (row,) = [line for line in text.splitlines() if line.startswith(f"| Δ | λ = {w.run.lam:g} |")]
         assert f"| {c.first:.3g} | {c.largest:.3g} |" in row
         assert f"  Δ: {c.first:.3g} before, at most {c.largest:.3g} (step {c.largest_step})" in told
@@ -379,7 +384,7 @@ def test_the_page_says_what_the_numbers_say(study: Study) -> None:
 
 
 def test_the_summary_is_json(study: Study) -> None:
-    found = json.loads(json.dumps(figure1_page.as_json(study)))
+    found = json.loads(json.dumps(figure1.summary_as_json(study)))
     assert [run["lambda"] for run in found["runs"]] == [10.0, 0.0]
-    assert found["runs"][0]["delta"]["last"] == study.watched[0].observations[-1].delta
+    assert found["runs"][0]["delta"]["last"] == study.observed[0].observations[-1].delta
     assert {type(claim["holds"]) for run in found["runs"] for claim in run["ideal"]} == {bool}
