@@ -69,17 +69,19 @@ def train(
     run = Run(model, lam, seed, protocol)
     mnist_in(data)  # before anything is made
     folder = sweep.prepare(out or Path("out") / "train").resolve()
-    title = f"training {model}"
-    ending = sweep.train_all([run], folder, title, executors.in_process, JUDGE, data, threads, messages)
+    ending = sweep.train_all(
+        [run], folder, executors.in_process, JUDGE,
+        title=f"training {model}", data=data, threads=threads, console=messages,
+    )  # fmt: skip
     if ending.stopped:
         fail("stopped: the same command goes on from the last whole epoch, if there was one", 130)
     if ending.diverged:
         fail("; ".join(ending.diverged), code=1)
     result = find(run, folder)
-    if as_json:
-        typer.echo(json.dumps(result, indent=1))
+    if as_json and result:
+        typer.echo(json.dumps(result.as_dict(), indent=1))
     elif result:
-        screen.print(sweep.summary(result, labels([run])[run]), highlight=False, soft_wrap=True)
+        screen.print(result.in_words(labels([run])[run]), highlight=False, soft_wrap=True)
     told_where(out or Path("out") / "train", f"{run.name}.json", f"{run.name}.npz")
 
 

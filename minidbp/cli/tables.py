@@ -120,14 +120,16 @@ def _sweep(
     planned = sweep.Sweep(name, title, shlex.join(typed), runs, fields)
     folder = out or Path("out") / f"{name}-{preset}"
     sweep.begin(planned, folder)
-    place: Callable[[], Any] = executors.in_process
+    make_executor: Callable[[], Any] = executors.in_process
     if workers:
         threads = threads or max(1, available_cores() // workers)
-        place = functools.partial(executors.processes, workers, threads)
+        make_executor = functools.partial(executors.processes, workers, threads)
     elif scheduler:
         threads = threads or 1
-        place = functools.partial(executors.dask, scheduler)
-    ending = sweep.train_all(runs, folder.resolve() / "runs", title, place, JUDGE, data, threads, messages)
+        make_executor = functools.partial(executors.dask, scheduler)
+    ending = sweep.train_all(
+        runs, folder.resolve() / "runs", make_executor, JUDGE, title=title, data=data, threads=threads, console=messages
+    )
     rows = report.write_report(planned, folder, mnist)
     if as_json:
         typer.echo(json.dumps(tables.as_json(rows), indent=1))
@@ -168,11 +170,11 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     import dataclasses
 
     from minidbp.diagnosis.judge import JUDGE
-    from minidbp.sweeps.monitor import Watch, view
+    from minidbp.sweeps.monitor import SweepMonitor, view
     from minidbp.sweeps.sweep import load
 
     there = load(folder)
-    state = Watch(there.runs, folder / "runs", JUDGE).state()
+    state = SweepMonitor(there.runs, folder / "runs", JUDGE).state()
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(state), indent=1))
     else:

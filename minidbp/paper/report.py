@@ -22,7 +22,7 @@ from minidbp.paper.figures import accuracy_along, describe
 from minidbp.paper.statistics import Result, Summary, by_seed, holm, number, paired, summarise
 from minidbp.paper.tables import Row, as_csv, cells, condition_cells, header, rows_of
 from minidbp.sweeps.runs import Run, RunFailed, identity_in, labels, shown, varied_fields
-from minidbp.sweeps.sweep import Sweep, alone, results_in
+from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import in_words
 
@@ -69,7 +69,7 @@ def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
         RunFailed: The files cannot be written, or a run's weights cannot be read.
     """
     try:
-        with alone(folder, FILES):
+        with folder_lock(folder, FILES):
             return _write(sweep, folder, mnist)
     except OSError as error:
         raise RunFailed(
@@ -78,7 +78,7 @@ def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
 
 
 def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
-    experiment, results = experiment_named(sweep.experiment), results_in(sweep, folder)
+    experiment, results = experiment_named(sweep.experiment), [r.as_dict() for r in results_in(sweep, folder)]
     rows = rows_of(experiment, results, varied_fields([run.identity() for run in sweep.runs]))
     if not any(row.results for row in rows):
         return []

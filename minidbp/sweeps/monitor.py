@@ -1,44 +1,86 @@
-"""How far a sweep is, as its folder tells: for the live view, for `minidbp status`, on this machine or another."""
+"""How far a sweep is: what its folder says of each run, for the live view and `minidbp status`, on any machine."""
 
+import functools
 import json
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from minidbp.autodiff import Tensor, no_grad
 from minidbp.files.atomic import write_text
-from minidbp.files.reading import read_json
-from minidbp.sweeps.cost import Cost
-from minidbp.sweeps.runs import Run, RunError, find, labels
+from minidbp.files.reading import from_json, read_json
+from minidbp.nn import IMAGE_SHAPE, N_CLASSES, build_model
+from minidbp.sweeps.runs import Outcome, Run, RunError, find, labels
 from minidbp.training.judgement import Judge
 
-INTERVAL = 1.0  # seconds between two signs of life
-QUIET = 120.0  # seconds without one: the process may be gone
+INTERVAL = 1.0  # seconds between two heartbeats
+QUIET = 120.0  # seconds without a heartbeat: the process may be gone
+
+
+class Cost:
+    """The work of a run in GFLOP: passes through the model times its multiply-adds."""
+
+    def __init__(self, run: Run, judge: Judge) -> None:
+        p = run.protocol
+        self.forward = 2e-9 * multiply_adds(run.model, p.padding)
+        rows = 0 if run.lam == 0 else N_CLASSES if p.penalty == "jacobian_l1" else 1
+        self.train_image = (3 + 3 * rows) * self.forward  # forward and two adjoints; the same for each row of J
+        if p.adversarial_training:
+            self.train_image = 2 * self.train_image + 3 * self.forward
+        epochs = p.max_epochs if p.stop_rule == "none" else min(p.max_epochs, 2 * p.min_epochs)  # the paper's 20
+        self.epoch = p.n_train * self.train_image
+        self.total = epochs * self.epoch + judge.passes(p) * self.forward
+
+
+@functools.cache
+def multiply_adds(name: str, padding: str) -> int:
+    """Multiply-adds of one forward pass of one image through model `name`."""
+    total, y = 0, Tensor(np.zeros((1, *IMAGE_SHAPE), np.float32))
+    with no_grad():
+        for layer in build_model(name, padding=padding).layers:
+            y = layer(y)
+            if layer.parameters():
+                weights = layer.parameters()[0]
+                total += weights.size * (y.size // weights.shape[-1])  # each weight once for each output position
+    return total
 
 
 class Stopped(Exception):
-    """The sweep that this run belongs to was asked to stop."""
+    """The run's sweep was asked to stop."""
 
 
-class Beacon:
-    """Says in NAME.progress.json how far a run is; call it with the GFLOP done since the last call, and what goes on.
+@dataclass(frozen=True)
+class Progress:
+    """NAME.progress.json: GFLOP done and in all, GFLOP/s, what goes on, and when this was written."""
 
-    The first call tells of what an earlier process did: it does not count for speed.  Raises Stopped at the next call
-    once the file `stop` exists.
+    done: float
+    total: float
+    speed: float
+    what: str
+    time: float
+
+
+class Heartbeat:
+    """Writes NAME.progress.json.  To be called with the GFLOP done since the last call, and what goes on.
+
+    The first call says what an earlier process did; that does not count for the speed.  Once the file `stop` exists,
+    the next call raises Stopped.
     """
 
-    def __init__(self, run: Run, home: Path, stop: Path, judge: Judge) -> None:
-        self.path, self.stop = home / f"{run.name}.progress.json", stop
+    def __init__(self, run: Run, run_dir: Path, stop: Path, judge: Judge) -> None:
+        self.path, self.stop = run.file(run_dir, "progress.json"), stop
         self.total, self.done = Cost(run, judge).total, 0.0
-        self.first: tuple[float, float] | None = None  # when, and how much was done
+        self.first: tuple[float, float] | None = None  # when the first call came, and what was done then
         self.written = 0.0
-        self._lock = threading.Lock()  # the threads that judge images share it
+        self._lock = threading.Lock()  # the threads that judge images share this heartbeat
 
     def __call__(self, work: float, what: str) -> None:
         if self.stop.exists():
@@ -50,8 +92,8 @@ class Beacon:
             if now - self.written >= INTERVAL:
                 self.written = now
                 speed = (self.done - self.first[1]) / max(1e-9, now - self.first[0])
-                found = {"done": self.done, "total": self.total, "speed": speed, "what": what, "time": now}
-                write_text(self.path, json.dumps(found) + "\n")
+                progress = Progress(self.done, self.total, speed, what, now)
+                write_text(self.path, json.dumps(asdict(progress)) + "\n")
 
     def remove(self) -> None:
         """The run ended."""
@@ -60,7 +102,7 @@ class Beacon:
 
 @dataclass(frozen=True)
 class Running:
-    """A run that is being trained: its share done (0 to 1), GFLOP/s, what goes on, seconds since it was heard of."""
+    """A run in training: its share done (0 to 1), GFLOP/s, what goes on, seconds since the last heartbeat."""
 
     label: str
     share: float
@@ -71,58 +113,64 @@ class Running:
 
 @dataclass(frozen=True)
 class State:
-    """How far a sweep is: how many runs, finished and diverged among them, those under way, the share of all work."""
+    """How far a sweep is: how many runs in all, finished and diverged; the running ones; the share of all work."""
 
     total: int
     finished: int
     diverged: int
     running: list[Running]
     share: float
-    seconds_left: float | None  # None where nobody works, or not yet long enough to tell
+    seconds_left: float | None  # None if nothing runs, or not yet long enough to tell
 
 
-class Watch:
-    """Reads the state of these runs from the folder that holds their files, again and again."""
+class SweepMonitor:
+    """Reads the state of these runs from the folder with their files, again and again."""
 
-    def __init__(self, runs: Sequence[Run], home: Path, judge: Judge) -> None:
-        self.home = home
+    def __init__(self, runs: Sequence[Run], run_dir: Path, judge: Judge) -> None:
+        self.run_dir = run_dir
         self.labels = labels(runs)
         self.costs = {run: Cost(run, judge).total for run in runs}
-        self.results: dict[Run, bool] = {}  # run: whether it diverged
+        self.outcomes: dict[Run, Outcome] = {}
+
+    def new_outcomes(self) -> list[Outcome]:
+        """The outcomes of runs that have ended since the last look."""
+        missing = [run for run in self.costs if run not in self.outcomes]
+        new = {run: outcome for run in missing if (outcome := find(run, self.run_dir))}
+        self.outcomes |= new
+        return list(new.values())
 
     def state(self) -> State:
-        """As it is now."""
-        for run in self.costs:
-            if run not in self.results and (result := find(run, self.home)):
-                self.results[run] = result["diverged"] is not None
-        running, done = [], sum(self.costs[run] for run in self.results)
-        for run in self.costs:
-            if run not in self.results and (found := self._read(run)):
-                running.append(found)
-                done += found.share * self.costs[run]
+        """The state now."""
+        self.new_outcomes()
+        running, done = [], sum(self.costs[run] for run in self.outcomes)
+        for run, cost in self.costs.items():
+            if run not in self.outcomes and (seen := self._running(run)):
+                running.append(seen)
+                done += seen.share * cost
         total = sum(self.costs.values())
         speed = sum(r.speed for r in running if r.silence < QUIET)
+        diverged = sum(outcome.diverged is not None for outcome in self.outcomes.values())
         return State(
-            len(self.costs),
-            len(self.results) - sum(self.results.values()),
-            sum(self.results.values()),
-            running,
-            done / total if total else 1.0,
-            (total - done) / speed if speed > 0 else None,
+            total=len(self.costs),
+            finished=len(self.outcomes) - diverged,
+            diverged=diverged,
+            running=running,
+            share=done / total if total else 1.0,
+            seconds_left=(total - done) / speed if speed > 0 else None,
         )
 
-    def _read(self, run: Run) -> Running | None:
+    def _running(self, run: Run) -> Running | None:
+        path = run.file(self.run_dir, "progress.json")
         try:
-            found = read_json(self.home / f"{run.name}.progress.json", RunError)
-            share = min(1.0, found["done"] / found["total"])  # a stop rule may let more epochs pass than were expected
-            silence = max(0.0, time.time() - found["time"])
-            return Running(self.labels[run], share, float(found["speed"]), str(found["what"]), silence)
-        except (ValueError, KeyError, TypeError, ZeroDivisionError):
-            return None  # not under way, or just ended
+            progress = from_json(Progress, read_json(path, RunError), str(path), RunError)
+            share = min(1.0, progress.done / progress.total)  # a stop rule may allow more epochs than were expected
+        except (RunError, ZeroDivisionError):
+            return None  # not in training, or just ended
+        return Running(self.labels[run], share, progress.speed, progress.what, max(0.0, time.time() - progress.time))
 
 
 def view(state: State, title: str) -> RenderableType:
-    """The state for a terminal: a bar for all, and a line for each run under way."""
+    """The state for a terminal: a bar for the whole sweep, and a line for each running run."""
     counts = f"{state.finished} of {state.total} runs finished"
     if state.diverged:
         counts += f", {state.diverged} diverged"
@@ -137,7 +185,7 @@ def view(state: State, title: str) -> RenderableType:
 
 
 def left(seconds: float | None) -> str:
-    """'3 min left', or nothing where that is not known."""
+    """'3 min left', or nothing if the time is not known."""
     if seconds is None:
         return ""
     for size, unit in (86_400, "days"), (3600, "h"), (60, "min"):

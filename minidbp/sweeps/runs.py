@@ -1,13 +1,13 @@
-"""One run: what it is, what it is called, and the files that it leaves in a folder.
+"""One run: what it is, what it is called, its result, and its files in a folder.
 
-NAME.json is the result and NAME.npz the weights of a finished run; while it is trained there are NAME.checkpoint.npz
-(the last whole epoch), NAME.progress.json (for who watches) and NAME.lock (held by the process that trains it).
+A finished run has NAME.json, its result, and NAME.npz, its weights.  A run in training has NAME.checkpoint.npz, the
+last whole epoch; NAME.progress.json, for whoever watches; and NAME.lock, held by the process that trains it.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,18 @@ import numpy as np
 
 from minidbp.data import Mnist, Split, split_train_validation
 from minidbp.files.atomic import write_text
-from minidbp.files.reading import read_json
-from minidbp.nn import N_CLASSES, Sequential, build_model, save_model
+from minidbp.files.reading import from_json, read_json
+from minidbp.nn import Sequential, build_model, save_model
 from minidbp.nn.models import check_model_name
 from minidbp.robust.objective import check_lambda
-from minidbp.training import Protocol, TrainingState
-from minidbp.training.judgement import MaskingFigures
+from minidbp.training import Epoch, Protocol, TrainingState
+from minidbp.training.judgement import Judgement
 
-ACCURACIES = ("clean", "fgsm", "pgd")
-DIAGNOSIS = tuple(field.name for field in fields(MaskingFigures))
 FORMAT = 3  # of runs and their folders; 1 had no hash in the names, 2 said `penalised` for `penalty_target`
 
 
 class RunError(ValueError):
-    """A results folder cannot be used, or holds something that is not what its name says."""
+    """A folder of results cannot be used, or a file in it is not what its name says."""
 
 
 class RunFailed(Exception):
@@ -57,8 +55,12 @@ class Run:
         text = json.dumps(self.identity(), sort_keys=True)
         return f"{self.model}_lambda{self.lam:g}_seed{self.seed}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
+    def file(self, run_dir: Path, ending: str) -> Path:
+        """The run's file with this ending, such as "json" or "checkpoint.npz"."""
+        return run_dir / f"{self.name}.{ending}"
+
     def build(self) -> Sequential:
-        """The model with the weights that training starts from."""
+        """The model with its initial weights."""
         rng = self.generator(0)
         return build_model(self.model, rng, "float32", self.protocol.initialiser, self.protocol.padding)
 
@@ -67,7 +69,7 @@ class Run:
         return TrainingState(self.build(), self.lam, self.protocol, self.generator(2))
 
     def split(self, mnist: Mnist) -> Split:
-        """The images that it trains on, and those that it is validated on."""
+        """The images for training and for validation."""
         p = self.protocol
         whole = split_train_validation(
             mnist.x_train, mnist.y_train, p.n_validation, p.validation_split, self.generator(1)
@@ -75,11 +77,11 @@ class Run:
         return replace(whole, x_train=whole.x_train[: p.n_train], y_train=whole.y_train[: p.n_train])
 
     def generator(self, purpose: int) -> np.random.Generator:
-        """Independent streams for 0 weights, 1 split, 2 order of images, from the seed but not from lambda."""
+        """Independent streams for 0 weights, 1 split, 2 order of images.  They depend on the seed, not on lambda."""
         return np.random.default_rng([self.seed, purpose])
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same."""
+        """What makes two runs the same, for JSON."""
         return {
             "format": FORMAT,
             "model": self.model,
@@ -90,80 +92,104 @@ class Run:
 
     @classmethod
     def of(cls, identity: Any) -> "Run":
-        """The run of such an identity.  Raises RunError if it is not one."""
+        """The run with this identity.  Raises RunError if it is not the identity of a run."""
+        what = "the description of a run"
         if not isinstance(identity, dict):
-            raise RunError(f"the description of a run should be an object; got {str(identity)[:40]!r}")
+            raise RunError(f"{what} should be an object; got {identity!r:.40}")
         if identity.get("format") != FORMAT:
             raise RunError(f"a run of format {identity.get('format')!r} is not one of this version's format {FORMAT}")
-        try:
-            run = cls(identity["model"], identity["lambda"], identity["seed"], Protocol(**identity["protocol"]))
-        except KeyError as error:
-            raise RunError(f"this is not the description of a run: it has no {error}") from None
-        except (TypeError, ValueError) as error:
-            raise RunError(f"this is not the description of a run: {error}") from None
-        whole = run.identity()
-        odd = set(whole) ^ set(identity) | set(whole["protocol"]) ^ set(identity["protocol"])
-        if odd:
-            raise RunError(
-                f"this is not the description of a run: it lacks or should not have {', '.join(sorted(odd))}"
-            )
-        return run
+        values = {"lam" if name == "lambda" else name: value for name, value in identity.items() if name != "format"}
+        return from_json(cls, values, what, RunError)
 
 
-def keep(result: dict[str, Any], model: Sequential, run: Run, folder: Path) -> None:
-    """Write the run's weights and, last, its JSON: a run whose JSON exists is finished."""
-    save_model(folder / f"{run.name}.npz", model, run.model, run.protocol.padding)
-    keep_result(result, run, folder)
+@dataclass(frozen=True)
+class Seconds:
+    """How long a run took, its interruptions not counted."""
+
+    training: float
+    judging: float
 
 
-def keep_result(result: dict[str, Any], run: Run, folder: Path) -> None:
-    """Write the run's JSON: all there is of one that diverged."""
-    write_text(folder / f"{run.name}.json", json.dumps(result, indent=1) + "\n")
+@dataclass(frozen=True)
+class Divergence:
+    """Where a loss or a gradient became infinite or NaN; epochs and steps count from 1."""
+
+    epoch: int
+    step: int
+    message: str
 
 
-def find(run: Run, folder: Path) -> dict[str, Any] | None:
-    """The result of this very run if `folder` has it.  Raises RunError if it has one of that name that is not it."""
-    path = folder / f"{run.name}.json"
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Judgement):
+    """A finished run: its judgement, how many epochs it took, and what each epoch did."""
+
+    run: Run
+    diverged: None = None
+    epochs: int
+    history: list[Epoch]
+    seconds: Seconds
+    threads: int
+    environment: dict[str, Any]
+
+    def in_words(self, label: str) -> str:
+        """The result in one line."""
+        seconds = self.seconds.training + self.seconds.judging
+        return (
+            f"{label}: clean {self.clean:.2f}%, FGSM {self.fgsm:.2f}%, PGD {self.pgd:.2f}% "
+            f"({self.epochs} epoch{'s' * (self.epochs != 1)}, {seconds:.0f} s)"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the run's identity, then the fields by their names."""
+        return {**self.run.identity(), **{name: value for name, value in asdict(self).items() if name != "run"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergedRun:
+    """A run that diverged.  It would diverge again, so it is not trained again."""
+
+    run: Run
+    diverged: Divergence
+    environment: dict[str, Any]
+
+    def in_words(self, label: str) -> str:
+        """Where the run diverged, in one line."""
+        return f"{label}: diverged in epoch {self.diverged.epoch}, step {self.diverged.step}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the run's identity, then the fields by their names."""
+        return {**self.run.identity(), "diverged": asdict(self.diverged), "environment": self.environment}
+
+
+Outcome = RunResult | DivergedRun
+
+
+def keep(outcome: Outcome, run_dir: Path, model: Sequential | None = None) -> None:
+    """Write the weights, if there is a model, and then the JSON: a run whose JSON exists is finished."""
+    run = outcome.run
+    if model:
+        save_model(run.file(run_dir, "npz"), model, run.model, run.protocol.padding)
+    write_text(run.file(run_dir, "json"), json.dumps(outcome.as_dict(), indent=1) + "\n")
+
+
+def find(run: Run, run_dir: Path) -> Outcome | None:
+    """The outcome of this run, None if there is none.  Raises RunError for a damaged file or that of another run."""
+    path = run.file(run_dir, "json")
     if not path.exists():
         return None
     try:
-        result = read_json(path, RunError)
+        values, identity = read_json(path, RunError), run.identity()
+        if {name: values.get(name) for name in identity} != identity:
+            raise RunError(f"{path} is not the result of the run that its name says")
+        rest = {name: value for name, value in values.items() if name not in identity}
+        kind: type[Outcome] = RunResult if rest.get("diverged") is None else DivergedRun
+        return from_json(kind, {**rest, "run": asdict(run)}, str(path), RunError)
     except RunError as error:
         raise RunError(f"{error}; move it away, and the run is trained again") from None
-    wanted = run.identity()
-    if {k: result.get(k) for k in wanted} != wanted:
-        raise RunError(f"{path} is not the result of the run that its name says; move it away")
-    complete = isinstance(result.get("environment"), dict) and "diverged" in result
-    if not complete or not (_whole_result if result["diverged"] is None else _whole_divergence)(result):
-        raise RunError(f"{path} lacks a part of a run's result; move it away, and the run is trained again")
-    return result
-
-
-def _whole_result(result: dict[str, Any]) -> bool:
-    classes, seconds, diagnosis = (result.get(name) for name in ("per_class", "seconds", "diagnosis"))
-    return (
-        all(_is_number(result.get(name)) for name in ("epochs", *ACCURACIES))
-        and isinstance(classes, dict)
-        and all(isinstance(classes.get(name), list) and len(classes[name]) == N_CLASSES for name in ACCURACIES)
-        and all(value is None or _is_number(value) for name in ACCURACIES for value in classes[name])
-        and isinstance(seconds, dict)
-        and isinstance(diagnosis, dict)
-        and set(DIAGNOSIS) == set(diagnosis)
-        and all(map(_is_number, [*seconds.values(), *diagnosis.values()]))
-    )
-
-
-def _whole_divergence(result: dict[str, Any]) -> bool:
-    where = result["diverged"]
-    return isinstance(where, dict) and {"epoch", "step", "message"} <= set(where)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def identity_in(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of the run whose result this is: `Run.of` takes it."""
+    """The identity of the run whose JSON this is: `Run.of` takes it."""
     return {key: result[key] for key in ("format", "model", "lambda", "seed", "protocol")}
 
 
@@ -183,9 +209,10 @@ def labels(runs: Sequence[Run]) -> dict[Run, str]:
 
 
 def varied_fields(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The fields of the protocol, in its order, that are not the same in all runs of some model.
+    """The fields of the protocol, in its order, that differ among the runs of some model.
 
-    results: of runs, or their identities.
+    Args:
+        results: The JSON of runs, or their identities.
     """
     models = {result["model"] for result in results}
     return [

@@ -1,11 +1,10 @@
-"""A sweep: the runs of an experiment in one folder, trained wherever there are workers, each once.
+"""A sweep: many runs in one folder, trained wherever there are workers, each once.
 
-DIR/sweep.json says which runs; DIR/runs/ has their files (see `runs.py`).  That folder is all that sweeps, workers and
-watchers share: whoever finds a run that is neither finished nor locked trains it.
+DIR/sweep.json lists the runs; DIR/runs/ has their files (see `runs.py`).  Sweeps, workers and watchers share nothing
+but that folder: each of them trains the next run that is neither finished nor locked.
 """
 
 import contextlib
-import dataclasses
 import json
 import tempfile
 import time
@@ -14,9 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from rich.console import Console
@@ -24,47 +22,40 @@ from rich.live import Live
 
 from minidbp import kernels
 from minidbp.files.atomic import remove_leftovers, write_text
-from minidbp.files.reading import read_json
+from minidbp.files.reading import from_json, read_json
 from minidbp.sweeps.execute import clear, perform
-from minidbp.sweeps.monitor import Watch, view
-from minidbp.sweeps.runs import FORMAT, Run, RunError, RunFailed, find, labels
+from minidbp.sweeps.monitor import SweepMonitor, view
+from minidbp.sweeps.runs import FORMAT, Outcome, Run, RunError, RunFailed, find, labels
 from minidbp.training import Protocol
 from minidbp.training.judgement import Judge
 
 MOST_SWEEP = 1 << 26  # bytes of a sweep.json
 REFRESH = 0.5  # seconds between two looks at the folder
-PATIENCE = 30.0  # seconds in which runs, on whatever machine, should see that they are to stop
+PATIENCE = 30.0  # seconds in which every worker, on any machine, should notice the stop file
 BROKEN_AT_MOST = 3  # times in a row that worker processes may die without finishing a run
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a folder holds: the experiment's name, the title and command for its report, and its runs in order.
+    """The experiment's name, the title and command for its report, and its runs in order.
 
-    vary: the fields of the protocol that were asked to vary, besides those in which the experiment's conditions differ.
+    vary: the fields of the protocol that the user asked to vary, besides those that differ within the experiment.
     """
 
     experiment: str
     title: str
     command: str
-    runs: Sequence[Run]
-    vary: Sequence[str] = ()
+    runs: list[Run] = field(default_factory=list)
+    vary: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For sweep.json."""
-        return {
-            "format": FORMAT,
-            "experiment": self.experiment,
-            "title": self.title,
-            "command": self.command,
-            "vary": list(self.vary),
-            "runs": [run.identity() for run in self.runs],
-        }
+    def __post_init__(self) -> None:
+        if unknown := set(self.vary) - {field.name for field in fields(Protocol)}:
+            raise ValueError(f"the protocol has no field {min(unknown)!r} to vary")
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a sweep ended: runs finished (now or before), messages of those that diverged, whether Ctrl-C stopped it."""
+    """How a sweep ended: how many runs are finished, messages of diverged ones, whether Ctrl-C stopped it."""
 
     finished: int
     diverged: list[str]
@@ -72,7 +63,7 @@ class Ending:
 
 
 def prepare(folder: Path) -> Path:
-    """Make the output folder and see that it can be written to.  Raises RunError if not."""
+    """Make the output folder.  Raises RunError if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -83,8 +74,8 @@ def prepare(folder: Path) -> Path:
 
 
 @contextmanager
-def alone(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Let one process at a time write the folder's files of these names; what killed ones left of them is removed."""
+def folder_lock(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Let one process at a time write the folder's files of these names, without what killed processes left of them."""
     lock = FileLock(folder / ".lock")
     with lock:
         try:
@@ -96,127 +87,136 @@ def alone(folder: Path, names: Sequence[str]) -> Iterator[None]:
 
 
 def begin(sweep: Sweep, folder: Path) -> None:
-    """Give the folder to this sweep.  Raises RunError if it has another one, or what another version made."""
-    home = prepare(folder) / "runs"
-    with alone(folder, ["sweep.json"]):
-        _begin(sweep, folder, home)
-
-
-def _begin(sweep: Sweep, folder: Path, home: Path) -> None:
-    if (folder / "sweep.json").exists():
-        there = load(folder)
-        if list(there.runs) != list(sweep.runs):
-            raise RunError(f"{folder} holds the runs of another sweep, `{there.command}`: give another --out")
-        return
-    if home.exists() and any(home.glob("*.json")):
-        raise RunError(f"{folder} holds runs of another version of minidbp: give another --out, or move them away")
-    try:
-        home.mkdir(exist_ok=True)
-        write_text(folder / "sweep.json", json.dumps(sweep.as_dict(), indent=1) + "\n")
-    except OSError as error:
-        raise RunFailed(_said(error)) from None
+    """Give the folder to this sweep.  Raises RunError if it holds another sweep, or files of another version."""
+    run_dir = prepare(folder) / "runs"
+    with folder_lock(folder, ["sweep.json"]):
+        if (folder / "sweep.json").exists():
+            present = load(folder)
+            if present.runs != sweep.runs:
+                raise RunError(f"{folder} holds the runs of another sweep, `{present.command}`: give another --out")
+            return
+        if run_dir.exists() and any(run_dir.glob("*.json")):
+            raise RunError(f"{folder} holds runs of another version of minidbp: give another --out, or move them away")
+        values = {"format": FORMAT, **asdict(sweep), "runs": [run.identity() for run in sweep.runs]}
+        try:
+            run_dir.mkdir(exist_ok=True)
+            write_text(folder / "sweep.json", json.dumps(values, indent=1) + "\n")
+        except OSError as error:
+            raise RunFailed(_message(error)) from None
 
 
 def load(folder: Path) -> Sweep:
-    """The sweep of a folder.  Raises RunError if it has none, or one of another version."""
-    path = folder / "sweep.json"
+    """The sweep of a folder.  Raises RunError if the folder holds none, or one of another version."""
+    path, other_version = folder / "sweep.json", "give another --out, or use that version"
     if not path.exists():
         raise RunError(f"{folder} holds no sweep: give the --out folder of minidbp table2, table3, table4 or credit")
-    found = read_json(path, RunError, MOST_SWEEP)
-    if found.get("format") != FORMAT:
-        raise RunError(
-            f"{path} is of format {found.get('format')!r}, another version's; this is format {FORMAT}: "
-            "give another --out, or use that version"
-        )
-    kinds = {"experiment": str, "title": str, "command": str, "vary": list, "runs": list}
-    names = [field.name for field in dataclasses.fields(Protocol)]
-    kept = all(type(found.get(key)) is kind for key, kind in kinds.items())
-    if not kept or any(field not in names for field in found["vary"]):
-        raise RunError(f"{path} should hold an experiment, a title, a command, the fields that vary and a list of runs")
+    values = read_json(path, RunError, MOST_SWEEP)
+    if (version := values.pop("format", None)) != FORMAT:
+        raise RunError(f"{path} is of format {version!r}, another version's; this is format {FORMAT}: {other_version}")
+    identities = values.get("runs")
+    if not isinstance(identities, list):
+        raise RunError(f"{path}: `runs` should be a list")
+    sweep = from_json(Sweep, {**values, "runs": []}, str(path), RunError)
     try:
-        runs = [Run.of(identity) for identity in found["runs"]]
+        return replace(sweep, runs=[Run.of(identity) for identity in identities])
     except RunError as error:
-        raise RunError(f"{path} is another version's ({error}): give another --out, or use that version") from None
-    return Sweep(found["experiment"], found["title"], found["command"], runs, found["vary"])
+        raise RunError(f"{path} is another version's ({error}): {other_version}") from None
 
 
-def results_in(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
-    """The results that are there, of runs that diverged too, in the order of the runs."""
-    return [result for run in sweep.runs if (result := find(run, folder / "runs"))]
+def results_in(sweep: Sweep, folder: Path) -> list[Outcome]:
+    """The outcomes of all runs that have ended, diverged ones too, in the order of the runs."""
+    return [outcome for run in sweep.runs if (outcome := find(run, folder / "runs"))]
 
 
 def train_all(
     runs: Sequence[Run],
-    home: Path,
-    title: str,
-    place: Callable[[], AbstractContextManager[Executor]],
+    run_dir: Path,
+    make_executor: Callable[[], AbstractContextManager[Executor]],
     judge: Judge,
+    *,
+    title: str,
     data: Path | None,
     threads: int | None,
     console: Console,
 ) -> Ending:
-    """Train the runs that the folder `home` does not have yet, with the executor that `place` makes; show how far.
+    """Train the runs that `run_dir` does not have yet, and show the progress.
 
-    A run that diverges is told of and the others go on.  Ctrl-C stops all runs of this sweep; those that were under
-    way keep their last checkpoint.  Any other error of a run stops them too, and is raised as RunFailed.
+    The others go on when a run diverges.  Ctrl-C stops all runs of this sweep; unfinished ones keep their last
+    checkpoint.  Any other error of a run stops all of them too.
+
+    Args:
+        judge: What judges each trained model.
+        data: MNIST's folder, or None for the default.
+        threads: Of each run; None for all cores.
+
+    Raises:
+        RunFailed: A run failed, or worker processes died again and again.
     """
-    missing = [run for run in runs if find(run, home) is None]
-    if len(missing) < len(runs):
-        console.print(f"{len(runs) - len(missing)} of {len(runs)} runs are in {home} already", highlight=False)
-    if not missing:
-        return _ending(runs, home, stopped=False)
+
+    def missing() -> list[Run]:
+        return [run for run in runs if find(run, run_dir) is None]
+
+    to_do = missing()
+    if len(to_do) < len(runs):
+        console.print(f"{len(runs) - len(to_do)} of {len(runs)} runs are in {run_dir} already", highlight=False)
+    if not to_do:
+        return _ending(runs, run_dir, stopped=False)
     with console.status("compiling kernels, once"):
-        kernels.warm_up()  # here, so that workers on this machine find them in the cache
-    stop = home / f".stop-{uuid.uuid4().hex}"
-    watch, broken = Watch(runs, home, judge), 0
-    watch.state()  # what is finished already is not told of again
+        kernels.warm_up()  # workers on this machine then find them in the cache
+    stop = run_dir / f".stop-{uuid.uuid4().hex}"
+    monitor, broken = SweepMonitor(runs, run_dir, judge), 0
+    monitor.new_outcomes()  # runs that ended earlier are not announced
     with Live(console=console, auto_refresh=False, transient=True) as live:
         try:
-            while missing:
-                before = len(missing)
+            while to_do:
+                before = len(to_do)
                 try:
-                    with place() as pool:
-                        while missing:
-                            _round(missing, pool, (home, judge, data, threads, stop), lambda: _show(live, watch, title))
-                            offered, missing = missing, [run for run in missing if find(run, home) is None]
-                            if len(missing) == len(offered):
-                                time.sleep(REFRESH)  # another sweep has them all
-                except BrokenProcessPool:  # a worker was killed; its run goes on from its checkpoint
-                    missing = [run for run in missing if find(run, home) is None]
-                    broken = broken + 1 if len(missing) == before else 0
+                    with make_executor() as executor:
+                        while to_do:
+                            offered = len(to_do)
+                            arguments = run_dir, judge, data, threads, stop
+                            _train_each(to_do, executor, arguments, lambda: _show(live, monitor, title))
+                            to_do = missing()
+                            if len(to_do) == offered:
+                                time.sleep(REFRESH)  # another sweep trains all of them
+                except BrokenProcessPool:  # a worker was killed; its run resumes from its checkpoint
+                    to_do = missing()
+                    broken = broken + 1 if len(to_do) == before else 0
                     if broken == BROKEN_AT_MOST:
                         raise RunFailed(
                             f"worker processes died {broken} times without finishing a run; is there enough memory? "
-                            f"{len(missing)} runs are not finished"
+                            f"{len(to_do)} runs are not finished"
                         ) from None
         except KeyboardInterrupt:
-            return _ending(runs, home, stopped=True)
+            return _ending(runs, run_dir, stopped=True)
         finally:
             stop.unlink(missing_ok=True)
-    return _ending(runs, home, stopped=False)
+    return _ending(runs, run_dir, stopped=False)
 
 
-def _round(missing: Sequence[Run], pool: Executor, arguments: tuple, show: Callable[[], None]) -> None:
-    """Offer every missing run to the pool once; wait for all, and see that they end if one fails or Ctrl-C comes."""
+def _train_each(runs: Sequence[Run], executor: Executor, arguments: tuple, show: Callable[[], None]) -> None:
+    """Offer every run once and wait for all.  After an error or Ctrl-C, the stop file ends them first."""
     *_, stop = arguments
     offered: dict[Future[str], Run] = {}
     try:
-        for run in missing:
-            offered[pool.submit(perform, run, *arguments)] = run
-        left = set(offered)
-        while left:
-            done, left = wait(left, timeout=REFRESH, return_when=FIRST_COMPLETED)
+        for run in runs:
+            offered[executor.submit(perform, run, *arguments)] = run
+        waiting = set(offered)
+        while waiting:
+            done, waiting = wait(waiting, timeout=REFRESH, return_when=FIRST_COMPLETED)
             for future in done:
                 try:
                     future.result()
                 except (OSError, ValueError) as error:
-                    which = labels(missing)[offered[future]]
-                    raise RunFailed(f"{which}: {_said(error)}; the same command goes on from what is done") from error
+                    label = labels(runs)[offered[future]]
+                    raise RunFailed(
+                        f"{label}: {_message(error)}; the same command goes on from what is done"
+                    ) from error
             show()
     except BrokenProcessPool:
         raise  # all its processes have ended
     except BaseException:
-        with contextlib.suppress(OSError):  # a disk that is full
+        with contextlib.suppress(OSError):  # a full disk
             stop.touch()
         wait(offered, timeout=PATIENCE)
         for future in offered:
@@ -224,39 +224,26 @@ def _round(missing: Sequence[Run], pool: Executor, arguments: tuple, show: Calla
         raise
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename} cannot be used: {error.strerror}"
     return str(error)
 
 
-def _show(live: Live, watch: Watch, title: str) -> None:
-    """Bring the live view up to date, and print a line for each run that has ended since."""
-    known = set(watch.results)
-    state = watch.state()
-    for run in watch.results:
-        if run not in known and (result := find(run, watch.home)):
-            style = "red" if result["diverged"] else ""
-            live.console.print(summary(result, watch.labels[run]), highlight=False, soft_wrap=True, style=style)
+def _show(live: Live, monitor: SweepMonitor, title: str) -> None:
+    """Print a line for each run that has ended since the last call, and renew the live view."""
+    for outcome in monitor.new_outcomes():
+        style = "red" if outcome.diverged else ""
+        line = outcome.in_words(monitor.labels[outcome.run])
+        live.console.print(line, highlight=False, soft_wrap=True, style=style)
     if live.console.is_terminal:
-        live.update(view(state, title), refresh=True)
+        live.update(view(monitor.state(), title), refresh=True)
 
 
-def _ending(runs: Sequence[Run], home: Path, stopped: bool) -> Ending:
-    results = {run: result for run in runs if (result := find(run, home))}
-    for run in results:
-        clear(run, home)
+def _ending(runs: Sequence[Run], run_dir: Path, stopped: bool) -> Ending:
+    outcomes = [outcome for run in runs if (outcome := find(run, run_dir))]
+    for outcome in outcomes:
+        clear(outcome.run, run_dir)
     names = labels(runs)
-    messages = [summary(result, names[run]) for run, result in results.items() if result["diverged"]]
-    return Ending(len(results) - len(messages), messages, stopped)
-
-
-def summary(result: dict[str, Any], who: str) -> str:
-    """A finished run in one line."""
-    if result["diverged"]:
-        return f"{who}: diverged in epoch {result['diverged']['epoch']}, step {result['diverged']['step']}"
-    seconds, epochs = sum(result["seconds"].values()), result["epochs"]
-    return (
-        f"{who}: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%, PGD {result['pgd']:.2f}% "
-        f"({epochs} epoch{'s' * (epochs != 1)}, {seconds:.0f} s)"
-    )
+    messages = [outcome.in_words(names[outcome.run]) for outcome in outcomes if outcome.diverged]
+    return Ending(len(outcomes) - len(messages), messages, stopped)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minidbp.data import Mnist
-from minidbp.nn import Sequential
+from minidbp.nn import N_CLASSES, Sequential
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Workers
 
+ACCURACIES = ("clean", "fgsm", "pgd")
 Report = Callable[[float, str], None]  # how much work was done since the last call, and what goes on
 
 
@@ -47,6 +48,10 @@ class Judgement:
     pgd: float
     per_class: dict[str, list[float | None]]
     diagnosis: MaskingFigures
+
+    def __post_init__(self) -> None:
+        if {name: len(of_class) for name, of_class in self.per_class.items()} != dict.fromkeys(ACCURACIES, N_CLASSES):
+            raise ValueError(f"per_class must hold {N_CLASSES} numbers for each of {', '.join(ACCURACIES)}")
 
 
 @dataclass(frozen=True)

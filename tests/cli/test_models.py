@@ -32,7 +32,9 @@ def test_train_writes_what_it_prints(trained: tuple[Any, Path], files_in: Callab
     assert (result["protocol"]["n_train"], result["protocol"]["stop_rule"]) == (128, "none")
     run = Run.of({key: result[key] for key in ("format", "model", "lambda", "seed", "protocol")})
     assert files_in(out) == {f"{run.name}.json", f"{run.name}.npz"}
-    assert find(run, out) == result
+    found = find(run, out)
+    assert found is not None
+    assert found.as_dict() == result
     for word in str(out), *files_in(out):
         assert word in printed.stderr
 

@@ -14,7 +14,7 @@ import pytest
 from minidbp.paper.experiments import EXPERIMENTS, Condition
 from minidbp.paper.report import FILES
 from minidbp.sweeps import execute
-from minidbp.sweeps.runs import Run, find
+from minidbp.sweeps.runs import Outcome, Run, find
 from minidbp.sweeps.sweep import load
 from minidbp.training import DivergenceError, Protocol
 
@@ -53,7 +53,7 @@ def copy(finished: tuple[Any, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished[1], tmp_path / "out"))
 
 
-def results(out: Path) -> list[dict[str, Any] | None]:
+def results(out: Path) -> list[Outcome | None]:
     return [find(run, out / "runs") for run in load(out).runs]
 
 
@@ -198,7 +198,7 @@ def test_a_divergence_is_exit_code_1(
         assert "minidbp: model C, lambda 0, seed 0: diverged in epoch 3, step 7" in result.stderr
         for name in FILES:
             assert (name in result.stderr) == (tmp_path / "out" / name).exists() == (how_many == 1)
-    assert [found is not None and found["diverged"] is not None for found in results(tmp_path / "out")] == [
+    assert [found is not None and found.diverged is not None for found in results(tmp_path / "out")] == [
         True, how_many == 2,
     ]  # fmt: skip
 

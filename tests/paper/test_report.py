@@ -37,16 +37,18 @@ from minidbp.paper.experiments import (
 )
 from minidbp.paper.report import FILES, TWINS, UNSAID, as_markdown, on_screen, write_report
 from minidbp.paper.tables import Row, cells, header, rows_of
-from minidbp.sweeps.runs import DIAGNOSIS, Run
+from minidbp.sweeps.runs import Run
 from minidbp.sweeps.sweep import Sweep, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import environment
+from minidbp.training.judgement import MaskingFigures
 
 NOT_SAID_IN_THE_PAPER = {  # DESIGN section 6
     "penalty_target", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
     "validation_split",
 }  # fmt: skip
 Result = dict[str, Any]
+DIAGNOSIS = [field.name for field in dataclasses.fields(MaskingFigures)]
 MadeUp = Callable[..., Result]
 
 

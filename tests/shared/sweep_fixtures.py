@@ -12,10 +12,11 @@ from rich.console import Console
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.paper.experiments import TABLE2, Condition
 from minidbp.sweeps import executors, sweep
-from minidbp.sweeps.runs import DIAGNOSIS, Run
+from minidbp.sweeps.runs import Run, RunResult, Seconds
 from minidbp.sweeps.sweep import Sweep
 from minidbp.training import Protocol
 from minidbp.training.environment import environment
+from minidbp.training.judgement import MaskingFigures
 
 TINY = Protocol(
     stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_pgd=10, pgd_steps=1
@@ -41,7 +42,9 @@ def trained(tiny_sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("tiny") / "deep" / "out"
     sweep.begin(tiny_sweep, folder)
     console = Console(quiet=True)
-    ending = sweep.train_all(tiny_sweep.runs, folder / "runs", "", executors.in_process, JUDGE, None, 2, console)
+    ending = sweep.train_all(
+        tiny_sweep.runs, folder / "runs", executors.in_process, JUDGE, title="", data=None, threads=2, console=console
+    )
     assert ending == sweep.Ending(finished=4, diverged=[], stopped=False)
     return folder
 
@@ -52,23 +55,29 @@ def copy(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_up() -> Callable[..., dict[str, Any]]:
-    """A whole result of a run, with these figures."""
+def made_up_result() -> Callable[..., RunResult]:
+    """A result that no run had, with these figures."""
     where = environment()
 
-    def result(run: Run, clean: float = 98.0, fgsm: float = 20.0, pgd: float = 2.0, epochs: int = 18) -> dict[str, Any]:
+    def result(run: Run, clean: float = 98.0, fgsm: float = 20.0, pgd: float = 2.0, epochs: int = 18) -> RunResult:
         figures = {"clean": clean, "fgsm": fgsm, "pgd": pgd}
-        return {
-            **run.identity(),
-            "diverged": None,
-            "epochs": epochs,
+        names = [field.name for field in dataclasses.fields(MaskingFigures)]
+        return RunResult(
             **figures,
-            "diagnosis": {name: pgd + place for place, name in enumerate(DIAGNOSIS)},
-            "per_class": {name: [value] * 10 for name, value in figures.items()},
-            "history": [],
-            "seconds": {"training": 50.0, "judging": 10.0},
-            "threads": 2,
-            "environment": where,
-        }
+            run=run,
+            epochs=epochs,
+            diagnosis=MaskingFigures(*(pgd + place for place in range(len(names)))),
+            per_class={name: [value] * 10 for name, value in figures.items()},
+            history=[],
+            seconds=Seconds(50.0, 10.0),
+            threads=2,
+            environment=where,
+        )
 
     return result
+
+
+@pytest.fixture(scope="session")
+def made_up(made_up_result: Callable[..., RunResult]) -> Callable[..., dict[str, Any]]:
+    """The same as its JSON."""
+    return lambda run, **figures: made_up_result(run, **figures).as_dict()

@@ -16,10 +16,9 @@ from minidbp.data import Mnist
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.nn import Sequential, load_model
 from minidbp.sweeps import execute as module
-from minidbp.sweeps.cost import Cost
-from minidbp.sweeps.execute import diverged, execute, perform
-from minidbp.sweeps.monitor import Beacon, Stopped
-from minidbp.sweeps.runs import Run, RunError, find
+from minidbp.sweeps.execute import execute, perform
+from minidbp.sweeps.monitor import Cost, Heartbeat, Stopped
+from minidbp.sweeps.runs import DivergedRun, Outcome, Run, RunError, RunResult, find
 from minidbp.training import DivergenceError, Protocol, predict, workers
 
 TINY = Protocol(
@@ -27,7 +26,7 @@ TINY = Protocol(
 )  # fmt: skip
 RUN = Run("C", 2.5, 3, TINY)
 DIVERGES = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, learning_rate=1e38))
-Executed = tuple[dict[str, Any], Sequential, list[tuple[float, str]]]
+Executed = tuple[RunResult, Sequential, list[tuple[float, str]]]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +37,9 @@ def executed(mnist: Mnist) -> Executed:
     return result, model, said
 
 
-def without_time(result: dict[str, Any] | None) -> dict[str, Any]:
-    assert result is not None
+def without_time(outcome: Outcome | None) -> dict[str, Any]:
+    assert outcome is not None
+    result = outcome.as_dict()
     history = [{**epoch, "seconds": 0} for epoch in result["history"]]
     return {k: v for k, v in {**result, "history": history}.items() if k not in ("seconds", "threads", "environment")}
 
@@ -48,35 +48,36 @@ def bits(model: Sequential) -> list[bytes]:
     return [p.data.tobytes() for p in model.parameters()]
 
 
-def files(home: Path) -> set[str]:
-    return {p.name.removeprefix(RUN.name) for p in home.iterdir()}
+def files(run_dir: Path) -> set[str]:
+    return {p.name.removeprefix(RUN.name) for p in run_dir.iterdir()}
 
 
 # -- the result -----------------------------------------------------------------------------------------------------
 
 
-def test_a_result_has_what_design_section_11_promises(executed: Executed) -> None:
+def test_a_result_has_what_other_programs_read(executed: Executed) -> None:
     result, _, _ = executed
-    assert {"model", "lambda", "seed", "epochs", "clean", "fgsm", "pgd", "protocol"} <= set(result)
-    assert {k: result[k] for k in RUN.identity()} == RUN.identity()
-    assert result["epochs"] == len(result["history"]) == 3
-    assert [epoch["number"] for epoch in result["history"]] == [1, 2, 3]
-    for key in ("clean", "fgsm", "pgd"):
-        assert 0 <= result[key] <= 100
-    assert result["fgsm"] <= result["clean"]
-    assert result["diverged"] is None
-    assert result["threads"] == 2
-    assert result["seconds"]["training"] == pytest.approx(sum(epoch["seconds"] for epoch in result["history"]))
-    assert {"minidbp", "python", "packages", "processor", "blas"} <= set(result["environment"])
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    values = result.as_dict()
+    assert {"model", "lambda", "seed", "epochs", "clean", "fgsm", "pgd", "protocol"} <= set(values)
+    assert {k: values[k] for k in RUN.identity()} == RUN.identity()
+    assert result.epochs == len(result.history) == 3
+    assert [epoch.number for epoch in result.history] == [1, 2, 3]
+    for accuracy in result.clean, result.fgsm, result.pgd:
+        assert 0 <= accuracy <= 100
+    assert result.fgsm <= result.clean
+    assert result.diverged is None
+    assert result.threads == 2
+    assert result.seconds.training == pytest.approx(sum(epoch.seconds for epoch in result.history))
+    assert {"minidbp", "python", "packages", "processor", "blas"} <= set(result.environment)
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
 
 
 def test_the_accuracy_is_that_of_the_model(executed: Executed, mnist: Mnist) -> None:
     result, model, _ = executed
     y = mnist.y_test[:60]
     right = predict(model, mnist.x_test[:60]) == y
-    assert result["clean"] == pytest.approx(100 * right.mean())
-    for digit, share in enumerate(result["per_class"]["clean"]):
+    assert result.clean == pytest.approx(100 * right.mean())
+    for digit, share in enumerate(result.per_class["clean"]):
         mine = [said for said, label in zip(right, y, strict=True) if label == digit]
         assert share == (pytest.approx(100 * sum(mine) / len(mine)) if mine else None)
 
@@ -85,10 +86,10 @@ def test_the_accuracy_is_that_of_the_model(executed: Executed, mnist: Mnist) -> 
 def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Mnist, figure: str, n: int) -> None:
     result, _, _ = executed
     counts = np.bincount(mnist.y_test[:n], minlength=10)
-    shares = result["per_class"][figure]
+    shares = result.per_class[figure]
     assert [share is None for share in shares] == [count == 0 for count in counts]
     right = sum(share * count / 100 for share, count in zip(shares, counts, strict=True) if count)
-    assert result[figure] == pytest.approx(100 * right / n)
+    assert getattr(result, figure) == pytest.approx(100 * right / n)
 
 
 def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Mnist) -> None:
@@ -97,7 +98,7 @@ def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Mnist) -> N
         again, twin = execute(RUN, mnist, team, JUDGE, lambda work, what: None)
     assert bits(twin) == bits(model)
     assert without_time(again) == without_time(result)
-    assert again["threads"] == 1
+    assert again.threads == 1
 
 
 def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
@@ -114,14 +115,6 @@ def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
 def test_a_divergence_comes_out(mnist: Mnist) -> None:
     with workers(1) as team, pytest.raises(DivergenceError, match=r"epoch 1.*step 2.*lambda 2\.5"):
         execute(DIVERGES, mnist, team, JUDGE, lambda work, what: None)
-
-
-def test_the_result_of_a_divergence_says_where() -> None:
-    result = diverged(RUN, DivergenceError("training diverged", 3, 7))
-    assert result["diverged"] == {"epoch": 3, "step": 7, "message": "training diverged"}
-    assert {k: result[k] for k in RUN.identity()} == RUN.identity()
-    assert "clean" not in result
-    assert result["environment"]["python"]
 
 
 # -- stopped, and gone on with --------------------------------------------------------------------------------------
@@ -153,13 +146,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
 
 def test_what_an_earlier_process_did_counts_as_done(mnist: Mnist, tmp_path: Path) -> None:
     checkpoint, stop = tmp_path / "checkpoint", tmp_path / "stop"
-    beacon = Beacon(RUN, tmp_path, stop, JUDGE)
+    heartbeat = Heartbeat(RUN, tmp_path, stop, JUDGE)
     with workers(1) as team:
         with pytest.raises(Stopped):
-            execute(RUN, mnist, team, JUDGE, lambda work, what: stop.touch() or beacon(work, what), checkpoint)
+            execute(RUN, mnist, team, JUDGE, lambda work, what: stop.touch() or heartbeat(work, what), checkpoint)
         stop.unlink()
         execute(RUN, mnist, team, JUDGE, lambda work, what: None, checkpoint)
-        later = Beacon(RUN, tmp_path, stop, JUDGE)
+        later = Heartbeat(RUN, tmp_path, stop, JUDGE)
         execute(RUN, mnist, team, JUDGE, later, checkpoint)
     assert later.first is not None
     assert later.first[1] == pytest.approx(3 * Cost(RUN, JUDGE).epoch)
@@ -171,13 +164,13 @@ def test_what_an_earlier_process_did_counts_as_done(mnist: Mnist, tmp_path: Path
 
 def test_a_run_is_performed_once(executed: Executed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
-    honest = Beacon.__call__
+    honest = Heartbeat.__call__
 
-    def watched(beacon: Beacon, work: float, what: str) -> None:
-        honest(beacon, work, what)
+    def watched(heartbeat: Heartbeat, work: float, what: str) -> None:
+        honest(heartbeat, work, what)
         seen.update(files(tmp_path))
 
-    monkeypatch.setattr(Beacon, "__call__", watched)
+    monkeypatch.setattr(Heartbeat, "__call__", watched)
     assert perform(RUN, tmp_path, JUDGE, None, 2, tmp_path / "stop") == "finished"
     assert {".progress.json", ".checkpoint.npz", ".lock"} <= seen
     assert files(tmp_path) == {".json", ".npz"}
@@ -194,21 +187,21 @@ def test_a_run_is_performed_once(executed: Executed, tmp_path: Path, monkeypatch
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, Path], None]]:
     """Have the stop file made by the run's report of this number."""
-    honest = Beacon.__call__
+    honest = Heartbeat.__call__
 
     def set_up(reports: int, stop: Path) -> None:
         left = [None] * reports
 
-        def counted(beacon: Beacon, work: float, what: str) -> None:
+        def counted(heartbeat: Heartbeat, work: float, what: str) -> None:
             left.pop()
             if not left:
                 stop.touch()
-            honest(beacon, work, what)
+            honest(heartbeat, work, what)
 
-        monkeypatch.setattr(Beacon, "__call__", counted)
+        monkeypatch.setattr(Heartbeat, "__call__", counted)
 
     yield set_up
-    monkeypatch.setattr(Beacon, "__call__", honest)
+    monkeypatch.setattr(Heartbeat, "__call__", honest)
 
 
 def test_a_stopped_run_leaves_its_checkpoint_and_goes_on(
@@ -229,20 +222,21 @@ def test_a_stopped_run_leaves_its_checkpoint_and_goes_on(
 
 def test_a_run_that_another_trains_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "execute", None)
-    beacon = tmp_path / f"{RUN.name}.progress.json"
-    beacon.write_text("the other's")
+    heartbeat = tmp_path / f"{RUN.name}.progress.json"
+    heartbeat.write_text("the other's")
     with FileLock(tmp_path / f"{RUN.name}.lock"):
         assert perform(RUN, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "busy"
-    assert beacon.read_text() == "the other's"
+    assert heartbeat.read_text() == "the other's"
 
 
 def test_a_divergence_is_kept_and_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert perform(DIVERGES, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
     assert {p.name for p in tmp_path.iterdir()} == {f"{DIVERGES.name}.json"}
     found = find(DIVERGES, tmp_path)
-    assert found is not None
-    assert (found["diverged"]["epoch"], found["diverged"]["step"]) == (1, 2)
-    assert "lambda 2.5" in found["diverged"]["message"]
+    assert isinstance(found, DivergedRun)
+    assert (found.diverged.epoch, found.diverged.step) == (1, 2)
+    assert "lambda 2.5" in found.diverged.message
+    assert found.environment["python"]
     monkeypatch.setattr(module, "execute", None)
     assert perform(DIVERGES, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
 
@@ -254,9 +248,9 @@ def test_a_divergence_at_the_very_last_step_is_one(changes: dict[str, Any], tmp_
     run = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, **last, **changes))
     assert perform(run, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
     found = find(run, tmp_path)
-    assert found is not None
-    assert (found["diverged"]["epoch"], found["diverged"]["step"]) == (1, 1)
-    assert "lambda 2.5" in found["diverged"]["message"]
+    assert isinstance(found, DivergedRun)
+    assert (found.diverged.epoch, found.diverged.step) == (1, 1)
+    assert "lambda 2.5" in found.diverged.message
 
 
 def test_a_divergence_of_adversarial_training_is_one(tmp_path: Path) -> None:
@@ -285,7 +279,7 @@ def test_a_process_trains_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_another_error_comes_out_and_frees_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(run: Run, mnist: Mnist, team: Any, judge: Any, report: Beacon, checkpoint: Path) -> Any:
+    def failing(run: Run, mnist: Mnist, team: Any, judge: Any, report: Any, checkpoint: Path) -> Any:
         report(1.0, "on")
         raise OSError("the disk is full")
 

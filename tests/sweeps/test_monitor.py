@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from minidbp.diagnosis.diagnose import column_passes
 from minidbp.diagnosis.judge import JUDGE
-from minidbp.sweeps import monitor as progress
-from minidbp.sweeps.cost import Cost
-from minidbp.sweeps.monitor import Beacon, Running, State, Stopped, Watch, left, view
-from minidbp.sweeps.runs import Run, RunError, keep_result
+from minidbp.sweeps import monitor as module
+from minidbp.sweeps.monitor import Cost, Heartbeat, Running, State, Stopped, SweepMonitor, left, multiply_adds, view
+from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunError, RunResult, keep
 from minidbp.training import Protocol
 
 RUNS = [Run("C", lam, seed, Protocol(max_epochs=3, stop_rule="none")) for lam in (0.0, 10.0) for seed in (0, 1)]
@@ -25,91 +25,153 @@ PLAIN, PENALISED = Cost(RUNS[0], JUDGE).total, Cost(RUNS[2], JUDGE).total
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that `progress` reads: the last of these."""
     times = [1000.0]
-    monkeypatch.setattr(progress.time, "time", lambda: times[-1])
+    monkeypatch.setattr(module.time, "time", lambda: times[-1])
     return times
 
 
-def said(run: Run, home: Path) -> dict[str, Any]:
-    return json.loads((home / f"{run.name}.progress.json").read_text())
+def said(run: Run, run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / f"{run.name}.progress.json").read_text())
 
 
-def files(home: Path) -> list[str]:
-    return sorted(p.name for p in home.iterdir())
+def files(run_dir: Path) -> list[str]:
+    return sorted(p.name for p in run_dir.iterdir())
+
+
+SHORT = Protocol(stop_rule="none", max_epochs=3, n_train=100, n_test=50, n_pgd=20, pgd_steps=7, pgd_restarts=2)
+
+
+# -- the work of a run, against counting by hand ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "expected"), [("A", 8_586_496), ("B", 14_748_928), ("C", 566_528)])
+def test_multiply_adds_are_those_of_the_design(model: str, expected: int) -> None:
+    assert multiply_adds(model, "same_first") == expected
+    assert Cost(Run(model, 0.0, 0, SHORT), JUDGE).forward == pytest.approx(2e-9 * expected)
+
+
+def passes(lam: float, **changes: object) -> float:
+    """The training of one image, in forward passes."""
+    cost = Cost(Run("C", lam, 0, dataclasses.replace(SHORT, **changes)), JUDGE)
+    return cost.train_image / cost.forward
+
+
+@pytest.mark.parametrize(
+    ("lam", "changes", "expected"),
+    [
+        (0.0, {}, 3),  # forward, and two adjoints
+        (10.0, {}, 33),  # the same for each of ten rows of J
+        (10.0, {"penalty": "summed_jacobian_l1"}, 6),  # one row
+        (10.0, {"penalty": "loss_gradient_l2"}, 6),
+        (0.0, {"adversarial_training": True}, 9),  # twice, and FGSM's forward pass and two adjoints
+        (10.0, {"adversarial_training": True, "penalty": "summed_jacobian_l1"}, 15),
+    ],
+)
+def test_passes_of_a_training_image(lam: float, changes: dict[str, object], expected: float) -> None:
+    assert passes(lam, **changes) == pytest.approx(expected)
+
+
+def test_the_exact_step_is_about_the_designs() -> None:
+    """DESIGN section 5: 72.3, 124.4 and 4.7 GFLOP for a step of 128 images."""
+    for model, gflop in ("A", 72.3), ("B", 124.4), ("C", 4.7):
+        assert 128 * Cost(Run(model, 10.0, 0, SHORT), JUDGE).train_image == pytest.approx(gflop, rel=0.05)
+
+
+def test_a_run_is_its_epochs_and_its_judging() -> None:
+    cost = Cost(Run("C", 0.0, 0, SHORT), JUDGE)
+    passes = 3 * 100 * 3 + 50 * (1 + 3) + 20 * (2 * 7 * 2 + column_passes(SHORT))  # epochs; clean, FGSM; PGD, diagnosis
+    assert cost.total == pytest.approx(passes * cost.forward)
+    assert cost.epoch == pytest.approx(300 * cost.forward)
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        ({}, 3),
+        ({"stop_rule": "absolute", "max_epochs": 100}, 20),  # as the paper reports
+        ({"stop_rule": "absolute", "max_epochs": 12}, 12),
+        ({"stop_rule": "signed", "max_epochs": 100, "min_epochs": 4}, 8),
+    ],
+)
+def test_a_stop_rule_is_thought_to_end_as_the_papers(changes: dict[str, object], epochs: int) -> None:
+    cost, none = (
+        Cost(Run("C", 0.0, 0, dataclasses.replace(SHORT, **c)), JUDGE)
+        for c in (changes, {**changes, "stop_rule": "none", "max_epochs": epochs})
+    )
+    assert cost.total == pytest.approx(none.total)
 
 
 # -- a run says how far it is ---------------------------------------------------------------------------------------
 
 
-def test_a_beacon_appears_and_vanishes(tmp_path: Path, clock: list[float]) -> None:
-    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
+def test_a_heartbeat_appears_and_vanishes(tmp_path: Path, clock: list[float]) -> None:
+    heartbeat = Heartbeat(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
     assert files(tmp_path) == []
-    beacon(0.0, "beginning")
+    heartbeat(0.0, "beginning")
     clock.append(1002.0)
-    beacon(0.25 * PLAIN, "epoch 1")
+    heartbeat(0.25 * PLAIN, "epoch 1")
     assert files(tmp_path) == [f"{RUNS[0].name}.progress.json"]
     assert said(RUNS[0], tmp_path) == {
         "done": 0.25 * PLAIN, "total": PLAIN, "speed": pytest.approx(0.125 * PLAIN), "what": "epoch 1", "time": 1002.0,
     }  # fmt: skip
-    beacon.remove()
-    beacon.remove()  # again does no harm
+    heartbeat.remove()
+    heartbeat.remove()  # again does no harm
     assert files(tmp_path) == []
 
 
-def test_a_beacon_writes_no_more_often_than_once_a_second_and_loses_no_work(tmp_path: Path, clock: list[float]) -> None:
-    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
+def test_a_heartbeat_writes_at_most_once_a_second_and_loses_no_work(tmp_path: Path, clock: list[float]) -> None:
+    heartbeat = Heartbeat(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
     for moment, what, seen in (
         (1000.0, "a", "a"), (1000.5, "b", "a"), (1000.9, "c", "a"), (1001.0, "d", "d"), (1001.5, "e", "d"),
     ):  # fmt: skip
         clock.append(moment)
-        beacon(1.0, what)
+        heartbeat(1.0, what)
         assert said(RUNS[0], tmp_path)["what"] == seen
     assert said(RUNS[0], tmp_path)["done"] == 4.0
 
 
 def test_the_speed_does_not_count_what_an_earlier_process_did(tmp_path: Path, clock: list[float]) -> None:
-    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
-    beacon(100.0, "beginning")
+    heartbeat = Heartbeat(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
+    heartbeat(100.0, "beginning")
     clock.append(1010.0)
-    beacon(20.0, "epoch 2")
+    heartbeat(20.0, "epoch 2")
     assert said(RUNS[0], tmp_path)["done"] == 120.0
     assert said(RUNS[0], tmp_path)["speed"] == pytest.approx(2.0)
 
 
 def test_the_stop_file_stops(tmp_path: Path) -> None:
-    beacon = Beacon(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
-    beacon(1.0, "on")
+    heartbeat = Heartbeat(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
+    heartbeat(1.0, "on")
     (tmp_path / "stop").touch()
     with pytest.raises(Stopped):
-        beacon(1.0, "on")
+        heartbeat(1.0, "on")
 
 
 # -- a watcher ------------------------------------------------------------------------------------------------------
 
 
-def signal(run: Run, home: Path, share: float, speed: float = 2.0, silence: float = 0.0, **changes: Any) -> None:
+def signal(run: Run, run_dir: Path, share: float, speed: float = 2.0, silence: float = 0.0, **changes: Any) -> None:
     total = Cost(run, JUDGE).total
     found = {"done": share * total, "total": total, "speed": speed, "what": "epoch 1", "time": time.time() - silence}
-    (home / f"{run.name}.progress.json").write_text(json.dumps({**found, **changes}))
+    (run_dir / f"{run.name}.progress.json").write_text(json.dumps({**found, **changes}))
 
 
 def test_nothing_has_begun(tmp_path: Path) -> None:
-    assert Watch(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], 0.0, None)
+    assert SweepMonitor(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], 0.0, None)
 
 
 def test_no_runs_are_all_done(tmp_path: Path) -> None:
-    assert Watch([], tmp_path, JUDGE).state() == State(0, 0, 0, [], 1.0, None)
+    assert SweepMonitor([], tmp_path, JUDGE).state() == State(0, 0, 0, [], 1.0, None)
 
 
 def test_finished_diverged_and_running(
-    tmp_path: Path, made_up: Callable[..., dict[str, Any]], clock: list[float]
+    tmp_path: Path, made_up_result: Callable[..., RunResult], clock: list[float]
 ) -> None:
-    watch = Watch(RUNS, tmp_path, JUDGE)
-    keep_result(made_up(RUNS[0]), RUNS[0], tmp_path)
-    where = {"epoch": 1, "step": 2, "message": "training diverged"}
-    keep_result({**RUNS[2].identity(), "diverged": where, "environment": {}}, RUNS[2], tmp_path)
+    monitor = SweepMonitor(RUNS, tmp_path, JUDGE)
+    keep(made_up_result(RUNS[0]), tmp_path)
+    keep(DivergedRun(run=RUNS[2], diverged=Divergence(1, 2, "training diverged"), environment={}), tmp_path)
     signal(RUNS[1], tmp_path, 0.5, speed=3.0, silence=7.0)
-    signal(RUNS[3], tmp_path, 0.25, speed=1.0, silence=progress.QUIET + 1)
-    state = watch.state()
+    signal(RUNS[3], tmp_path, 0.25, speed=1.0, silence=module.QUIET + 1)
+    state = monitor.state()
     assert (state.total, state.finished, state.diverged) == (4, 1, 1)
     one, quiet = state.running
     assert one == Running("model C, lambda 0, seed 1", 0.5, 3.0, "epoch 1", pytest.approx(7.0))
@@ -119,15 +181,15 @@ def test_finished_diverged_and_running(
     assert state.seconds_left == pytest.approx((total - done) / 3.0)  # the quiet one may be gone
 
     (tmp_path / f"{RUNS[1].name}.progress.json").unlink()
-    keep_result(made_up(RUNS[1]), RUNS[1], tmp_path)
-    keep_result(made_up(RUNS[3]), RUNS[3], tmp_path)  # its progress file was left by a kill
-    assert watch.state() == State(4, 3, 1, [], pytest.approx(1.0), None)
+    keep(made_up_result(RUNS[1]), tmp_path)
+    keep(made_up_result(RUNS[3]), tmp_path)  # its progress file was left by a kill
+    assert monitor.state() == State(4, 3, 1, [], pytest.approx(1.0), None)
 
 
 def test_a_run_beyond_the_epochs_that_were_expected_is_not_more_than_all_of_it(tmp_path: Path) -> None:
     """Under the paper's stop rule 20 epochs are expected, and up to 100 may come."""
     signal(RUNS[0], tmp_path, 3.5)
-    state = Watch(RUNS[:1], tmp_path, JUDGE).state()
+    state = SweepMonitor(RUNS[:1], tmp_path, JUDGE).state()
     assert state.running[0].share == 1.0
     assert state.share == 1.0
     assert state.seconds_left == 0.0
@@ -148,13 +210,13 @@ def test_a_sign_of_life_that_cannot_be_read_is_none(tmp_path: Path, content: byt
         signal(RUNS[0], tmp_path, 0.5, total=0)
     else:
         path.write_bytes(content)
-    assert Watch(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], 0.0, None)
+    assert SweepMonitor(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], 0.0, None)
 
 
 def test_a_bad_result_is_told(tmp_path: Path) -> None:
     (tmp_path / f"{RUNS[0].name}.json").write_text("{")
     with pytest.raises(RunError, match="move it away"):
-        Watch(RUNS, tmp_path, JUDGE).state()
+        SweepMonitor(RUNS, tmp_path, JUDGE).state()
 
 
 # -- for a terminal -------------------------------------------------------------------------------------------------

@@ -13,8 +13,20 @@ import pytest
 
 from minidbp.nn import build_model, load_model
 from minidbp.sweeps import runs
-from minidbp.sweeps.runs import DIAGNOSIS, Run, RunError, find, keep, keep_result, labels, shown, varied_fields
+from minidbp.sweeps.runs import (
+    DivergedRun,
+    Divergence,
+    Run,
+    RunError,
+    RunResult,
+    find,
+    keep,
+    labels,
+    shown,
+    varied_fields,
+)
 from minidbp.training import Protocol
+from minidbp.training.judgement import MaskingFigures
 
 RUN = Run("C", 2.5, 3, Protocol(n_train=64, n_pgd=100))
 OTHERS = {  # of each field of the protocol, a value that is not the default
@@ -153,7 +165,7 @@ def test_a_run_comes_back_from_its_identity(run: Run) -> None:
         (changed("seed", 1.5), ["seed", "1.5"]),
         (changed("seed", True), ["seed", "True"]),
         (changed("protocol", None), []),
-        (changed("protocol", {}), ["adam_eps"]),
+        (changed("protocol", {}), ["learning_rate"]),
         (changed("protocol", {**RUN.protocol.as_dict(), "colour": "red"}), ["colour"]),
         (changed("protocol", {k: v for k, v in RUN.protocol.as_dict().items() if k != "eps"}), ["eps"]),
         (changed("protocol", {**RUN.protocol.as_dict(), "eps": -1}), ["eps", "-1"]),
@@ -175,19 +187,19 @@ def test_anything_else_is_not_the_identity_of_a_run(identity: Any, named: list[s
 
 
 @pytest.fixture
-def result(made_up: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    return made_up(RUN)
+def result(made_up_result: Callable[..., RunResult]) -> RunResult:
+    return made_up_result(RUN)
 
 
-def diverged(result: dict[str, Any]) -> dict[str, Any]:
-    where = {"epoch": 3, "step": 2, "message": "training diverged"}
-    return {**RUN.identity(), "diverged": where, "environment": result["environment"]}
+@pytest.fixture
+def diverged(result: RunResult) -> DivergedRun:
+    return DivergedRun(run=RUN, diverged=Divergence(3, 2, "training diverged"), environment=result.environment)
 
 
-def test_a_run_that_is_kept_is_found(result: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_that_is_kept_is_found(result: RunResult, tmp_path: Path) -> None:
     model = build_model("C", seed=7)
     assert find(RUN, tmp_path) is None
-    keep(result, model, RUN, tmp_path)
+    keep(result, tmp_path, model)
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{RUN.name}.json", f"{RUN.name}.npz"]
     assert find(RUN, tmp_path) == result
     assert find(dataclasses.replace(RUN, seed=4), tmp_path) is None
@@ -197,22 +209,32 @@ def test_a_run_that_is_kept_is_found(result: dict[str, Any], tmp_path: Path) -> 
         assert a.data.tobytes() == b.data.tobytes()
 
 
-def test_weights_without_their_json_are_an_unfinished_run(result: dict[str, Any], tmp_path: Path) -> None:
-    keep(result, build_model("C"), RUN, tmp_path)
+def test_weights_without_their_json_are_an_unfinished_run(result: RunResult, tmp_path: Path) -> None:
+    keep(result, tmp_path, build_model("C"))
     (tmp_path / f"{RUN.name}.json").unlink()
     assert find(RUN, tmp_path) is None
 
 
-def test_a_divergence_is_kept_and_found(result: dict[str, Any], tmp_path: Path) -> None:
-    keep_result(diverged(result), RUN, tmp_path)
+def test_a_divergence_is_kept_and_found(diverged: DivergedRun, tmp_path: Path) -> None:
+    keep(diverged, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [f"{RUN.name}.json"]
-    assert find(RUN, tmp_path) == diverged(result)
+    assert find(RUN, tmp_path) == diverged
+    assert "clean" not in diverged.as_dict()
 
 
-def test_a_class_without_images_is_a_whole_result(result: dict[str, Any], tmp_path: Path) -> None:
-    result["per_class"]["pgd"] = [None, *[50.0] * 9]
-    keep_result(result, RUN, tmp_path)
+def test_a_class_without_images_is_a_whole_result(result: RunResult, tmp_path: Path) -> None:
+    result = dataclasses.replace(result, per_class={**result.per_class, "pgd": [None, *[50.0] * 9]})
+    keep(result, tmp_path)
     assert find(RUN, tmp_path) == result
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_outcomes_in_one_line(made_up_result: Callable[..., RunResult], diverged: DivergedRun, epochs: int) -> None:
+    plural = "s" * (epochs > 1)
+    assert made_up_result(RUN, clean=98.0, fgsm=20.0, pgd=2.0, epochs=epochs).in_words("who") == (
+        f"who: clean 98.00%, FGSM 20.00%, PGD 2.00% ({epochs} epoch{plural}, 60 s)"
+    )
+    assert diverged.in_words("who") == "who: diverged in epoch 3, step 2"
 
 
 def refusal(content: bytes, folder: Path) -> str:
@@ -240,9 +262,9 @@ def test_what_is_not_a_result_is_refused(tmp_path: Path, content: bytes) -> None
     [("model", "B"), ("lambda", 2.4), ("seed", 4), ("format", 1), ("protocol", other("eps").protocol.as_dict())],
 )
 def test_the_result_of_another_run_is_not_taken_for_it(
-    result: dict[str, Any], tmp_path: Path, field: str, value: Any
+    result: RunResult, tmp_path: Path, field: str, value: Any
 ) -> None:
-    content = json.dumps({**result, field: value}).encode()
+    content = json.dumps({**result.as_dict(), field: value}).encode()
     assert "not the result of the run that its name says" in refusal(content, tmp_path)
 
 
@@ -252,7 +274,7 @@ def test_the_result_of_another_run_is_not_taken_for_it(
         *({name: ...} for name in ("epochs", "clean", "fgsm", "pgd", "per_class", "diagnosis", "seconds")),
         {"environment": ...}, {"diverged": ...},
         {"clean": None}, {"fgsm": "98"}, {"pgd": True}, {"epochs": []}, {"seconds": 3}, {"seconds": {"training": "1"}},
-        {"diagnosis": {}}, {"diagnosis": dict.fromkeys(DIAGNOSIS, "1")}, {"diagnosis": 5},
+        {"diagnosis": {}}, {"diagnosis": dict.fromkeys(vars(MaskingFigures(*([1.0] * 9))), "1")}, {"diagnosis": 5},
         {"environment": None}, {"diverged": {}}, {"diverged": {"epoch": 1, "step": 2}}, {"diverged": "yes"},
         {"diverged": False}, {"per_class": []}, {"per_class": {"clean": [1.0] * 10, "fgsm": [1.0] * 10}},
         {"per_class": {name: [1.0] * 9 for name in ("clean", "fgsm", "pgd")}},
@@ -260,10 +282,10 @@ def test_the_result_of_another_run_is_not_taken_for_it(
     ],
     ids=str,
 )  # fmt: skip
-def test_a_result_that_lacks_a_part_is_refused(result: dict[str, Any], tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_result_that_lacks_a_part_is_refused(result: RunResult, tmp_path: Path, change: dict[str, Any]) -> None:
     """... stands for a part that is not there at all."""
-    content = {key: value for key, value in {**result, **change}.items() if value is not ...}
-    assert "lacks a part" in refusal(json.dumps(content).encode(), tmp_path)
+    content = {key: value for key, value in {**result.as_dict(), **change}.items() if value is not ...}
+    assert next(iter(change)) in refusal(json.dumps(content).encode(), tmp_path)
 
 
 # -- what runs are called for people --------------------------------------------------------------------------------

@@ -16,15 +16,18 @@ from minidbp.nn import load_model
 from minidbp.paper.experiments import EXPERIMENTS, TABLE2, Condition, protocol_variants
 from minidbp.sweeps import execute as executing
 from minidbp.sweeps import executors, sweep
-from minidbp.sweeps.runs import FORMAT, Run, RunError, RunFailed, find, keep_result
+from minidbp.sweeps.runs import FORMAT, DivergedRun, Divergence, Run, RunError, RunFailed, find, keep
 from minidbp.sweeps.sweep import Ending, Sweep
 from minidbp.training import DivergenceError
 
 
-def train(there: Sweep, folder: Path, place: Any = executors.in_process) -> tuple[Ending, str]:
+def train(there: Sweep, folder: Path, make_executor: Any = executors.in_process) -> tuple[Ending, str]:
     told = io.StringIO()
     console = Console(file=told, width=200)
-    return sweep.train_all(there.runs, folder / "runs", there.title, place, JUDGE, None, 2, console), told.getvalue()
+    ending = sweep.train_all(
+        there.runs, folder / "runs", make_executor, JUDGE, title=there.title, data=None, threads=2, console=console
+    )
+    return ending, told.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -111,7 +114,7 @@ def test_a_divergence_does_not_end_the_others(
     message = f"model C, lambda {(0, 50)[at]}, seed 0: diverged in epoch 3, step 7"
     assert ending == Ending(1, [message], False)
     assert message in told
-    assert [bool(found["diverged"]) for found in sweep.results_in(two, tmp_path)] == [at == 0, at == 1]
+    assert [bool(found.diverged) for found in sweep.results_in(two, tmp_path)] == [at == 0, at == 1]
     monkeypatch.setattr(executing, "execute", no_training)  # it would diverge again
     assert train(two, tmp_path)[0] == ending
 
@@ -176,13 +179,6 @@ def test_a_damaged_result_stops_before_anything_is_trained(
     (copy / "runs" / f"{tiny_sweep.runs[3].name}.json").write_text("{")
     with pytest.raises(RunError, match="move it away, and the run is trained again"):
         train(tiny_sweep, copy)
-
-
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_a_run_in_one_line(made_up: Callable[..., dict[str, Any]], tiny_sweep: Sweep, epochs: int) -> None:
-    found = made_up(tiny_sweep.runs[0], clean=98.0, fgsm=20.0, pgd=2.0, epochs=epochs)
-    plural = "s" * (epochs > 1)
-    assert sweep.summary(found, "who") == f"who: clean 98.00%, FGSM 20.00%, PGD 2.00% ({epochs} epoch{plural}, 60 s)"
 
 
 # -- whose folder it is ---------------------------------------------------------------------------------------------
@@ -262,19 +258,19 @@ def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, for
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"experiment": 9}, ["an experiment"]),
-        ({"experiment": ...}, ["an experiment"]),
-        ({"title": 3}, ["a title"]),
-        ({"title": ...}, ["a title"]),
-        ({"command": None}, ["a command"]),
-        ({"vary": "eps"}, ["the fields that vary"]),
-        ({"vary": ["colour"]}, ["the fields that vary"]),
-        ({"vary": [["eps"]]}, ["the fields that vary"]),
-        ({"vary": [{}]}, ["the fields that vary"]),
-        ({"runs": {}}, ["a list of runs"]),
-        ({"runs": ...}, ["a list of runs"]),
-        ({"runs": [{"model": "C"}]}, ["a run"]),
-        ({"runs": ["C_lambda0_seed0"]}, ["a run"]),
+        ({"experiment": 9}, ["experiment"]),
+        ({"experiment": ...}, ["experiment"]),
+        ({"title": 3}, ["title"]),
+        ({"title": ...}, ["title"]),
+        ({"command": None}, ["command"]),
+        ({"vary": "eps"}, ["vary"]),
+        ({"vary": ["colour"]}, ["'colour'"]),
+        ({"vary": [["eps"]]}, ["vary[0]"]),
+        ({"vary": [{}]}, ["vary[0]"]),
+        ({"runs": {}}, ["`runs` should be a list"]),
+        ({"runs": ...}, ["`runs` should be a list"]),
+        ({"runs": [{"model": "C"}]}, ["a run of format None"]),
+        ({"runs": ["C_lambda0_seed0"]}, ["description of a run"]),
     ],
 )  # fmt: skip
 def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any], named: list[str]) -> None:
@@ -305,8 +301,8 @@ def test_results_of_a_sweep_half_done(copy: Path, tiny_sweep: Sweep) -> None:
     first, second, *rest = tiny_sweep.runs
     for run in rest:
         (copy / "runs" / f"{run.name}.json").unlink()
-    lost = {**second.identity(), "diverged": {"epoch": 1, "step": 1, "message": "m"}, "environment": {}}
-    keep_result(lost, second, copy / "runs")
+    lost = DivergedRun(run=second, diverged=Divergence(1, 1, "m"), environment={})
+    keep(lost, copy / "runs")
     assert sweep.results_in(tiny_sweep, copy) == [find(first, copy / "runs"), lost]
 
 
