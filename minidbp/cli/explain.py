@@ -19,7 +19,8 @@ def explain(
     ] = None,
     lam: Lambda = 10.0,
     weights: Annotated[
-        Path | None, typer.Option(help="A .npz file of train or of a table; without it, a short plain training.")
+        Path | None,
+        typer.Option(help="A .safetensors file of train or of a table; without it, a short plain training."),
     ] = None,
     seed: Seed = 0,
     out: Out = None,

@@ -49,8 +49,8 @@ def train(
 ) -> None:
     """Train one model by the paper's protocol and judge it: clean, FGSM and PGD.
 
-    Writes NAME.json (protocol, every epoch, accuracies) and NAME.npz (weights, for `minidbp attack`) to --out, by
-    default out/train; NAME ends in a hash of all settings.  Stopped, the same command goes on from the last epoch.
+    Writes NAME.json (protocol, every epoch, accuracies) and NAME.safetensors (weights, for `minidbp attack`) to --out,
+    by default out/train; NAME ends in a hash of all settings.  Stopped, the same command goes on from the last epoch.
     """
     from minidbp.diagnosis.judge import JUDGE
     from minidbp.sweeps import executors, sweep
@@ -82,12 +82,14 @@ def train(
         typer.echo(json.dumps(result.as_dict(), indent=1))
     elif result:
         screen.print(result.in_words(labels([run])[run]), highlight=False, soft_wrap=True)
-    told_where(out or Path("out") / "train", f"{run.name}.json", f"{run.name}.npz")
+    told_where(out or Path("out") / "train", f"{run.name}.json", f"{run.name}.safetensors")
 
 
 @command
 def attack(
-    weights: Annotated[Path, typer.Argument(help="A .npz file that train or a table wrote.", show_default=False)],
+    weights: Annotated[
+        Path, typer.Argument(help="A .safetensors file that train or a table wrote.", show_default=False)
+    ],
     eps: Eps = 0.3,
     images: Annotated[int, typer.Option(help="How many test images are judged, clean and under FGSM.")] = 10_000,
     pgd_images: Annotated[int, typer.Option(help="How many of them PGD attacks.")] = 1000,
@@ -136,7 +138,7 @@ def attack(
 @command
 def diagnose(
     weights: Annotated[
-        list[Path], typer.Argument(help="One or more .npz files of train or of a table.", show_default=False)
+        list[Path], typer.Argument(help="One or more .safetensors files of train or of a table.", show_default=False)
     ],
     eps: Eps = 0.3,
     images: Annotated[int, typer.Option(help="How many test images every attack gets.")] = 500,
@@ -190,7 +192,9 @@ def diagnose(
 
 @command
 def vacuity(
-    weights: Annotated[Path, typer.Argument(help="A .npz file that train or a table wrote.", show_default=False)],
+    weights: Annotated[
+        Path, typer.Argument(help="A .safetensors file that train or a table wrote.", show_default=False)
+    ],
     images: Annotated[int, typer.Option(help="How many test images are looked at.")] = 1000,
     threads: Threads = None,
     data: Data = None,

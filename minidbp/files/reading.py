@@ -33,26 +33,24 @@ def read_bytes(path: Path, most: int, error: type[ValueError]) -> bytes:
 
 def read_json(path: Path, error: type[ValueError], most: int = MOST_JSON) -> dict[str, Any]:
     """The JSON object in a UTF-8 file of at most `most` bytes."""
-    raw = read_bytes(path, most, error)
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise error(f"{path} is not UTF-8 (byte {problem.start} is 0x{raw[problem.start]:02x})") from None
-    return parse_json(text, str(path), error, most)
+    return parse_json(read_bytes(path, most, error), str(path), error, most)
 
 
-def parse_json(text: str, source: str, error: type[ValueError], most: int = MOST_JSON) -> dict[str, Any]:
-    """The JSON object in a text of at most `most` characters; `source` names the text in errors.
+def parse_json(raw: bytes, source: str, error: type[ValueError], most: int = MOST_JSON) -> dict[str, Any]:
+    """The JSON object in at most `most` bytes of UTF-8; `source` names them in errors.
 
     The object can be written again.  So NaN, Infinity, 1e999, half a surrogate pair and more than MOST_DEPTH
     brackets within brackets are refused.  Python refuses an integer of more than 4,300 digits.
     """
-    if len(text) > most:
-        raise error(f"{source} has {len(text)} characters, more than the {most} that it may have")
+    if len(raw) > most:
+        raise error(f"{source} has {len(raw)} bytes, more than the {most} that it may have")
     try:
+        text = raw.decode("utf-8")
         value = json.loads(text)
         if _depth(value) > MOST_DEPTH:
             raise RecursionError
+    except UnicodeDecodeError as problem:
+        raise error(f"{source} is not UTF-8 (byte {problem.start} is 0x{raw[problem.start]:02x})") from None
     except RecursionError:
         raise error(f"{source} is not JSON of at most {MOST_DEPTH} brackets within brackets") from None
     except ValueError as problem:
@@ -81,7 +79,7 @@ def from_json(kind: type[T], value: Any, source: str, error: type[ValueError]) -
     """
 
     def wrong(place: str, what: str) -> ValueError:
-        return error(f"{source}: `{place[1:]}` {what}" if place else f"{source} {what}")
+        return error(f"{source}: `{place.removeprefix('.')}` {what}" if place else f"{source} {what}")
 
     def build(kind: Any, value: Any, place: str) -> Any:
         origin, parts = get_origin(kind), get_args(kind)

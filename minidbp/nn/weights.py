@@ -1,10 +1,9 @@
-"""Weights on disk: NumPy's .npz, read by `minidbp.files.npz`, so that a file from a stranger can do no harm."""
+"""The weights of models A, B and C in safetensors files."""
 
 from pathlib import Path
 
-from minidbp.files.atomic import write_bytes
-from minidbp.files.npz import dump_npz, parse_npz
 from minidbp.files.reading import read_bytes
+from minidbp.files.tensors import check_arrays, dump_tensors, parse_tensors, write_tensors
 from minidbp.nn.layers import Sequential
 from minidbp.nn.models import CONVOLUTIONS, PADDINGS, build_model
 
@@ -18,41 +17,35 @@ class WeightsError(ValueError):
 def save_model(path: str | Path, model: Sequential, name: str, padding: str = "same_first") -> None:
     """Write the parameters of a paper model `name` ("A", "B", "C") to `path`, whole or not at all.
 
-    Raises WeightsError if the file cannot be written; what was there before then stays.
+    Raises:
+        WeightsError: The file cannot be written. The file that was there before is unchanged.
     """
-    arrays = {str(p.name): p.data for p in model.parameters()}
-    path = Path(path)
-    try:
-        write_bytes(path, dump_npz({"model": name, "padding": padding, **arrays}))
-    except OSError as error:
-        why = error.strerror or error
-        raise WeightsError(f"cannot write the weights to {path}: {why}; what was there before is unchanged") from None
+    raw = dump_tensors({str(p.name): p.data for p in model.parameters()}, {"model": name, "padding": padding})
+    write_tensors(Path(path), raw, "the weights", WeightsError)
 
 
 def load_model(path: str | Path) -> tuple[Sequential, str]:
-    """The model that `save_model` wrote, and its name.  Raises WeightsError, which says what is wrong with the file."""
-    path = Path(path)
+    """The model that `save_model` wrote, and its name.
+
+    Raises:
+        WeightsError: It says what is wrong with the file.
+    """
     try:
-        return parse_model(read_bytes(path, MOST_BYTES, WeightsError), str(path))
+        return parse_model(read_bytes(Path(path), MOST_BYTES, WeightsError), str(path))
     except WeightsError as error:
         raise WeightsError(f"{error}; give a weights file that minidbp train or a table wrote") from error.__cause__
 
 
 def parse_model(raw: bytes, source: str = "the weights file") -> tuple[Sequential, str]:
     """The model in the bytes of a weights file, and its name; `source` names them in errors.  Raises WeightsError."""
-    members = parse_npz(raw, source, WeightsError)
-    name, padding = (members.pop(key).text() if key in members else "" for key in ("model", "padding"))
+    arrays, texts = parse_tensors(raw, source, WeightsError)
+    name, padding = texts.get("model", ""), texts.get("padding", "")
     if name not in CONVOLUTIONS or padding not in PADDINGS:
         raise WeightsError(f"{source} is not a weights file of minidbp: it does not name model A, B or C")
-    wide = [member.descr for member in members.values()][:1] == ["<f8"]
+    wide = "W1" in arrays and arrays["W1"].dtype == "float64"
     model = build_model(name, padding=padding, dtype="float64" if wide else "float32")
     parameters = {str(p.name): p for p in model.parameters()}
-    if set(members) != set(parameters):
-        raise WeightsError(
-            f"{source} should hold {', '.join(parameters)} for model {name}; "
-            f"it holds {', '.join(members)[:200] or 'nothing'}"
-        )
-    arrays = {key: members[key].array(parameter.data) for key, parameter in parameters.items()}
+    check_arrays(arrays, {key: p.data for key, p in parameters.items()}, f"model {name}", source, WeightsError)
     for key, parameter in parameters.items():
         parameter.data = arrays[key]
     return model, name

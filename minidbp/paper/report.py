@@ -109,7 +109,7 @@ def _models_to_draw(rows: Sequence[Row], run_dir: Path) -> tuple[dict[str, Seque
         for row in {row.lam: row for row in (finished[0], finished[-1])}.values() if finished else ():
             run = Run.of(identity_in(row.results[0]))
             protocol = run.protocol
-            weights = run_dir / f"{run.name}.npz"
+            weights = run_dir / f"{run.name}.safetensors"
             if not weights.exists():
                 continue
             varied = [f"{name} = {shown(value)}" for name, value in row.varied.items()]

@@ -17,7 +17,7 @@ from minidbp.training import DivergenceError, Epoch, Workers, load_checkpoint, s
 from minidbp.training.environment import environment
 from minidbp.training.judgement import Judge, Report
 
-ENDINGS = ("json", "npz", "checkpoint.npz", "progress.json")  # of the files that a run writes
+ENDINGS = ("json", "safetensors", "checkpoint.safetensors", "progress.json")  # of the files that a run writes
 
 # A process trains one run at a time: the number of BLAS threads, which `workers` sets to 1, belongs to the process.
 _one_run = threading.Lock()
@@ -75,7 +75,9 @@ def _train_and_keep(
         )
     try:
         with workers(threads) as pool:
-            result, model = execute(run, mnist_in(data), pool, judge, report, run.file(run_dir, "checkpoint.npz"))
+            result, model = execute(
+                run, mnist_in(data), pool, judge, report, run.file(run_dir, "checkpoint.safetensors")
+            )
         keep(result, run_dir, model)
         return result
     except DivergenceError as error:
@@ -89,7 +91,7 @@ def _train_and_keep(
 
 def clear(run: Run, run_dir: Path) -> None:
     """Remove the files that a finished run needs no more; a process killed just before leaves them."""
-    for ending in "checkpoint.npz", "progress.json", "lock":  # the lock last: others then find the run finished
+    for ending in "checkpoint.safetensors", "progress.json", "lock":  # the lock last: others then find the run finished
         run.file(run_dir, ending).unlink(missing_ok=True)
 
 

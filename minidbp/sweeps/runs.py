@@ -1,7 +1,8 @@
 """One run: what it is, what it is called, its result, and its files in a folder.
 
-A finished run has NAME.json, its result, and NAME.npz, its weights.  A run in training has NAME.checkpoint.npz, the
-last whole epoch; NAME.progress.json, for whoever watches; and NAME.lock, held by the process that trains it.
+A finished run has NAME.json, its result, and NAME.safetensors, its weights.  A run in training has
+NAME.checkpoint.safetensors, the last whole epoch; NAME.progress.json, for whoever watches; and NAME.lock, held by the
+process that trains it.
 """
 
 import hashlib
@@ -56,7 +57,7 @@ class Run:
         return f"{self.model}_lambda{self.lam:g}_seed{self.seed}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     def file(self, run_dir: Path, ending: str) -> Path:
-        """The run's file with this ending, such as "json" or "checkpoint.npz"."""
+        """The run's file with this ending, such as "json" or "checkpoint.safetensors"."""
         return run_dir / f"{self.name}.{ending}"
 
     def build(self) -> Sequential:
@@ -168,7 +169,7 @@ def keep(outcome: Outcome, run_dir: Path, model: Sequential | None = None) -> No
     """Write the weights, if there is a model, and then the JSON: a run whose JSON exists is finished."""
     run = outcome.run
     if model:
-        save_model(run.file(run_dir, "npz"), model, run.model, run.protocol.padding)
+        save_model(run.file(run_dir, "safetensors"), model, run.model, run.protocol.padding)
     write_text(run.file(run_dir, "json"), json.dumps(outcome.as_dict(), indent=1) + "\n")
 
 

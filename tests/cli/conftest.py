@@ -72,7 +72,7 @@ def files_in() -> Callable[[Path], set[str]]:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "C.npz"
+    path = tmp_path_factory.mktemp("weights") / "C.safetensors"
     save_model(path, build_model("C", seed=1), "C")
     return path
 

@@ -106,7 +106,7 @@ def test_help_waits_for_no_heavy_import() -> None:
         (("table2", "--preset", "huge"), ("huge", "smoke", "laptop", "paper")),
         (("table3", "--vary", "colour=red"), ("colour", "eps")),
         (("train", "--lambda", "-1"), ("lambda", "-1")),
-        (("attack", "none.npz"), ("none.npz",)),
+        (("attack", "none.safetensors"), ("none.safetensors",)),
     ],
 )
 def test_real_refusals(

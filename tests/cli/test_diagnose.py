@@ -16,7 +16,7 @@ QUICK = ("--images", "100", "--steps", "2", "--restarts", "1")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    paths = [tmp_path_factory.mktemp("weights") / f"C{seed}.npz" for seed in range(2)]
+    paths = [tmp_path_factory.mktemp("weights") / f"C{seed}.safetensors" for seed in range(2)]
     for seed, path in enumerate(paths):
         save_model(path, build_model("C", seed=seed), "C")
     return paths
@@ -79,10 +79,10 @@ def test_bad_values_are_refused(arguments: tuple, named: tuple, weights: list[Pa
 
 
 def test_bad_weights_are_refused(weights: list[Path], tmp_path: Path) -> None:
-    refused(run(weights[0], weights[0], "--out", tmp_path / "out"), ("C0.npz", "2 times"), tmp_path)
-    refused(run(tmp_path / "none.npz", "--out", tmp_path / "out"), ("none.npz",), tmp_path)
+    refused(run(weights[0], weights[0], "--out", tmp_path / "out"), ("C0.safetensors", "2 times"), tmp_path)
+    refused(run(tmp_path / "none.safetensors", "--out", tmp_path / "out"), ("none.safetensors",), tmp_path)
     np.savez(tmp_path / "other.npz", a=np.ones(3))
-    refused(run(weights[0], tmp_path / "other.npz", "--out", tmp_path / "out"), ("other.npz",), tmp_path)
+    refused(run(weights[0], tmp_path / "other.npz", "--out", tmp_path / "out"), ("other.npz", "0.1.0"), tmp_path)
 
 
 def refused(result: Any, named: tuple[str, ...], tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def test_kept_weights(command: Callable, weights: Path) -> None:
     found = json.loads(result.stdout)
     assert (found["model"], found["image"], found["lambda"], found["weighted_penalty"]) == ("C", 9999, 0.0, 0.0)
     text = (Path("o") / "explain.md").read_text(encoding="utf-8")
-    assert "--weights C.npz" in text
-    assert "The weights are those of C.npz." in text
+    assert "--weights C.safetensors" in text
+    assert "The weights are those of C.safetensors." in text
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_kept_weights(command: Callable, weights: Path) -> None:
         (("--seed", "-1"), ("seed", "-1")),
         (("--threads", "0"), ("threads", "0")),
         (("--data", "nowhere"), ("nowhere",)),
-        (("--weights", "nowhere.npz"), ("nowhere.npz",)),
+        (("--weights", "nowhere.safetensors"), ("nowhere.safetensors",)),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -75,7 +75,7 @@ def test_bad_input_is_one_sentence(
 
 
 def test_weights_of_another_model(command: Callable, assert_refused: Callable, weights: Path) -> None:
-    assert_refused(command("explain", "--weights", weights, "--model", "A"), "--model A", "C.npz", "model C")
+    assert_refused(command("explain", "--weights", weights, "--model", "A"), "--model A", "C.safetensors", "model C")
 
 
 def test_an_output_folder_that_cannot_be_made(command: Callable, assert_refused: Callable, weights: Path) -> None:

@@ -31,7 +31,7 @@ def test_train_writes_what_it_prints(trained: tuple[Any, Path], files_in: Callab
     assert (result["model"], result["lambda"], result["seed"], result["epochs"]) == ("C", 2.0, 3, 1)
     assert (result["protocol"]["n_train"], result["protocol"]["stop_rule"]) == (128, "none")
     run = Run.of({key: result[key] for key in ("format", "model", "lambda", "seed", "protocol")})
-    assert files_in(out) == {f"{run.name}.json", f"{run.name}.npz"}
+    assert files_in(out) == {f"{run.name}.json", f"{run.name}.safetensors"}
     found = find(run, out)
     assert found is not None
     assert found.as_dict() == result
@@ -66,8 +66,8 @@ def test_settings_make_runs_of_their_own_side_by_side(command: Command, files_in
 def test_attack_reads_what_train_wrote(
     trained: tuple[Any, Path], tmp_path: Path, command: Command, files_in: Callable[[Path], set[str]]
 ) -> None:
-    (npz,) = trained[1].glob("*.npz")
-    attacked = command("attack", npz, *ATTACK, "--eps", "0.2", "--out", tmp_path / "a", "--json")
+    (weights,) = trained[1].glob("*.safetensors")
+    attacked = command("attack", weights, *ATTACK, "--eps", "0.2", "--out", tmp_path / "a", "--json")
     assert attacked.exit_code == 0
     found = json.loads(attacked.stdout)
     assert json.loads((tmp_path / "a" / "attack.json").read_text()) == found
@@ -204,7 +204,7 @@ def test_bad_data_are_refused(
 def test_bad_weights_are_refused(
     content: Any, weights: Path, tmp_path: Path, command: Command, assert_refused: Callable[..., None]
 ) -> None:
-    path = tmp_path / "w.npz"
+    path = tmp_path / "w.safetensors"
     if content == "cut":
         path.write_bytes(weights.read_bytes()[:5000])
     elif content == "other arrays":

@@ -65,7 +65,7 @@ def test_a_sweep_prints_and_writes_the_table(finished: tuple[Any, Path], files_i
     assert result.exit_code == 0
     for word in ("Table 2, preset tiny", "FGSM", "PGD", "clean", "paper", "29.9"):
         assert word in result.stdout
-    names = {f"runs/{run.name}.{end}" for run in load(out).runs for end in ("json", "npz")}
+    names = {f"runs/{run.name}.{end}" for run in load(out).runs for end in ("json", "safetensors")}
     assert files_in(out) == {*FILES, "sweep.json", *names}
     assert len(names) == 4
     for word in str(out), *FILES:
@@ -174,7 +174,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
 
     assert command(*line).exit_code == 0
     for run in load(finished[1]).runs:  # the same bits as if nothing had stopped it
-        weights = [folder / "runs" / f"{run.name}.npz" for folder in (finished[1], tmp_path / "out")]
+        weights = [folder / "runs" / f"{run.name}.safetensors" for folder in (finished[1], tmp_path / "out")]
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
@@ -272,7 +272,7 @@ def half_done(out: Path) -> Run:
     for path in out.glob("*.*"):
         if path.name != "sweep.json":
             path.unlink()
-    for end in "json", "npz":
+    for end in "json", "safetensors":
         (out / "runs" / f"{run.name}.{end}").unlink()
     return run
 

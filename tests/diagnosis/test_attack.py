@@ -20,7 +20,7 @@ PROTOCOL = Protocol(eps=0.05, attack_label="predicted", n_test=50, n_pgd=20, pgd
 
 
 def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path: Path) -> None:
-    weights, told = trained / "runs" / f"{tiny_sweep.runs[0].name}.npz", io.StringIO()
+    weights, told = trained / "runs" / f"{tiny_sweep.runs[0].name}.safetensors", io.StringIO()
     found = attack(weights, PROTOCOL, 5, tmp_path, mnist, 2, Console(file=told))
     model, x, y = load_model(weights)[0], mnist.x_test[:50], mnist.y_test[:50]
     assert (found["model"], found["weights"], found["seed"]) == ("C", str(weights), 5)
@@ -39,7 +39,9 @@ def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Mni
 
 
 def test_threads_change_nothing_and_the_seed_is_pgds(mnist: Mnist, tmp_path: Path) -> None:
-    save_model(tmp_path / "C.npz", build_model("C", seed=1), "C")
+    save_model(tmp_path / "C.safetensors", build_model("C", seed=1), "C")
     console = Console(file=io.StringIO())
-    one, two = (attack(tmp_path / "C.npz", PROTOCOL, 0, tmp_path, mnist, threads, console) for threads in (1, 2))
+    one, two = (
+        attack(tmp_path / "C.safetensors", PROTOCOL, 0, tmp_path, mnist, threads, console) for threads in (1, 2)
+    )
     assert one == two

@@ -230,8 +230,8 @@ def test_columns_of_blocks_are_their_closed_form() -> None:
 
 
 def test_labels(tmp_path: Any) -> None:
-    a, b, same = tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "other" / "a.npz"
+    a, b, same = tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "other" / "a.safetensors"
     assert labels_of([a, b]) == ["a", "b"]
     assert len(set(labels_of([a, b, same]))) == 3
-    with pytest.raises(ValueError, match=r"a\.npz 2 times"):
+    with pytest.raises(ValueError, match=r"a\.safetensors 2 times"):
         labels_of([a, b, a])

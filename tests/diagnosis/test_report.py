@@ -41,11 +41,11 @@ def test_the_table_has_every_figure_in_its_column(found: dict[str, Any]) -> None
 
 
 def test_what_is_written(found: dict[str, Any], tmp_path: Path) -> None:
-    written = report.write(found, tmp_path, "minidbp diagnose w.npz")
+    written = report.write(found, tmp_path, "minidbp diagnose w.safetensors")
     assert {path.name for path in tmp_path.iterdir()} == set(written)
     assert json.loads((tmp_path / "diagnosis.json").read_text()) == found
     text = (tmp_path / "diagnosis.md").read_text()
-    assert "`minidbp diagnose w.npz`" in text
+    assert "`minidbp diagnose w.safetensors`" in text
     for label, model in found["models"].items():
         assert f"- {label}: {model['verdict']['word']}" in text
         for finding in model["verdict"]["findings"]:

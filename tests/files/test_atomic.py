@@ -175,8 +175,14 @@ while True:
 
 
 def test_killed_at_any_moment_the_file_is_whole_and_leftovers_can_be_removed(tmp_path: Path) -> None:
-    path, rng, left = tmp_path / "a.npz", np.random.default_rng(0), 0
-    others = ["b.npz.abcdefgh.part", "a.npz.part", "a.npz.x.abcdefgh.part", "xa.npz.abcdefgh.part", "a.npz.abcdefgh"]
+    path, rng, left = tmp_path / "a.safetensors", np.random.default_rng(0), 0
+    others = [
+        "b.safetensors.abcdefgh.part",
+        "a.safetensors.part",
+        "a.safetensors.x.abcdefgh.part",
+        "xa.safetensors.abcdefgh.part",
+        "a.safetensors.abcdefgh",
+    ]
     for name in others:
         (tmp_path / name).write_bytes(b"not ours")
     for _ in range(8):
@@ -194,7 +200,7 @@ def test_killed_at_any_moment_the_file_is_whole_and_leftovers_can_be_removed(tmp
             assert len(set(raw)) == 1
         left += len(names(tmp_path)) - len(others) - path.exists()
         remove_leftovers(path)
-        assert names(tmp_path) == sorted([*others, *(["a.npz"] if path.exists() else [])])
+        assert names(tmp_path) == sorted([*others, *(["a.safetensors"] if path.exists() else [])])
     assert path.exists()
     assert left > 0  # some were killed in the middle
 

@@ -78,7 +78,7 @@ def test_what_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
 
 
 def test_the_deepest_that_is_right() -> None:
-    parse_json(nested(MOST_DEPTH).decode(), "x", BadFile)
+    parse_json(nested(MOST_DEPTH), "x", BadFile)
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

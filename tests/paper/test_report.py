@@ -248,7 +248,7 @@ def test_the_intervals_are_students(made_up: MadeUp) -> None:
 def test_a_folder_without_weights_has_a_report_without_their_picture(
     copy: Path, tiny_sweep: Sweep, mnist: Mnist
 ) -> None:
-    for weights in (copy / "runs").glob("*.npz"):
+    for weights in (copy / "runs").glob("*.safetensors"):
         weights.unlink()
     assert write_report(tiny_sweep, copy, mnist)
     assert not (copy / "images.png").exists()
@@ -560,7 +560,7 @@ def reported(trained: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path_factory: p
 
 
 def test_everything_is_written(reported: Path, tiny_sweep: Sweep) -> None:
-    names = {f"runs/{run.name}.{end}" for run in tiny_sweep.runs for end in ("json", "npz")}
+    names = {f"runs/{run.name}.{end}" for run in tiny_sweep.runs for end in ("json", "safetensors")}
     assert set(contents(reported)) == {*FILES, *names, "sweep.json"}
     lines = list(csv.DictReader(io.StringIO((reported / "table.csv").read_text())))
     assert [(line["model"], float(line["lambda"]), line["runs"]) for line in lines] == [
@@ -607,7 +607,7 @@ def test_the_twins_are_those_of_the_smallest_and_the_largest_lambda(
     write_report(tiny_sweep, copy, mnist)
     assert [label for label, _ in shown] == ["model C, λ = 0", "model C, λ = 50"]
     for (_, weights), run in zip(shown, tiny_sweep.runs[:2], strict=True):
-        kept = load_model(copy / "runs" / f"{run.name}.npz")[0]
+        kept = load_model(copy / "runs" / f"{run.name}.safetensors")[0]
         np.testing.assert_array_equal(weights, kept.parameters()[0].data)
 
 
@@ -637,7 +637,7 @@ def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Swee
         if run.lam == 50.0:
             path = copy / "runs" / f"{run.name}.json"
             path.write_text(json.dumps(diverged(json.loads(path.read_text()))))
-            (copy / "runs" / f"{run.name}.npz").unlink()
+            (copy / "runs" / f"{run.name}.safetensors").unlink()
     rows = write_report(tiny_sweep, copy, mnist)
     assert [(row.lam, len(row.results), row.diverged) for row in rows] == [(0.0, 2, 0), (50.0, 0, 2)]
     text = (copy / "table.md").read_text(encoding="utf-8")

@@ -117,21 +117,21 @@ def _check(out: Path, kept: dict[str, tuple]) -> dict[str, tuple]:
             assert matplotlib.image.imread(path).std() > 0
         elif name.endswith((".md", ".csv", ".html")):
             assert path.read_text().endswith("\n")
-        elif name.endswith(".npz") and not name.endswith(".checkpoint.npz"):
+        elif name.endswith(".safetensors") and not name.endswith(".checkpoint.safetensors"):
             load_model(path)
         else:
-            assert name.endswith((".checkpoint.npz", ".part", ".lock")), name
+            assert name.endswith((".checkpoint.safetensors", ".part", ".lock")), name
     if not (out / "sweep.json").exists():
         return {}
     found = {}
     for run in load(out).runs:
-        checkpoint = out / "runs" / f"{run.name}.checkpoint.npz"
+        checkpoint = out / "runs" / f"{run.name}.checkpoint.safetensors"
         if checkpoint.exists():
             state = TrainingState(run.build(), run.lam, run.protocol, run.generator(2))
             load_checkpoint(checkpoint, state, run.identity())
             assert 1 <= len(state.history) <= run.protocol.max_epochs
         if find(run, out / "runs"):
-            for end in ".json", ".npz":
+            for end in ".json", ".safetensors":
                 path = out / "runs" / (run.name + end)
                 stat = path.stat()
                 found[path.name] = stat.st_ino, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()

@@ -103,8 +103,8 @@ def files_in(folder: Path) -> set[str]:
 
 def passing(names: set[str]) -> set[str]:
     """Those of these files that only a sweep under way has."""
-    return {name for name in names if not name.endswith((".json", ".npz", ".md", ".csv", ".html", ".png"))} | {
-        name for name in names if name.endswith((".checkpoint.npz", ".progress.json"))
+    return {name for name in names if not name.endswith((".json", ".safetensors", ".md", ".csv", ".html", ".png"))} | {
+        name for name in names if name.endswith((".checkpoint.safetensors", ".progress.json"))
     }
 
 
@@ -125,7 +125,7 @@ def assert_same(folder: Path, alone: Path) -> None:
     assert passing(files_in(folder)) == set()
     assert (folder / "table.csv").read_bytes() == (alone / "table.csv").read_bytes()
     assert results_in(folder) == results_in(alone)
-    for weights in (alone / "runs").glob("*.npz"):
+    for weights in (alone / "runs").glob("*.safetensors"):
         assert (folder / "runs" / weights.name).read_bytes() == weights.read_bytes()
 
 

@@ -172,11 +172,11 @@ def test_a_run_is_performed_once(executed: Executed, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Heartbeat, "__call__", watched)
     assert perform(RUN, tmp_path, JUDGE, None, 2, tmp_path / "stop") == "finished"
-    assert {".progress.json", ".checkpoint.npz", ".lock"} <= seen
-    assert files(tmp_path) == {".json", ".npz"}
+    assert {".progress.json", ".checkpoint.safetensors", ".lock"} <= seen
+    assert files(tmp_path) == {".json", ".safetensors"}
     result, model, _ = executed
     assert without_time(find(RUN, tmp_path)) == without_time(result)
-    assert bits(load_model(tmp_path / f"{RUN.name}.npz")[0]) == bits(model)
+    assert bits(load_model(tmp_path / f"{RUN.name}.safetensors")[0]) == bits(model)
 
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
     monkeypatch.setattr(module, "execute", None)  # nothing is trained again
@@ -210,14 +210,14 @@ def test_a_stopped_run_leaves_its_checkpoint_and_goes_on(
     stop = tmp_path / "stop"
     stop_after(4, stop)  # in the second epoch
     assert perform(RUN, tmp_path, JUDGE, None, 1, stop) == "stopped"
-    assert files(tmp_path) - {".lock"} == {".checkpoint.npz", "stop"}
+    assert files(tmp_path) - {".lock"} == {".checkpoint.safetensors", "stop"}
     stop.unlink()
     stop_after(100, stop)
     assert perform(RUN, tmp_path, JUDGE, None, 1, stop) == "finished"
-    assert files(tmp_path) == {".json", ".npz"}
+    assert files(tmp_path) == {".json", ".safetensors"}
     result, model, _ = executed
     assert without_time(find(RUN, tmp_path)) == without_time(result)
-    assert bits(load_model(tmp_path / f"{RUN.name}.npz")[0]) == bits(model)
+    assert bits(load_model(tmp_path / f"{RUN.name}.safetensors")[0]) == bits(model)
 
 
 def test_a_run_that_another_trains_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,8 +292,11 @@ def test_another_error_comes_out_and_frees_the_run(tmp_path: Path, monkeypatch: 
 
 
 def test_leftovers_of_the_killed_are_swept_away(executed: Executed, tmp_path: Path) -> None:
-    mine = [tmp_path / f"{RUN.name}.{end}.abcd1234.part" for end in ("json", "npz", "checkpoint.npz", "progress.json")]
-    other = tmp_path / f"{dataclasses.replace(RUN, seed=4).name}.npz.abcd1234.part"
+    mine = [
+        tmp_path / f"{RUN.name}.{end}.abcd1234.part"
+        for end in ("json", "safetensors", "checkpoint.safetensors", "progress.json")
+    ]
+    other = tmp_path / f"{dataclasses.replace(RUN, seed=4).name}.safetensors.abcd1234.part"
     for path in [*mine, other]:
         path.touch()
     assert perform(RUN, tmp_path, JUDGE, None, 2, tmp_path / "stop") == "finished"

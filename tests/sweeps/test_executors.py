@@ -32,7 +32,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def under_way(folder: Path, count: int = 1) -> list[Path]:
     """The checkpoints that there are, if at least `count` runs are in the middle of their training."""
-    found = list((folder / "runs").glob("*.checkpoint.npz"))
+    found = list((folder / "runs").glob("*.checkpoint.safetensors"))
     return found if len(found) >= count else []
 
 
@@ -107,7 +107,10 @@ def test_ctrl_c(workers: tuple[str, ...], when: str, alone: Path, tmp_path: Path
     assert sweep.returncode == 130
     assert "Traceback" not in errors
     assert "stopped" in errors
-    assert {Path(name).suffixes[-1] for name in passing(files_in(out))} <= {".npz", ".lock"}  # checkpoints, at most
+    assert {Path(name).suffixes[-1] for name in passing(files_in(out))} <= {
+        ".safetensors",
+        ".lock",
+    }  # checkpoints, at most
     if when == "training":
         assert "the same command goes on" in errors
         assert under_way(out)

@@ -98,8 +98,8 @@ def test_a_checkpoint_that_cannot_be_written(mnist: Mnist, alone: Path, tmp_path
     """The one before stays and loads, and with room again the same command comes to the same bits."""
     out = shutil.copytree(alone, tmp_path / "out")
     run = load(out).runs[0]
-    checkpoint = out / "runs" / f"{run.name}.checkpoint.npz"
-    for end in ".json", ".npz":
+    checkpoint = out / "runs" / f"{run.name}.checkpoint.safetensors"
+    for end in ".json", ".safetensors":
         (out / "runs" / (run.name + end)).unlink()
 
     def stop_in_the_second_epoch(work: float, what: str) -> None:
@@ -161,7 +161,7 @@ def test_a_run_that_diverges(tmp_path: Path) -> None:
     assert len(found) == 4
     assert len(bad) == 2
     for path, run in found.items():
-        assert path.with_suffix(".npz").exists() == (path not in bad)
+        assert path.with_suffix(".safetensors").exists() == (path not in bad)
         assert run["diverged"] == (None if path not in bad else run["diverged"])
     for run in bad.values():
         assert (run["diverged"]["epoch"], run["diverged"]["step"]) == (1, 1)
@@ -190,7 +190,7 @@ def test_a_damaged_result(finished: Path, alone: Path) -> None:
 
 def test_a_damaged_checkpoint(finished: Path, alone: Path) -> None:
     result = sorted((finished / "runs").glob("*.json"))[0]
-    checkpoint = result.with_suffix(".checkpoint.npz")
+    checkpoint = result.with_suffix(".checkpoint.safetensors")
     result.unlink()
     checkpoint.write_bytes(b"PK\x03\x04 and so on")
     assert_failed(sweep(finished), 1, "model C, lambda 0, seed 0", checkpoint, "move it away")
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint(finished: Path, alone: Path) -> None:
 
 
 def test_damaged_weights(finished: Path, alone: Path) -> None:
-    path = sorted((finished / "runs").glob("*.npz"))[0]
+    path = sorted((finished / "runs").glob("*.safetensors"))[0]
     path.write_bytes(path.read_bytes()[:5000])
     for arguments in ("table2", "--preset", "tiny", "--threads", "1", "--out", finished), ("report", finished):
         assert_failed(in_this_process(*arguments), 1, path, f"{path.stem}.json away, and the run is trained again")

@@ -200,10 +200,10 @@ def test_a_run_that_is_kept_is_found(result: RunResult, tmp_path: Path) -> None:
     model = build_model("C", seed=7)
     assert find(RUN, tmp_path) is None
     keep(result, tmp_path, model)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{RUN.name}.json", f"{RUN.name}.npz"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{RUN.name}.json", f"{RUN.name}.safetensors"]
     assert find(RUN, tmp_path) == result
     assert find(dataclasses.replace(RUN, seed=4), tmp_path) is None
-    loaded, name = load_model(tmp_path / f"{RUN.name}.npz")
+    loaded, name = load_model(tmp_path / f"{RUN.name}.safetensors")
     assert name == "C"
     for a, b in zip(loaded.parameters(), model.parameters(), strict=True):
         assert a.data.tobytes() == b.data.tobytes()

@@ -42,13 +42,13 @@ def no_training(*_: Any) -> Any:
 
 
 def test_every_run_is_there(trained: Path, tiny_sweep: Sweep) -> None:
-    expected = {f"runs/{run.name}.{end}" for run in tiny_sweep.runs for end in ("json", "npz")}
+    expected = {f"runs/{run.name}.{end}" for run in tiny_sweep.runs for end in ("json", "safetensors")}
     assert set(contents(trained)) == {"sweep.json", *expected}
     for run in tiny_sweep.runs:
         result = json.loads((trained / "runs" / f"{run.name}.json").read_text())
         assert {k: result[k] for k in run.identity()} == run.identity()
         assert result["environment"]["python"]
-        assert load_model(trained / "runs" / f"{run.name}.npz")[1] == "C"
+        assert load_model(trained / "runs" / f"{run.name}.safetensors")[1] == "C"
     assert sweep.results_in(tiny_sweep, trained) == [find(run, trained / "runs") for run in tiny_sweep.runs]
 
 
@@ -66,7 +66,7 @@ def test_only_what_is_missing_is_trained_and_it_comes_out_the_same(
 ) -> None:
     lost = tiny_sweep.runs[2]
     before = contents(copy)
-    for end in "json", "npz":
+    for end in "json", "safetensors":
         (copy / "runs" / f"{lost.name}.{end}").unlink()
     executed, honest = [], executing.execute
 
@@ -130,12 +130,12 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_call_goes_on(
     assert ending == Ending(len(finished), [], True)
     assert finished == list(tiny_sweep.runs[:2])
     left = {name for name in contents(tmp_path) if not name.endswith(".lock")}
-    assert left == {"sweep.json", *(f"runs/{run.name}.{end}" for run in finished for end in ("json", "npz"))}
+    assert left == {"sweep.json", *(f"runs/{run.name}.{end}" for run in finished for end in ("json", "safetensors"))}
 
     assert train(tiny_sweep, tmp_path)[0] == Ending(4, [], False)
     assert set(contents(tmp_path)) == set(contents(trained))
     for run in tiny_sweep.runs:
-        weights = [folder / "runs" / f"{run.name}.npz" for folder in (trained, tmp_path)]
+        weights = [folder / "runs" / f"{run.name}.safetensors" for folder in (trained, tmp_path)]
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 
 from minidbp import nn
 from minidbp.data import Split
-from minidbp.files.npz import dump_npz
+from minidbp.files.tensors import dump_tensors, parse_tensors
 from minidbp.training import (
     CheckpointError,
     Epoch,
@@ -95,18 +96,18 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path) -> None:
     state = beginning("best")
     with workers(1) as team:
         train(state, images(), team)
-    save_checkpoint(tmp_path / "c.npz", state, WHOSE)
+    save_checkpoint(tmp_path / "c.safetensors", state, WHOSE)
     other = beginning("best", seed=99)
     places = [a.strides for a in (*other.adam.m, *other.adam.v, *(p.data for p in other.model.parameters()))]
-    load_checkpoint(tmp_path / "c.npz", other, WHOSE)
+    load_checkpoint(tmp_path / "c.safetensors", other, WHOSE)
     assert bits(other) == bits(state)
     assert other.history == state.history
     assert places == [a.strides for a in (*other.adam.m, *other.adam.v, *(p.data for p in other.model.parameters()))]
     assert other.rng.permutation(1000).tolist() == state.rng.permutation(1000).tolist()
-    assert os.listdir(tmp_path) == ["c.npz"]
-    with np.load(tmp_path / "c.npz", allow_pickle=False) as file:  # people can open it
-        np.testing.assert_array_equal(file["weights0"], state.model.parameters()[0].data)
-        assert json.loads(str(file["training"]))["identity"] == WHOSE
+    assert os.listdir(tmp_path) == ["c.safetensors"]
+    with safetensors.safe_open(tmp_path / "c.safetensors", "numpy") as file:  # other programs can open it
+        np.testing.assert_array_equal(file.get_tensor("weights0"), state.model.parameters()[0].data)
+        assert json.loads(file.metadata()["training"])["identity"] == WHOSE
 
 
 def test_a_training_that_did_not_begin_can_be_saved_too() -> None:
@@ -124,8 +125,8 @@ def test_the_longest_that_can_be_saved_can_be_loaded(tmp_path: Path) -> None:
     long, other = state(), state()
     worst = -2.2250738585072014e-308  # no float has more letters
     long.history[:] = [Epoch(number, *5 * [worst]) for number in range(1, 5001)]
-    save_checkpoint(tmp_path / "c.npz", long, WHOSE)
-    load_checkpoint(tmp_path / "c.npz", other, WHOSE)
+    save_checkpoint(tmp_path / "c.safetensors", long, WHOSE)
+    load_checkpoint(tmp_path / "c.safetensors", other, WHOSE)
     assert other.history == long.history
 
 
@@ -156,7 +157,7 @@ print("done")
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     """A real SIGKILL, in the middle of steps or of the writing; each process goes on from what it finds."""
-    path, rng, split = tmp_path / "c.npz", np.random.default_rng(0), images()
+    path, rng, split = tmp_path / "c.safetensors", np.random.default_rng(0), images()
     command = [sys.executable, "-c", TRAIN, path, Path(__file__).parent]
     first_steps = []
     for kill_after in (5, 2, 6, 3, None):
@@ -226,10 +227,10 @@ RAW = dump_checkpoint(SAVED, WHOSE)
 def refused(raw: bytes, state: TrainingState, whose: dict[str, Any] = WHOSE) -> str:
     before = bits(state)
     with pytest.raises(CheckpointError) as caught:
-        parse_checkpoint(raw, state, whose, "c.npz")
+        parse_checkpoint(raw, state, whose, "c.safetensors")
     assert bits(state) == before  # all or nothing
     message = str(caught.value)
-    assert message.startswith("c.npz")
+    assert message.startswith("c.safetensors")
     assert message.isprintable()
     return message
 
@@ -258,13 +259,23 @@ def test_another_model_or_another_protocol() -> None:
     assert "weights0 should be float32 of shape (4, 5); it is float32 of shape (4, 3)" in refused(RAW, tiny(width=5))
     assert "should hold weights0, " in refused(RAW, tiny("last"))
     assert "should hold weights0, " in refused(dump_checkpoint(tiny("last"), WHOSE), tiny())
-    assert "it has no text `training`" in refused(dump_npz({"model": "C"}), tiny())
+    assert "is not a 'minidbp checkpoint 2'" in refused(dump_tensors({}, {"model": "C"}), tiny())
 
 
-def changed(**arrays: np.ndarray | str | None) -> bytes:
-    with np.load(io.BytesIO(RAW)) as file:
-        members = {name: str(file[name]) if name == "training" else file[name] for name in file.files} | arrays
-    return dump_npz({name: value for name, value in members.items() if value is not None})
+def test_a_checkpoint_of_version_0_1_0() -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, training=np.array("{}"))
+    assert "train again with this version, or use version 0.1.0" in refused(buffer.getvalue(), tiny())
+
+
+ARRAYS, TEXTS = parse_tensors(RAW, "RAW", CheckpointError)
+
+
+def changed(**members: np.ndarray | str | None) -> bytes:
+    """A sound file with some arrays or texts replaced, or left out where None is given."""
+    whole = {name: value for name, value in {**ARRAYS, **TEXTS, **members}.items() if value is not None}
+    texts = {name: value for name, value in whole.items() if isinstance(value, str)}
+    return dump_tensors({name: value for name, value in whole.items() if not isinstance(value, str)}, texts)
 
 
 @pytest.mark.parametrize(
@@ -274,55 +285,55 @@ def changed(**arrays: np.ndarray | str | None) -> bytes:
         ({"weights3": np.full(10, np.inf, np.float32)}, "weights3 holds NaN or infinite"),
         ({"v1": np.float32([1, -1e-30, 0])}, "v1 holds numbers below 0"),
         ({"v1": np.ones(3)}, "v1 should be float32 of shape (3,); it is float64"),
-        ({"v1": np.array([{}, {}, {}], object)}, "v1 should be float32 of shape (3,); it is |O"),
         ({"v1": None}, "should hold"),
         ({"best3": None}, "should hold"),
         ({"more": np.ones(1)}, "should hold"),
-        ({"training": None}, "it has no text `training`"),
-        ({"training": np.ones(3)}, "training should be one text"),
+        ({"training": None}, "is not a 'minidbp checkpoint 2' with a text `training`"),
+        ({"training": np.ones(3)}, "is not a 'minidbp checkpoint 2' with a text `training`"),
+        ({"kind": None}, "is not a 'minidbp checkpoint 2' with a text `training`: it is a None"),
+        ({"kind": "\x1b[2J"}, "is not a 'minidbp checkpoint 2' with a text `training`: it is a '\\x1b[2J'"),
         ({"training": "{"}, "training is not JSON"),
-        ({"training": " " * 100_000 + "{}"}, "has 100002 characters, more than the"),
+        ({"training": " " * 100_000 + "{}"}, "its header would have 10"),
         ({"training": "[]"}, "training is JSON, but not an object"),
-        ({"training": "{}"}, "is not a 'minidbp checkpoint 1'"),
-        ({"training": '{"kind": "\\u001b[2J"}'}, "is not a 'minidbp checkpoint 1'"),
+        ({"training": "{}"}, "c.safetensors: training lacks identity"),
     ],
 )
 def test_sound_files_with_the_wrong_arrays(arrays: dict, message: str) -> None:
     assert message in refused(changed(**arrays), tiny(seed=1))
 
 
-TRAINING = json.loads(str(np.load(io.BytesIO(RAW))["training"]))
+TRAINING = json.loads(TEXTS["training"])
 
 
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (["kind"], 1, "is not a 'minidbp checkpoint 1'"),
-        (["identity"], 3, "it does not say which"),
+        (["identity"], 3, "training: `identity` should be an object, got 3"),
         (["identity", "\x1b\n"], 3, "'\\x1b\\n' is 3 there, None here"),
         (["identity", "protocol"], [], "protocol is [] there"),
-        (["generator"], None, "not the state of a PCG64"),
-        (["generator", "bit_generator"], "MT19937", "not the state of a PCG64"),
-        (["generator", "state"], 3, "not the state of a PCG64"),
-        (["generator", "state", "inc"], 2, "not the state of a PCG64"),
-        (["generator", "state", "inc"], "%9999999999d", "not the state of a PCG64"),  # "..." % 2 would be 10 GB
-        (["generator", "state", "inc"], "x", "not the state of a PCG64"),
-        (["generator", "state", "state"], 2**128, "not the state of a PCG64"),
-        (["generator", "state", "state"], -1, "not the state of a PCG64"),
-        (["generator", "state", "state"], 1.5, "not the state of a PCG64"),
-        (["generator", "has_uint32"], 2, "not the state of a PCG64"),
-        (["generator", "uinteger"], 2**32, "not the state of a PCG64"),
-        (["steps"], -2, "cannot have the number of steps"),
-        (["steps"], 0, "cannot have the number of steps"),
-        (["steps"], 2.0, "cannot have the number of steps"),
-        (["steps"], True, "cannot have the number of steps"),
+        (["generator"], None, "`generator` should be a list"),
+        (["generator"], [1, 1, 0], "not the state of a PCG64"),
+        (["generator"], [1, 1, 0, 0, 0], "not the state of a PCG64"),
+        (["generator", 1], 2, "not the state of a PCG64"),
+        (["generator", 1], -1, "not the state of a PCG64"),
+        (["generator", 1], "%9999999999d", "`generator[1]` should be a whole number"),  # "..." % 2 would be 10 GB
+        (["generator", 0], 2**128, "not the state of a PCG64"),
+        (["generator", 0], -1, "not the state of a PCG64"),
+        (["generator", 0], 1.5, "`generator[0]` should be a whole number"),
+        (["generator", 2], 2, "not the state of a PCG64"),
+        (["generator", 3], 2**32, "not the state of a PCG64"),
+        (["steps"], -2, "2 epochs cannot have -2 steps"),
+        (["steps"], 0, "2 epochs cannot have 0 steps"),
+        (["steps"], 2.0, "`steps` should be a whole number"),
+        (["steps"], True, "`steps` should be a whole number"),
         (["epochs"], [], "0 epochs cannot have"),
         (["epochs"], {}, "`epochs` should be a list"),
-        (["epochs"], [1], "epoch 1 should have number, loss"),
-        (["epochs", 1, "number"], 1, "epoch 2 should have"),
-        (["epochs", 0, "loss"], 1, "epoch 1 should have"),
-        (["epochs", 0, "loss"], "1.0", "epoch 1 should have"),
-        (["epochs", 0, "more"], 1.0, "epoch 1 should have"),
+        (["epochs"], [1], "`epochs[0]` should be an object"),
+        (["epochs", 1, "number"], 1, "`epochs` are not numbered from 1"),
+        (["epochs", 0, "loss"], None, "`epochs[0].loss` should be a number"),
+        (["epochs", 0, "loss"], "1.0", "`epochs[0].loss` should be a number"),
+        (["epochs", 0, "more"], 1.0, "`epochs[0]` should hold only number, loss, "),
+        (["more"], 1.0, "training should hold only identity, generator, steps, epochs; it holds 'more'"),
     ],
 )
 def test_a_training_that_cannot_be(keys: list, value: Any, message: str) -> None:
@@ -349,7 +360,7 @@ SPARE = [tiny(seed=1)]
 
 def assert_right(raw: bytes) -> None:
     """The checkpoint is read, and as the very original.  The state that it is read into is used until then."""
-    parse_checkpoint(raw, SPARE[0], WHOSE, "c.npz")
+    parse_checkpoint(raw, SPARE[0], WHOSE, "c.safetensors")
     state, SPARE[0] = SPARE[0], tiny(seed=1)
     assert bits(state) == bits(SAVED)
     assert state.history == SAVED.history
@@ -366,24 +377,24 @@ def test_every_byte_changed(faults: Any) -> None:
         damaged = bytearray(RAW)
         damaged[place] ^= 1 << place % 8
         faults.intact_or_refused(lambda: assert_right(bytes(damaged)), CheckpointError)  # noqa: B023
-    assert 0 < faults.intact < len(RAW) / 8  # dates and the like
+    assert faults.intact < 10
 
 
 def test_ten_thousand_mutations(mutated: Callable[[bytes, np.random.Generator], bytes], faults: Any) -> None:
     rng, whole = np.random.default_rng(2), bits(SPARE[0])
     for _ in range(10_000):
         faults.intact_or_refused(lambda: assert_right(mutated(RAW, rng)), CheckpointError)
-    assert faults.intact < 1000
+    assert faults.intact < 20
     assert bits(SPARE[0]) == whole  # what was refused has left nothing behind
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999999])
 def test_a_large_one_cut_off(tmp_path: Path, share: float) -> None:
-    path = tmp_path / "c.npz"
+    path = tmp_path / "c.safetensors"
     save_checkpoint(path, beginning(), WHOSE)
     raw = path.read_bytes()
     path.write_bytes(raw[: int(share * len(raw))])
-    with pytest.raises(CheckpointError, match=r"damaged: it does not end .*; move it away, and the training begins"):
+    with pytest.raises(CheckpointError, match=r"damaged: .*; move it away, and the training begins"):
         load_checkpoint(path, beginning(), WHOSE)
 
 
@@ -404,7 +415,7 @@ from minidbp.training import CheckpointError, save_checkpoint
 state = beginning(seed=8)
 save_checkpoint(Path(sys.argv[1]), state, WHOSE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))  # it has 6.8 MB
-state.adam.t = 100
+state.adam.m[0][...] = 1
 try:
     save_checkpoint(Path(sys.argv[1]), state, WHOSE)
 except CheckpointError as error:
@@ -414,14 +425,14 @@ except CheckpointError as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_where_it_cannot_be_written_the_one_before_stays(tmp_path: Path) -> None:
-    path = tmp_path / "c.npz"
+    path = tmp_path / "c.safetensors"
     command = [sys.executable, "-c", LIMITED, path, Path(__file__).parent]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (
         f"cannot write the checkpoint to {path}: File too large; what was there before is unchanged"
     )
     assert done.stderr == ""
-    assert os.listdir(tmp_path) == ["c.npz"]
+    assert os.listdir(tmp_path) == ["c.safetensors"]
     state = beginning()
     load_checkpoint(path, state, WHOSE)
     assert bits(state) == bits(beginning(seed=8))

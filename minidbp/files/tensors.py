@@ -1,0 +1,109 @@
+"""Named arrays and texts in a safetensors file, which PyTorch and other programs open; a SHA-256 protects the content.
+
+A safetensors file is the length of a JSON header (8 bytes), the header, and the numbers in C order, little-endian.  The
+header gives every array's dtype, shape and place, and under `__metadata__` the texts, with the SHA-256 among them.  The
+`safetensors` library checks the header against the file.  The SHA-256 covers every name, dtype, shape, number and text,
+so a damaged file is refused or read as the original.  It is no signature: anyone can compute it for other numbers.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from minidbp.files.atomic import write_bytes
+from minidbp.files.reading import from_json, parse_json
+
+DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+MOST_HEADER = 1 << 16  # bytes; a weights file has about 700
+Arrays = Mapping[str, np.ndarray]
+
+
+def dump_tensors(arrays: Arrays, texts: Mapping[str, str]) -> bytes:
+    """The safetensors file of these arrays (float32 or float64) and texts; the same content gives the same bytes.
+
+    The library's own writer puts the texts in an order that changes from call to call.
+    """
+    header: dict[str, dict] = {"__metadata__": {**texts, "sha256": _sha256(arrays, texts)}}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": _code(array), "shape": array.shape, "data_offsets": (start, end)}
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return b"".join([len(raw).to_bytes(8, "little"), raw, *(array.tobytes() for array in arrays.values())])
+
+
+def write_tensors(path: Path, raw: bytes, what: str, error: type[ValueError]) -> None:
+    """Write a file of `dump_tensors`, whole or not at all; `what` names the content in the error."""
+    try:
+        write_bytes(path, raw)
+    except OSError as problem:
+        why = problem.strerror or problem
+        raise error(f"cannot write {what} to {path}: {why}; what was there before is unchanged") from None
+
+
+def parse_tensors(
+    raw: bytes, source: str, error: type[ValueError], most_header: int = MOST_HEADER
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and texts that `dump_tensors` was given; `source` names the file in errors."""
+    from safetensors import SafetensorError, deserialize  # here, because `import minidbp` need not wait for it
+
+    if raw.startswith(b"PK\3\4"):
+        raise error(
+            f"{source} is an .npz file, which only version 0.1.0 of minidbp reads: "
+            "train again with this version, or use version 0.1.0"
+        )
+    length = int.from_bytes(raw[:8], "little")
+    if length > min(most_header, len(raw) - 8):
+        raise error(
+            f"{source} is not a safetensors file of minidbp, or is damaged: its header would have {length} bytes"
+        )
+    header = parse_json(raw[8 : 8 + length], f"{source}: the header", error, most_header)
+    texts = from_json(dict[str, str], header.get("__metadata__", {}), f"{source}: the metadata", error)
+    if "sha256" not in texts:
+        raise error(f"{source} was not written by minidbp: its metadata has no sha256")
+    try:
+        arrays = {
+            name: np.ndarray(tensor["shape"], DTYPES[tensor["dtype"]], tensor["data"])
+            for name, tensor in sorted(deserialize(raw), key=lambda item: item[0])
+        }
+    except SafetensorError as problem:
+        raise error(f"{source} is damaged: safetensors says {str(problem)!r:.100}") from None
+    except KeyError as problem:
+        raise error(f"{source} holds numbers of dtype {problem}; {' and '.join(DTYPES)} are right") from None
+    except ValueError as problem:
+        raise error(f"{source} holds an array that NumPy cannot have ({problem})") from None
+    if texts.pop("sha256") != _sha256(arrays, texts):
+        raise error(f"{source} is damaged: its content does not have the SHA-256 that it should have")
+    return arrays, texts
+
+
+def check_arrays(arrays: Arrays, likes: Arrays, whose: str, source: str, error: type[ValueError]) -> None:
+    """Raise the error unless the arrays have the names, dtypes and shapes of `likes` and hold finite numbers."""
+    if set(arrays) != set(likes):
+        raise error(f"{source} should hold {_listed(likes)} for {whose}; it holds {_listed(arrays)}")
+    for name, like in likes.items():
+        right, given = (f"{array.dtype} of shape {array.shape}" for array in (like, arrays[name]))
+        if given != right:
+            raise error(f"{source}: {name} should be {right}; it is {given}")
+        if not np.isfinite(arrays[name]).all():
+            raise error(f"{source}: {name} holds NaN or infinite numbers")
+
+
+def _code(array: np.ndarray) -> str:
+    return {dtype: code for code, dtype in DTYPES.items()}[array.dtype]
+
+
+def _sha256(arrays: Arrays, texts: Mapping[str, str]) -> str:
+    description = [{name: (_code(array), array.shape) for name, array in arrays.items()}, dict(texts)]
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name in sorted(arrays):
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def _listed(names: Arrays) -> str:
+    return ", ".join(name if name.isidentifier() else repr(name) for name in names)[:200] or "nothing"
