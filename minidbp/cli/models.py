@@ -1,6 +1,7 @@
 """Commands about models: train one, attack one, tell robust ones from those that hide their gradients."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -207,14 +208,14 @@ def vacuity(
     from minidbp.training import workers
 
     at_least(1, images=images, threads=threads)
-    models = {label: load_model(weights)[0] for label in ("as it is", "centred")}
-    centre(models["centred"])
+    original, centred = (load_model(weights)[0] for _ in range(2))
+    centre(centred)
     mnist = load_mnist(data)
     compile_kernels()
     x, y = mnist.x_test[:images], mnist.y_test[:images]
     with workers(threads) as team, progress("images", len(x)) as done:
-        found = compare(models, x, y, team, done)
+        found = compare(original, centred, x, y, team, done)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(asdict(found), indent=1))
     else:
-        screen.print(on_screen(found, list(models)))
+        screen.print(on_screen(found))

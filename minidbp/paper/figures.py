@@ -13,72 +13,67 @@ from minidbp.sweeps.runs import shown
 
 MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
-WIDTH = 20.0  # of a panel's vertical axis at least, in percentage points
 SYMBOLS = {"lambda": "λ", "eps": "ε", "max_epochs": "epochs"}
+LEAST_HEIGHT = 20.0  # of a panel, in percentage points: a difference of a point or two must not look larger
 
 
 def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
-    """Test accuracy against lambda or a field of the protocol; a column for each model, dotted lines the paper's.
+    """Test accuracy against lambda or a field of the protocol. Dotted lines are the paper's.
 
-    Where nothing else varies, one panel for each model has clean, FGSM and PGD; else each has a panel of its own,
-    with a line for each combination of the rest.  Error bars are standard deviations.  A row without results is not in
-    it.
+    There is a column for each model. Where nothing else varies, one panel has clean, FGSM and PGD. Otherwise each
+    measure has a panel of its own, with a line for each combination of the rest. Error bars are standard deviations.
+    Rows without results are left out.
     """
-    rows = [row for row in rows if row.results]
-    models = sorted({row.model for row in rows})
-    places = sorted({_place(row, along) for row in rows})
-    groups = list(dict.fromkeys(_rest(row, along) for row in rows))
+    lines = _lines(rows, along)
+    models = sorted({row.model for row in rows if row.results})
+    places = sorted({_place(row, along) for line in lines.values() for row in line})
+    groups = list(dict.fromkeys(group for _, group in lines))
     together = len(groups) == 1
-    measures = [list(MEASURES)] if together else [[measure] for measure in MEASURES]
-    figure = Figure(figsize=(3.6 * len(models) + 2.2, 0.8 + 3.2 * len(measures)), layout="constrained")
-    panels = figure.subplots(len(measures), len(models), sharey="row", sharex=True, squeeze=False)
-    for i, measures_here in enumerate(measures):
+    panels_of_a_model = [list(MEASURES)] if together else [[measure] for measure in MEASURES]
+    height = 0.8 + 3.2 * len(panels_of_a_model)
+    figure = Figure(figsize=(3.6 * len(models) + 2.2, height), layout="constrained")
+    panels = figure.subplots(len(panels_of_a_model), len(models), sharey="row", sharex=True, squeeze=False)
+    for i, measures in enumerate(panels_of_a_model):
         for axes, model in zip(panels[i], models, strict=True):
-            lines = [(measure, group) for measure in measures_here for group in groups]
-            for k, (measure, group) in enumerate(lines):
-                mine = [row for row in rows if row.model == model and _rest(row, along) == group]
+            pairs = [(measure, group) for measure in measures for group in groups]
+            for k, (measure, group) in enumerate(pairs):
                 name = MEASURES[measure] if together else group
-                shift = (k - (len(lines) - 1) / 2) * 0.012 * max(1, len(places) - 1)
-                _lines(axes, k, shift, name, measure, mine, along, places)
+                shift = (
+                    (k - (len(pairs) - 1) / 2) * 0.012 * max(1, len(places) - 1)
+                )  # so that error bars do not overlap
+                line = lines.get((model, group), [])
+                _plot(axes, k, name, [places.index(_place(row, along)) + shift for row in line], line, measure)
             axes.set_xticks(range(len(places)), [shown(place) for place in places])
             axes.grid(alpha=0.3)
-        panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{MEASURES[measures_here[0]]}: test accuracy (%)")
-    for axes, model in zip(panels[0], models, strict=True):
-        axes.set_title(f"model {model}")
+            if i == 0:
+                axes.set_title(f"model {model}")
+        panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{MEASURES[measures[0]]}: test accuracy (%)")
+        low, high = (-3.0, 103.0) if together else panels[i, 0].get_ylim()
+        margin = max(0.0, LEAST_HEIGHT - (high - low)) / 2
+        panels[i, 0].set_ylim(max(-3.0, low - margin), min(103.0, high + margin))
     for axes in panels[-1]:
         axes.set_xlabel(AXES.get(along, along))
-    for axes in panels[:, 0]:  # shared by its row; what differs by a point or two shall not look like more
-        low, high = (-3.0, 103.0) if together else axes.get_ylim()
-        wider = max(0.0, WIDTH - (high - low)) / 2
-        axes.set_ylim(max(-3.0, low - wider), min(103.0, high + wider))
-    found = {
+    handles = {
         label: handle for axes in panels.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    if len(found) <= 5:
-        figure.legend(found.values(), found.keys(), loc="outside right center", frameon=False)
-    else:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=2, frameon=False)
+    layout: dict[str, Any] = {"loc": "outside right center"}
+    if len(handles) > 5:
+        layout = {"loc": "outside lower center", "ncols": 2}
+    figure.legend(handles.values(), handles.keys(), frameon=False, **layout)
     return figure
 
 
 def describe(rows: Sequence[Row], along: str) -> str:
     """`accuracy_along` in words: each line's first and last point."""
-    rows = [row for row in rows if row.results]
     parts = []
-    for model in sorted({row.model for row in rows}):
-        for group in dict.fromkeys(_rest(row, along) for row in rows):
-            mine = [row for row in rows if row.model == model and _rest(row, along) == group]
-            mine.sort(key=lambda row: _place(row, along))
-            if mine:
-                ends = [mine[0], mine[-1]] if len(mine) > 1 else mine
-                where = " to ".join(shown(_place(row, along)) for row in ends)
-                figures = "; ".join(
-                    f"{word} " + " to ".join(f"{row.summary(measure).mean:.1f}%" for row in ends)
-                    for measure, word in MEASURES.items()
-                )
-                parts.append(
-                    f"Model {model}{', ' + group if group else ''}, {SYMBOLS.get(along, along)} {where}: {figures}"
-                )
+    for (model, group), line in _lines(rows, along).items():
+        ends = [line[0], line[-1]] if len(line) > 1 else line
+        where = " to ".join(shown(_place(row, along)) for row in ends)
+        figures = "; ".join(
+            f"{word} " + " to ".join(f"{row.summary(measure).mean:.1f}%" for row in ends)
+            for measure, word in MEASURES.items()
+        )
+        parts.append(f"Model {model}{', ' + group if group else ''}, {SYMBOLS.get(along, along)} {where}: {figures}")
     return f"Test accuracy against {AXES.get(along, along)}. " + ". ".join(parts) + "."
 
 
@@ -86,31 +81,31 @@ def _place(row: Row, along: str) -> Any:
     return row.lam if along == "lambda" else row.results[0]["protocol"][along]
 
 
-def _rest(row: Row, along: str) -> str:
-    """What a row's line is called: all that varies but what runs along the axis."""
-    rest = dict(row.varied) if along == "lambda" else {"λ": row.lam, **row.varied}
-    rest.pop(along, None)
-    return ", ".join(f"{name} = {shown(value)}" for name, value in rest.items())
+def _lines(rows: Sequence[Row], along: str) -> dict[tuple[str, str], list[Row]]:
+    """The rows with results of each line, from left to right, by model and by all that varies but `along`."""
+    lines: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted((row for row in rows if row.results), key=lambda row: row.model):
+        values = row.varied if along == "lambda" else {"λ": row.lam, **row.varied}
+        group = ", ".join(f"{name} = {shown(value)}" for name, value in values.items() if name != along)
+        lines.setdefault((row.model, group), []).append(row)
+    return {key: sorted(line, key=lambda row: _place(row, along)) for key, line in lines.items()}
 
 
-def _lines(
-    axes: Axes, k: int, shift: float, name: str, measure: str, rows: Sequence[Row], along: str, places: Sequence[Any]
-) -> None:
-    """The k-th line of a panel and, dotted with open markers, the paper's, moved aside so that bars do not hide."""
-    rows = sorted(rows, key=lambda row: _place(row, along))
-    again, which = divmod(k, len(COLOURS))  # where colours come again they have other markers
-    colour, marker = COLOURS[which], MARKERS[(which + again) % len(MARKERS)]
+def _plot(axes: Axes, k: int, name: str, places: Sequence[float], rows: Sequence[Row], measure: str) -> None:
+    """The k-th line of a panel and, dotted with open markers, the paper's."""
+    repeat, which = divmod(k, len(COLOURS))  # a repeated colour has another marker
+    colour, marker = COLOURS[which], MARKERS[(which + repeat) % len(MARKERS)]
     summaries = [row.summary(measure) for row in rows]
-    ours = [(places.index(_place(row, along)), s.mean, s.sd) for row, s in zip(rows, summaries, strict=True)]
+    ours = [(place, s.mean, s.sd) for place, s in zip(places, summaries, strict=True)]
     papers = [
-        (places.index(_place(row, along)), *getattr(row.paper, measure))
-        for row in rows
+        (place, *getattr(row.paper, measure))
+        for place, row in zip(places, rows, strict=True)
         if row.paper and hasattr(row.paper, measure)
     ]
     for points, label, line, face in (ours, name, "-", colour), (papers, f"{name}, paper", ":", "white"):
         if points:
-            x, means, deviations = (np.array(column, float) for column in zip(*points, strict=True))
+            x, means, deviations = np.array(points, float).T
             axes.errorbar(
-                x + shift, means, np.nan_to_num(deviations), label=label, color=colour, marker=marker,
-                markerfacecolor=face, linestyle=line, capsize=3,
+                x, means, np.nan_to_num(deviations), label=label, color=colour, marker=marker, markerfacecolor=face,
+                linestyle=line, capsize=3,
             )  # fmt: skip

@@ -38,8 +38,9 @@ UNSAID = (
 HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each column `paper` has the paper's
 numbers for the column to its left. FGSM is the paper's attack. PGD is a stronger attack on the same weights: it tells
 robustness from masked gradients. λ = 0 is training without the penalty."""
-FEWER = """ PGD attacks only the first n_pgd of the n_test images that FGSM attacks, so the two may differ a little
-for that reason alone."""
+FEWER = """
+PGD attacks only the first n_pgd of the n_test images that FGSM attacks, so the two may differ a little for that reason
+alone."""
 TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class
 that its model predicts"""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
@@ -300,7 +301,7 @@ def _masking(rows: Sequence[Row]) -> list[str]:
             figures = [number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items()]
             answer = _judge_fgsm(row.summary("fgsm").mean, means["noise"], means["worst_case"])
             lines.append([*condition_cells(row), *figures, answer])
-    names = [*columns.values(), "FGSM"]
+    names = [*columns.values(), "accuracy under FGSM"]
     return ["## Robust, or gradients masked?", MASKING, _table_of_conditions(rows, names, lines)]
 
 
