@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
-from sweep_fixtures import copy, made_up, made_up_result, tiny, tiny_sweep, trained  # noqa: F401 - fixtures
+from sweep_fixtures import copy, made_up, tiny, tiny_sweep, trained  # noqa: F401 - fixtures
 
 from minidbp.data import Mnist, load_mnist
 

@@ -12,7 +12,9 @@ from itertools import pairwise
 from minidbp.files.page import markdown_table
 from minidbp.nn.models import N_PARAMETERS
 from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
-from minidbp.paper.statistics import ALPHA, Result, Summary, by_seed, contrast, holm, number, ratio
+from minidbp.paper.statistics import ALPHA, Summary, by_seed, contrast, holm, number, ratio
+from minidbp.sweeps.runs import RunResult
+from minidbp.training import Protocol
 
 MODELS = tuple(N_PARAMETERS)
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
@@ -49,7 +51,7 @@ class _Runs:
 
     model: str
     name: str
-    by_lambda: Mapping[float, Sequence[Result]]
+    by_lambda: Mapping[float, Sequence[RunResult]]
 
     def values(self, lam: float, figure: str) -> dict[int, float]:
         return by_seed(self.by_lambda.get(lam, ()), figure)
@@ -77,17 +79,17 @@ class _Runs:
         return sorted(lam for lam in self.by_lambda if low < lam < high)
 
 
-def _runs_by_protocol(results: Iterable[Result], model: str, also: str = "") -> list[_Runs]:
+def _runs_by_protocol(results: Iterable[RunResult], model: str, also: str = "") -> list[_Runs]:
     """The model's results by protocol, named by the fields in which the protocols differ; one empty group for none."""
-    groups: dict[tuple, dict[float, list[Result]]] = {}
+    groups: dict[Protocol, dict[float, list[RunResult]]] = {}
     for result in results:
-        key = tuple(sorted(result["protocol"].items()))
-        groups.setdefault(key, {}).setdefault(result["lambda"], []).append(result)
-    common = set.intersection(*map(set, groups)) if groups else set()
+        groups.setdefault(result.run.protocol, {}).setdefault(result.run.lam, []).append(result)
+    settings = {protocol: sorted(protocol.as_dict().items()) for protocol in groups}
+    common = set.intersection(*map(set, settings.values())) if groups else set()
     name = f"model {model}{also}"
     return [
-        _Runs(model, ", ".join([name, *(f"{k} {v}" for k, v in key if (k, v) not in common)]), by_lambda)
-        for key, by_lambda in groups.items()
+        _Runs(model, ", ".join([name, *(f"{k} {v}" for k, v in settings[protocol] if (k, v) not in common)]), by_lambda)
+        for protocol, by_lambda in groups.items()
     ] or [_Runs(model, name, {})]
 
 
@@ -148,13 +150,13 @@ def _p_outside(summary: Summary, low: float, high: float = math.inf) -> float:
 # Table 2
 
 
-def table2_verdicts(results: Iterable[Result]) -> list[ClaimVerdict]:
+def table2_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
     """For each model: does robustness rise with lambda (FGSM, PGD), is clean accuracy kept, is FGSM accuracy doubled,
     and did training end before epoch 100, around the 20th?"""
-    ours = [r for r in results if not r["protocol"]["adversarial_training"] and r["protocol"]["eps"] == EPS]
+    ours = [r for r in results if not r.run.protocol.adversarial_training and r.run.protocol.eps == EPS]
     verdicts = []
     for model in MODELS:
-        for runs in _runs_by_protocol((r for r in ours if r["model"] == model), model):
+        for runs in _runs_by_protocol((r for r in ours if r.run.model == model), model):
             positive = runs.between(0, math.inf)
             verdicts += [
                 _robustness_rises(runs, "fgsm"),
@@ -236,15 +238,15 @@ def _training_ends_around_epoch_20(runs: _Runs) -> ClaimVerdict:
     if reason := runs.missing():
         return ClaimVerdict(claim, OPEN, reason)
     results = [result for cell in runs.by_lambda.values() for result in cell]
-    protocol = results[0]["protocol"]
-    if protocol["stop_rule"] == "none":
-        epochs = protocol["max_epochs"]
+    protocol = results[0].run.protocol
+    if protocol.stop_rule == "none":
+        epochs = protocol.max_epochs
         return ClaimVerdict(claim, OPEN, f"all {len(results)} runs have a fixed length of {epochs} epochs")
     test = runs.contrast(dict.fromkeys(runs.by_lambda, 1 / len(runs.by_lambda)), "epochs")
     low, high = (test.low, test.high) if test.sd else (test.mean, test.mean)  # equal counts are known exactly
-    last = min(100, protocol["max_epochs"])
-    at_end = sum(result["epochs"] >= last for result in results)
-    cut_short = at_end and protocol["max_epochs"] < 100
+    last = min(100, protocol.max_epochs)
+    at_end = sum(result.epochs >= last for result in results)
+    cut_short = at_end and protocol.max_epochs < 100
     evidence = (
         f"{at_end} of {len(results)} runs reached epoch {last}; mean {number(test.mean, 1)} epochs "
         f"[{number(low, 1)}, {number(high, 1)}], margins {AROUND_20[0]} to {AROUND_20[1]} epochs"
@@ -257,14 +259,14 @@ def _training_ends_around_epoch_20(runs: _Runs) -> ClaimVerdict:
 # Table 3
 
 
-def table3_verdicts(results: Iterable[Result]) -> list[ClaimVerdict]:
+def table3_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
     """With adversarial training: is the penalty better for model A at eps 0.3, equal for each model at other eps, and
     better anywhere at all? The paper claims nothing else for B and C at 0.3."""
-    ours = [r for r in results if r["protocol"]["adversarial_training"]]
+    ours = [r for r in results if r.run.protocol.adversarial_training]
     verdicts, differences = [], {}
     for model in MODELS:
         for eps in EPSILONS:
-            here = (r for r in ours if r["model"] == model and r["protocol"]["eps"] == eps)
+            here = (r for r in ours if r.run.model == model and r.run.protocol.eps == eps)
             for runs in _runs_by_protocol(here, model, f", ε = {eps:g}"):
                 differences[runs.name] = runs.difference(TABLE_3_LAMBDA, 0.0, "fgsm")
                 if eps != EPS or model == "A":
@@ -301,11 +303,11 @@ def _penalty_changes(runs: _Runs, eps: float) -> ClaimVerdict:
 # Table 4
 
 
-def table4_verdicts(results: Iterable[Result]) -> list[ClaimVerdict]:
+def table4_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
     """Model C with adversarial training at eps 0.3: does FGSM accuracy rise with lambda, and fall again at 1000?"""
     ours = [
         r for r in results
-        if r["model"] == "C" and r["protocol"]["adversarial_training"] and r["protocol"]["eps"] == EPS
+        if r.run.model == "C" and r.run.protocol.adversarial_training and r.run.protocol.eps == EPS
     ]  # fmt: skip
     verdicts = []
     for runs in _runs_by_protocol(ours, "C", f", ε = {EPS:g}"):

@@ -7,8 +7,7 @@ from typing import Any
 
 from minidbp.paper.claims import ClaimVerdict, table2_verdicts, table3_verdicts, table4_verdicts
 from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4, Reported
-from minidbp.paper.statistics import Result
-from minidbp.sweeps.runs import Run, RunError
+from minidbp.sweeps.runs import Run, RunError, RunResult
 from minidbp.training import Protocol
 from minidbp.training.protocol import CHOICES
 
@@ -41,7 +40,7 @@ class Experiment:
     title: str
     presets: dict[str, Preset]
     paper: Callable[[Condition], Reported | None] = lambda condition: None
-    verdicts: Callable[[Sequence[Result]], Sequence[ClaimVerdict]] = lambda results: ()
+    verdicts: Callable[[Sequence[RunResult]], Sequence[ClaimVerdict]] = lambda results: ()
     along: str = "lambda"
     compared: Sequence[str] = ()
     note: str = ""
@@ -215,9 +214,9 @@ def _table4_paper(condition: Condition) -> Reported | None:
     return None if other_length or condition.protocol.eps != EPS else TABLE_4.get(condition.lam)
 
 
-def _table4_verdicts(results: Sequence[Result]) -> list[ClaimVerdict]:
+def _table4_verdicts(results: Sequence[RunResult]) -> list[ClaimVerdict]:
     """The verdicts from the longer trainings alone."""
-    return table4_verdicts([result for result in results if result["protocol"]["max_epochs"] in LONG])
+    return table4_verdicts([result for result in results if result.run.protocol.max_epochs in LONG])
 
 
 TABLE4 = Experiment(

@@ -78,7 +78,7 @@ def describe(rows: Sequence[Row], along: str) -> str:
 
 
 def _place(row: Row, along: str) -> Any:
-    return row.lam if along == "lambda" else row.results[0]["protocol"][along]
+    return row.lam if along == "lambda" else getattr(row.results[0].run.protocol, along)
 
 
 def _lines(rows: Sequence[Row], along: str) -> dict[tuple[str, str], list[Row]]:

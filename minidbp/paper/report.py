@@ -19,9 +19,9 @@ from minidbp.nn import N_CLASSES, Sequential, WeightsError, load_model
 from minidbp.paper import claims
 from minidbp.paper.experiments import Experiment, experiment_named
 from minidbp.paper.figures import accuracy_along, describe
-from minidbp.paper.statistics import Result, Summary, by_seed, holm, number, paired, summarise
+from minidbp.paper.statistics import Summary, by_seed, holm, number, paired, summarise
 from minidbp.paper.tables import Row, as_csv, cells, condition_cells, header, rows_of
-from minidbp.sweeps.runs import Run, RunFailed, identity_in, labels, shown, varied_fields
+from minidbp.sweeps.runs import DivergedRun, Outcome, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import in_words
@@ -79,8 +79,8 @@ def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
 
 
 def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
-    experiment, results = experiment_named(sweep.experiment), [r.as_dict() for r in results_in(sweep, folder)]
-    rows = rows_of(experiment, results, varied_fields([run.identity() for run in sweep.runs]))
+    experiment, results = experiment_named(sweep.experiment), results_in(sweep, folder)
+    rows = rows_of(experiment, results, varied_fields(sweep.runs))
     if not any(row.results for row in rows):
         return []
     write_text(folder / "table.csv", as_csv(rows))
@@ -108,9 +108,9 @@ def _models_to_draw(rows: Sequence[Row], run_dir: Path) -> tuple[dict[str, Seque
         finished = [row for row in rows if row.model == model and row.results]
         finished = [row for row in finished if row.varied == finished[-1].varied]
         for row in {row.lam: row for row in (finished[0], finished[-1])}.values() if finished else ():
-            run = Run.of(identity_in(row.results[0]))
+            run = row.results[0].run
             protocol = run.protocol
-            weights = run_dir / f"{run.name}.safetensors"
+            weights = run.file(run_dir, "safetensors")
             if not weights.exists():
                 continue
             varied = [f"{name} = {shown(value)}" for name, value in row.varied.items()]
@@ -148,7 +148,7 @@ def on_screen(rows: Sequence[Row], title: str) -> Table:
 
 
 def as_markdown(
-    sweep: Sweep, rows: Sequence[Row], results: Sequence[Result], pictures: Mapping[str, str] = MappingProxyType({})
+    sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], pictures: Mapping[str, str] = MappingProxyType({})
 ) -> str:
     """The table, what made it, how to read it, the statistics, the protocol of each model, and the machine.
 
@@ -156,26 +156,26 @@ def as_markdown(
         pictures: The files beside the page, each with its description.
     """
     experiment = experiment_named(sweep.experiment)
-    done = [result for result in results if result["diverged"] is None]
-    minutes = sum(sum(result["seconds"].values()) for result in done) / 60
-    diverged = len(results) - len(done)
-    names = {run.name: label for run, label in labels(sweep.runs).items()}
-    fewer = any(result["protocol"]["n_pgd"] < result["protocol"]["n_test"] for result in done)
+    done = [result for result in results if isinstance(result, RunResult)]
+    minutes = sum(result.seconds.training + result.seconds.judging for result in done) / 60
+    diverged = [result for result in results if isinstance(result, DivergedRun)]
+    names = labels(sweep.runs)
+    fewer = any(result.run.protocol.n_pgd < result.run.protocol.n_test for result in done)
     compared = [name for name in (*experiment.compared, *sweep.vary) if rows and name in rows[0].varied]
     parts = [
         f"# {sweep.title}",
         f"Made by `{sweep.command}`: of its {len(sweep.runs)} runs, {len(done)} are finished"
-        + (f" and {diverged} diverged" if diverged else "")
+        + (f" and {len(diverged)} diverged" if diverged else "")
         + f"; one after the other they take {minutes:.1f} minutes.",
         HOW_TO_READ + (FEWER if fewer else ""),
         *([experiment.note] if experiment.note else []),
         _table(header(rows), map(cells, rows)),
-        *(f"- {names[Run.of(identity_in(r)).name]}: {r['diverged']['message']}." for r in results if r["diverged"]),
+        *(f"- {names[result.run]}: {result.diverged.message}." for result in diverged),
         *(f"![{description}]({name})" for name, description in pictures.items()),
-        *_verdicts(experiment, sweep.vary, done, diverged > 0),
+        *_verdicts(experiment, sweep.vary, done, bool(diverged)),
         *_intervals(rows),
         *(part for name in ("lambda", *compared) for part in _differences(rows, name)),
-        *_distances(experiment, sweep.vary, results),
+        *_distances(experiment, sweep.vary, done),
         *_masking(rows),
         *_per_class(rows),
         *_protocol(experiment, done),
@@ -196,7 +196,7 @@ def _table_of_conditions(rows: Sequence[Row], names: Sequence[str], lines: Itera
     return _table(["model", "λ", *rows[0].varied, *names], lines)
 
 
-def _verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[Result], diverged: bool) -> list[str]:
+def _verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[RunResult], diverged: bool) -> list[str]:
     """The verdicts on the paper's claims, for each variant of the protocol by itself.
 
     Args:
@@ -210,11 +210,11 @@ def _verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[Result
     return [*parts, DIVERGED] if parts and diverged else parts
 
 
-def _by_variant(results: Sequence[Result], vary: Sequence[str]) -> dict[str, list[Result]]:
+def _by_variant(results: Sequence[RunResult], vary: Sequence[str]) -> dict[str, list[RunResult]]:
     """The results by their values of the fields that `--vary` took, as text; one group, '', without such fields."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[RunResult]] = {}
     for result in results:
-        name = ", ".join(f"{field} = {shown(result['protocol'][field])}" for field in vary)
+        name = ", ".join(f"{field} = {shown(getattr(result.run.protocol, field))}" for field in vary)
         groups.setdefault(name, []).append(result)
     return groups
 
@@ -267,7 +267,7 @@ def _differences(rows: Sequence[Row], field: str) -> list[str]:
     return [heading, DIFFERENCES, _table_of_conditions(rows, names, lines)]
 
 
-def _distances(experiment: Experiment, vary: Sequence[str], results: Sequence[Result]) -> list[str]:
+def _distances(experiment: Experiment, vary: Sequence[str], results: Sequence[RunResult]) -> list[str]:
     """Root mean square of our means minus the paper's, for each variant of the protocol."""
     lines = []
     for variant, group in _by_variant(results, vary).items():
@@ -297,7 +297,7 @@ def _masking(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         if row.results:
-            means = {name: summarise([r["diagnosis"][name] for r in row.results]).mean for name in columns}
+            means = {name: summarise([getattr(r.diagnosis, name) for r in row.results]).mean for name in columns}
             figures = [number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items()]
             answer = _judge_fgsm(row.summary("fgsm").mean, means["noise"], means["worst_case"])
             lines.append([*condition_cells(row), *figures, answer])
@@ -321,7 +321,7 @@ def _per_class(rows: Sequence[Row]) -> list[str]:
         lines = []
         for row in rows:
             if row.results:
-                shares = [[r["per_class"][name][digit] for r in row.results] for digit in range(N_CLASSES)]
+                shares = [[r.per_class[name][digit] for r in row.results] for digit in range(N_CLASSES)]
                 means = [summarise([share for share in of_digit if share is not None]).mean for of_digit in shares]
                 lines.append([*condition_cells(row), *(number(mean, 1) for mean in means)])
         table = _table_of_conditions(rows, [*map(str, range(N_CLASSES))], lines)
@@ -329,15 +329,15 @@ def _per_class(rows: Sequence[Row]) -> list[str]:
     return parts
 
 
-def _protocol(experiment: Experiment, done: Sequence[Result]) -> list[str]:
+def _protocol(experiment: Experiment, done: Sequence[RunResult]) -> list[str]:
     """Every field, by model: all its values in this sweep, and those of preset `paper` where they differ."""
-    models = sorted({result["model"] for result in done})
+    models = sorted({result.run.model for result in done})
     full = experiment.presets.get("paper", {})
     lines = []
     for name in (field.name for field in fields(Protocol)):
         line = [f"**{name}**" if name in UNSAID else name]
         for model in models:
-            ours = dict.fromkeys(r["protocol"][name] for r in done if r["model"] == model)
+            ours = dict.fromkeys(getattr(r.run.protocol, name) for r in done if r.run.model == model)
             papers = dict.fromkeys(getattr(c.protocol, name) for c in full if c.model == model)
             in_full = (
                 f" (in full: {', '.join(map(shown, papers))})" if papers and not ours.keys() <= papers.keys() else ""
@@ -348,9 +348,9 @@ def _protocol(experiment: Experiment, done: Sequence[Result]) -> list[str]:
     return ["## Protocol", PROTOCOL, table]
 
 
-def _machines(done: Sequence[Result]) -> list[str]:
+def _machines(done: Sequence[RunResult]) -> list[str]:
     """Each machine that took part: what may change a result or its speed."""
-    machines = list(dict.fromkeys(in_words(result["environment"]) for result in done))
+    machines = list(dict.fromkeys(in_words(result.environment) for result in done))
     return [
         part
         for i, machine in enumerate(machines, start=1)

@@ -9,27 +9,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes four times as long to import
 
-Result = Mapping[str, Any]
+from minidbp.sweeps.runs import RunResult
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05
 
 
-def by_seed(results: Iterable[Result], figure: str) -> dict[int, float]:
+def by_seed(results: Iterable[RunResult], figure: str) -> dict[int, float]:
     """One figure ("clean", "fgsm", "pgd" or "epochs") of each run of one condition, by seed.
 
     Raises ValueError if a seed occurs twice: then these are not the runs of one condition.
     """
     values: dict[int, float] = {}
     for result in results:
-        if result["seed"] in values:
-            raise ValueError(f"each seed must occur once in a condition; seed {result['seed']} occurs again")
-        values[result["seed"]] = result[figure]
+        seed = result.run.seed
+        if seed in values:
+            raise ValueError(f"each seed must occur once in a condition; seed {seed} occurs again")
+        values[seed] = getattr(result, figure)
     return values
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from minidbp.paper.experiments import Condition, Experiment
 from minidbp.paper.published import Reported
-from minidbp.paper.statistics import Result, Summary, number, summarise
-from minidbp.sweeps.runs import shown, varied_fields
-from minidbp.training import Protocol
+from minidbp.paper.statistics import Summary, number, summarise
+from minidbp.sweeps.runs import Outcome, RunResult, shown, varied_fields
 
 FIGURES = ("clean", "fgsm", "pgd", "epochs")
 
@@ -25,29 +24,29 @@ class Row:
     model: str
     lam: float
     varied: Mapping[str, Any]
-    results: Sequence[Result]
+    results: Sequence[RunResult]
     diverged: int
     paper: Reported | None
 
     def summary(self, figure: str) -> Summary:
         """Over the finished runs, of "clean", "fgsm", "pgd" (percent) or "epochs"."""
-        return summarise([result[figure] for result in self.results])
+        return summarise([getattr(result, figure) for result in self.results])
 
 
-def rows_of(experiment: Experiment, results: Iterable[Result], varied: Sequence[str] | None = None) -> list[Row]:
+def rows_of(experiment: Experiment, results: Iterable[Outcome], varied: Sequence[str] | None = None) -> list[Row]:
     """One row for each condition, by model, what varies, and rising lambda.
 
     Args:
         varied: The fields of the protocol that get a column; by default those in which the results differ.
     """
-    groups: dict[Condition, list[Result]] = {}
+    groups: dict[Condition, list[Outcome]] = {}
     for result in results:
-        condition = Condition(result["model"], result["lambda"], Protocol(**result["protocol"]))
-        groups.setdefault(condition, []).append(result)
-    names = varied_fields([group[0] for group in groups.values()]) if varied is None else varied
+        run = result.run
+        groups.setdefault(Condition(run.model, run.lam, run.protocol), []).append(result)
+    names = varied_fields([group[0].run for group in groups.values()]) if varied is None else varied
     rows = []
     for condition, group in groups.items():
-        done = [result for result in group if result["diverged"] is None]
+        done = [result for result in group if isinstance(result, RunResult)]
         values = {name: getattr(condition.protocol, name) for name in names}
         diverged = len(group) - len(done)
         rows.append(Row(condition.model, condition.lam, values, done, diverged, experiment.paper(condition)))

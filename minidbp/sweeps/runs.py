@@ -7,7 +7,7 @@ process that trains it.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -189,14 +189,9 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
         raise RunError(f"{error}; move it away, and the run is trained again") from None
 
 
-def identity_in(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of the run whose JSON this is: `Run.of` takes it."""
-    return {key: result[key] for key in ("format", "model", "lambda", "seed", "protocol")}
-
-
 def labels(runs: Sequence[Run]) -> dict[Run, str]:
     """Names for people, with what varies among these runs: 'model C, lambda 10, eps 0.1, seed 0'."""
-    names = varied_fields([run.identity() for run in runs])
+    names = varied_fields(runs)
     return {
         run: ", ".join(
             [
@@ -209,18 +204,11 @@ def labels(runs: Sequence[Run]) -> dict[Run, str]:
     }
 
 
-def varied_fields(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The fields of the protocol, in its order, that differ among the runs of some model.
-
-    Args:
-        results: The JSON of runs, or their identities.
-    """
-    models = {result["model"] for result in results}
-    return [
-        field.name
-        for field in fields(Protocol)
-        if any(len({r["protocol"][field.name] for r in results if r["model"] == model}) > 1 for model in models)
-    ]
+def varied_fields(runs: Sequence[Run]) -> list[str]:
+    """The fields of the protocol, in its order, that differ among the runs of some model."""
+    by_model = [[run.protocol for run in runs if run.model == model] for model in {run.model for run in runs}]
+    names = (field.name for field in fields(Protocol))
+    return [name for name in names if any(len({getattr(p, name) for p in protocols}) > 1 for protocols in by_model)]
 
 
 def shown(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Verdicts on claims: truths are planted in made-up runs, and must be found, or not be called decided."""
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sweep_fixtures import made_up_result
 
 from minidbp.paper.claims import (
     FAILS,
@@ -19,6 +21,8 @@ from minidbp.paper.claims import (
     table4_verdicts,
 )
 from minidbp.paper.published import EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_4, Reported
+from minidbp.sweeps.runs import Run, RunResult
+from minidbp.training import Protocol
 
 LAMS = (0.0, 0.1, 1.0, 10.0, 25.0, 50.0)
 TABLE_4_LAMBDAS = tuple(TABLE_4)
@@ -45,23 +49,20 @@ def sweep(
     noise: float = 1.0,
     common: float = 0.0,
     **protocol: Any,
-) -> list[dict[str, Any]]:
+) -> list[RunResult]:
     """Runs with these means; `noise` is each run's own (a twentieth of it on clean accuracy), `common` the seed's."""
+    protocols = {eps: Protocol(eps=eps, **protocol) for eps in epsilons}
     runs = []
     for model in models:
         for seed in range(seeds):
             shift = rng.normal(0, common)
-            for eps in epsilons:
+            for eps in protocols:
                 for lam in lambdas:
                     means = {"clean": 98.0, "fgsm": 30.0, "pgd": 5.0, "epochs": 20.0, **figures(model, eps, lam)}
                     scales = {"clean": noise / 20, "fgsm": noise, "pgd": noise, "epochs": 2.0}
                     found = {name: mean + shift + rng.normal(0, scales[name]) for name, mean in means.items()}
-                    settings = {
-                        "eps": eps, "adversarial_training": False, "penalty": "jacobian_l1", "stop_rule": "absolute",
-                        "max_epochs": 100, **protocol,
-                    }  # fmt: skip
                     found["epochs"] = round(found["epochs"])
-                    runs.append({"model": model, "lambda": lam, "seed": seed, **found, "protocol": settings})
+                    runs.append(made_up_result(Run(model, lam, seed, protocols[eps]), **found))
     return runs
 
 
@@ -132,16 +133,18 @@ def test_slope_and_ends_must_agree(means: tuple[float, ...], rng: np.random.Gene
 def test_a_fall_counts_after_holm_over_the_steps(t: float, finding: str) -> None:
     """t_4 = 2.999 beyond a fall of 1 has p = 0.04, of two steps 0.08; t_4 = 4 has p = 0.016, of two 0.032."""
     runs = sweep(flat, np.random.default_rng(0), lambdas=(0.0, 1.0, 10.0), noise=0.01)
-    for run in runs:
-        apart = run["seed"] - 2  # -2 to 2 over the five seeds: a standard error of sqrt(0.5)
-        run["fgsm"] += 40.0 * (run["lambda"] > 0) - (run["lambda"] == 10) * (1 + t * 0.5**0.5 + apart)
+    for i, result in enumerate(runs):
+        run = result.run
+        apart = run.seed - 2  # -2 to 2 over the five seeds: a standard error of sqrt(0.5)
+        change = 40.0 * (run.lam > 0) - (run.lam == 10) * (1 + t * 0.5**0.5 + apart)
+        runs[i] = dataclasses.replace(result, fgsm=result.fgsm + change)
     assert pick(table2_verdicts(runs), TREND, "C, FGSM").finding == finding
 
 
 def test_seeds_are_pairs(rng: np.random.Generator) -> None:
     """A rise of 2.5 points is found under a spread over seeds of more, because every lambda shares it."""
     runs = sweep(rising(0.5), rng, noise=0.3, common=15.0)
-    assert np.std([r["fgsm"] for r in runs if r["lambda"] == 0], ddof=1) > 2 * 2.5
+    assert np.std([r.fgsm for r in runs if r.run.lam == 0], ddof=1) > 2 * 2.5
     assert pick(table2_verdicts(runs), TREND, "C, FGSM").finding == HOLDS
 
 
@@ -183,9 +186,7 @@ def test_doubling(times: float, finding: str, rng: np.random.Generator) -> None:
 
 def test_doubling_from_nothing_is_not_divided_by_it(rng: np.random.Generator) -> None:
     runs = sweep(lambda m, e, lam: {"fgsm": 10.0}, rng, noise=0.5)
-    for run in runs:
-        if run["lambda"] == 0:
-            run["fgsm"] = 0.0
+    runs = [dataclasses.replace(r, fgsm=0.0) if r.run.lam == 0 else r for r in runs]
     first, _ = [v for v in table2_verdicts(runs) if "we double" in v.claim and "model C" in v.claim]
     assert first.finding == HOLDS
     assert "against 0.00%, – times [–, –]" in first.evidence
@@ -203,7 +204,7 @@ def test_epochs_around_the_20th(epochs: float, finding: str, rng: np.random.Gene
 
 def test_one_run_to_the_end_is_not_always(rng: np.random.Generator) -> None:
     runs = sweep(flat, rng)
-    runs[17]["epochs"] = 100
+    runs[17] = dataclasses.replace(runs[17], epochs=100)
     found = pick(table2_verdicts(runs), EPOCHS, "model C")
     assert found.finding == FAILS
     assert "1 of 30 runs reached epoch 100" in found.evidence
@@ -211,7 +212,7 @@ def test_one_run_to_the_end_is_not_always(rng: np.random.Generator) -> None:
 
 def test_all_at_the_same_epoch_is_known_exactly(rng: np.random.Generator) -> None:
     for epochs, finding in ((20, HOLDS), (11, FAILS)):
-        runs = [{**run, "epochs": epochs} for run in sweep(flat, rng)]
+        runs = [dataclasses.replace(run, epochs=epochs) for run in sweep(flat, rng)]
         assert pick(table2_verdicts(runs), EPOCHS, "model C").finding == finding
 
 
@@ -219,13 +220,13 @@ def test_epochs_that_were_ordered_decide_nothing(rng: np.random.Generator) -> No
     runs = sweep(flat, rng, stop_rule="none", max_epochs=20)
     found = pick(table2_verdicts(runs), EPOCHS, "model C")
     assert (found.finding, found.evidence) == (OPEN, "all 30 runs have a fixed length of 20 epochs")
-    cut = [{**run, "epochs": 20} for run in sweep(flat, rng, max_epochs=20)]
+    cut = [dataclasses.replace(run, epochs=20) for run in sweep(flat, rng, max_epochs=20)]
     found = pick(table2_verdicts(cut), EPOCHS, "model C")
     assert found.finding == OPEN
     assert "30 of 30 runs reached epoch 20" in found.evidence
 
 
-def adversarial(figures: Figures, rng: np.random.Generator, **options: Any) -> list[dict[str, Any]]:
+def adversarial(figures: Figures, rng: np.random.Generator, **options: Any) -> list[RunResult]:
     defaults = {"adversarial_training": True, "penalty": "summed_jacobian_l1", "stop_rule": "none"}
     return sweep(figures, rng, **{**defaults, **options})
 
@@ -265,9 +266,10 @@ def test_equal_at_other_eps(changes: dict[str, float], finding: str, rng: np.ran
 def test_equality_is_refused_after_holm_over_the_two(t: float, finding: str) -> None:
     """t_4 = 2.999 against the margin of 1 has p = 0.04, twice that is no refusal; t_4 = 4 has p = 0.016, which is."""
     runs = adversarial(flat, np.random.default_rng(0), models="A", lambdas=(0.0, 10.0), epsilons=(0.1,), noise=0.001)
-    for run in runs:
-        apart = run["seed"] - 2  # -2 to 2 over the five seeds: a standard error of sqrt(0.5)
-        run["fgsm"] = 90.0 + (run["lambda"] == 10) * (1 + t * 0.5**0.5 + apart)
+    for i, result in enumerate(runs):
+        apart = result.run.seed - 2  # -2 to 2 over the five seeds: a standard error of sqrt(0.5)
+        fgsm = 90.0 + (result.run.lam == 10) * (1 + t * 0.5**0.5 + apart)
+        runs[i] = dataclasses.replace(result, fgsm=fgsm)
     found = pick(table3_verdicts(runs), "sensibly equal", "model A, ε = 0.1")
     assert found.finding == finding
 
@@ -289,7 +291,7 @@ def test_help_is_refused_only_if_all_twelve_are_worse(rng: np.random.Generator) 
         with_penalty(fgsm=-3.0), rng, models="ABC", lambdas=(0.0, 10.0), epsilons=EPSILONS, noise=0.5, seeds=6
     )
     assert table3_verdicts(runs)[-1].finding == FAILS
-    unfinished = [r for r in runs if (r["model"], r["protocol"]["eps"]) != ("C", 0.05)]
+    unfinished = [r for r in runs if (r.run.model, r.run.protocol.eps) != ("C", 0.05)]
     found = table3_verdicts(unfinished)[-1]
     assert found.finding == OPEN
     assert "1 more cannot be compared yet" in found.evidence
@@ -330,14 +332,14 @@ def test_two_lengths_of_training_are_not_mixed(rng: np.random.Generator) -> None
     assert [v.claim.rpartition(", ")[2] for v in verdicts] == ["max_epochs 100"] * 2 + ["max_epochs 150"] * 2
     assert [v.finding for v in verdicts] == [HOLDS, OPEN, HOLDS, HOLDS]
     assert verdicts[1].evidence == "no finished runs for model C, ε = 0.3, max_epochs 100 at λ = 1000"
-    without = table4_verdicts(short + [r for r in long if r["lambda"] > 0])
+    without = table4_verdicts(short + [r for r in long if r.run.lam > 0])
     assert [v.finding for v in without] == [HOLDS, OPEN, OPEN, HOLDS]
     assert without[2].evidence == "no finished runs for model C, ε = 0.3, max_epochs 150 at λ = 0"
 
 
 def test_each_table_takes_its_own_runs(rng: np.random.Generator) -> None:
     plain, trained = sweep(rising(2.0), rng, epsilons=(0.3, 0.1)), adversarial(flat, rng, lambdas=TABLE_4_LAMBDAS)
-    assert table2_verdicts(plain + trained) == table2_verdicts([r for r in plain if r["protocol"]["eps"] == 0.3])
+    assert table2_verdicts(plain + trained) == table2_verdicts([r for r in plain if r.run.protocol.eps == 0.3])
     assert table3_verdicts(plain + trained) == table3_verdicts(trained)
     assert table4_verdicts(plain + trained) == table4_verdicts(trained)
 
@@ -379,7 +381,7 @@ def test_nothing_is_decided_by_one_seed(judge: Any, runs: Any, count: int, rng: 
 
 @pytest.mark.parametrize(("judge", "runs", "count"), ALL)
 def test_every_beginning_of_a_sweep_can_be_judged(judge: Any, runs: Any, count: int, rng: np.random.Generator) -> None:
-    whole = sorted(runs(rng, seeds=3), key=lambda run: run["seed"])
+    whole = sorted(runs(rng, seeds=3), key=lambda result: result.run.seed)
     for done in range(0, len(whole), max(1, len(whole) // 12)):
         verdicts = judge(whole[:done])
         assert len(verdicts) == count
@@ -389,25 +391,25 @@ def test_every_beginning_of_a_sweep_can_be_judged(judge: Any, runs: Any, count: 
 
 
 def test_a_half_done_sweep_names_what_is_missing(rng: np.random.Generator) -> None:
-    runs = [r for r in sweep(rising(2.0), rng, models="AC", seeds=2) if (r["model"], r["lambda"]) != ("C", 0.0)]
+    runs = [r for r in sweep(rising(2.0), rng, models="AC", seeds=2) if (r.run.model, r.run.lam) != ("C", 0.0)]
     verdicts = table2_verdicts(runs)
     assert pick(verdicts, TREND, "model B, PGD").evidence == "no finished runs for model B"
     assert pick(verdicts, "keeping", "model C").evidence == "no finished runs for model C at λ = 0"
-    only = [r for r in runs if r["lambda"] == 50]
+    only = [r for r in runs if r.run.lam == 50]
     assert pick(table2_verdicts(only), TREND, "model A, FGSM").evidence == (
         "no finished runs for model A except at λ = 50"
     )
-    assert pick(table2_verdicts([r for r in runs if r["lambda"] == 0]), "keeping", "model A").evidence == (
+    assert pick(table2_verdicts([r for r in runs if r.run.lam == 0]), "keeping", "model A").evidence == (
         "no finished runs for model A at a λ above 0"
     )
 
 
 def test_seeds_without_a_partner_do_not_count(rng: np.random.Generator) -> None:
-    runs = [r for r in sweep(rising(2.0), rng) if r["lambda"] != 50 or r["seed"] == 4]
+    runs = [r for r in sweep(rising(2.0), rng) if r.run.lam != 50 or r.run.seed == 4]
     found = pick(table2_verdicts(runs), TREND, "FGSM", "model C")
     assert found.finding == OPEN
     assert "1 seed" in found.evidence
-    none = [r for r in runs if r["seed"] != 4 or r["lambda"] == 50]
+    none = [r for r in runs if r.run.seed != 4 or r.run.lam == 50]
     assert pick(table2_verdicts(none), TREND, "FGSM", "model C").evidence == (
         "no seed has all of its runs yet; at least 2 seeds are needed"
     )
@@ -434,7 +436,7 @@ def test_two_variants_of_the_protocol_are_judged_apart(rng: np.random.Generator)
     assert pick(verdicts, TREND, "model C, penalty_target softmax, FGSM").finding == FAILS
 
 
-def as_reported(cells: dict[float, Reported], model: str, eps: float, adversarial: bool) -> list[dict[str, Any]]:
+def as_reported(cells: dict[float, Reported], model: str, eps: float, adversarial: bool) -> list[RunResult]:
     """Ten runs a lambda with exactly the reported means and deviations, and no correlation between lambdas.
 
     (The paper gives no seeds, so whether its runs were pairs cannot be known.)
@@ -444,14 +446,13 @@ def as_reported(cells: dict[float, Reported], model: str, eps: float, adversaria
     for _ in ("clean", "fgsm"):
         noise, _ = np.linalg.qr(np.column_stack([np.ones(n), rng.normal(size=(n, len(cells)))]))
         columns.append(noise[:, 1:] * np.sqrt(n - 1))  # orthogonal to 1 and to each other, of deviation 1
-    settings = {"eps": eps, "adversarial_training": adversarial, "penalty": "x", "stop_rule": "absolute"}
+    protocol = Protocol(eps=eps, adversarial_training=adversarial)
     return [
-        {
-            "model": model, "lambda": lam, "seed": seed, "epochs": 18 + seed % 4, "pgd": 0.0,
-            "clean": cell.clean[0] + cell.clean[1] * columns[0][seed, k],
-            "fgsm": cell.fgsm[0] + cell.fgsm[1] * columns[1][seed, k],
-            "protocol": {**settings, "max_epochs": 100},
-        }
+        made_up_result(
+            Run(model, lam, seed, protocol), epochs=18 + seed % 4, pgd=0.0,
+            clean=cell.clean[0] + cell.clean[1] * columns[0][seed, k],
+            fgsm=cell.fgsm[0] + cell.fgsm[1] * columns[1][seed, k],
+        )
         for k, (lam, cell) in enumerate(cells.items())
         for seed in range(n)
     ]  # fmt: skip

@@ -166,7 +166,9 @@ def test_a_condition_that_only_diverged_has_no_point(make: MakeRows, tmp_path: P
 
 def test_different_numbers_make_different_pictures(make: MakeRows, tmp_path: Path) -> None:
     rows = make("C", (0.0, 50.0), 2)
-    changed = [dataclasses.replace(row, results=[{**r, "fgsm": 70.0} for r in row.results]) for row in rows]
+    changed = [
+        dataclasses.replace(row, results=[dataclasses.replace(r, fgsm=70.0) for r in row.results]) for row in rows
+    ]
     first, second = (
         drawn(figures.accuracy_along(r, "lambda"), tmp_path / f"{i}.png") for i, r in enumerate((rows, changed))
     )

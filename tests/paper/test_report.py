@@ -20,6 +20,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from rich.console import Console
 from scipy import stats
+from sweep_fixtures import diverged, made_up_result
 
 from minidbp.data import Mnist
 from minidbp.files.page import as_html
@@ -37,7 +38,7 @@ from minidbp.paper.experiments import (
 )
 from minidbp.paper.report import FILES, TWINS, UNSAID, as_markdown, on_screen, write_report
 from minidbp.paper.tables import Row, cells, header, rows_of
-from minidbp.sweeps.runs import Run
+from minidbp.sweeps.runs import Run, RunResult, keep
 from minidbp.sweeps.sweep import Sweep, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import environment
@@ -47,9 +48,8 @@ NOT_SAID_IN_THE_PAPER = {  # DESIGN section 6
     "penalty_target", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
     "validation_split",
 }  # fmt: skip
-Result = dict[str, Any]
 DIAGNOSIS = [field.name for field in dataclasses.fields(MaskingFigures)]
-MadeUp = Callable[..., Result]
+MadeUp = Callable[..., RunResult]
 
 
 def tables_in(text: str) -> list[list[list[str]]]:
@@ -81,21 +81,15 @@ def sweep_of(runs: Sequence[Run], vary: Sequence[str] = (), experiment: str = "t
     return Sweep(experiment, "Table 2, preset test", "minidbp table2 --preset test", runs, vary)
 
 
-def markdown_of(sweep: Sweep, results: Sequence[Result]) -> str:
+def markdown_of(sweep: Sweep, results: Sequence[RunResult]) -> str:
     experiment = experiment_named(sweep.experiment)
     rows = rows_of(experiment, results)
     pictures = {"accuracy.png": figures.describe(rows, experiment.along), "images.png": TWINS}
     return as_markdown(sweep, rows, results, pictures)
 
 
-def diverged(result: Result) -> Result:
-    where = {"epoch": 3, "step": 2, "message": "training diverged in epoch 3, step 2"}
-    kept = ("format", "model", "lambda", "seed", "protocol", "environment")
-    return {**{key: result[key] for key in kept}, "diverged": where}
-
-
 @pytest.fixture(scope="module")
-def results(made_up: MadeUp) -> list[Result]:
+def results(made_up: MadeUp) -> list[RunResult]:
     """A with one seed, C with three, the third of C at lambda 50 diverged."""
     found = [
         made_up(
@@ -110,20 +104,19 @@ def results(made_up: MadeUp) -> list[Result]:
 
 
 @pytest.fixture(scope="module")
-def sweep(results: list[Result]) -> Sweep:
-    identities = [{key: r[key] for key in ("format", "model", "lambda", "seed", "protocol")} for r in results]
-    return sweep_of([*map(Run.of, identities), Run("C", 0.0, 9, Protocol(max_epochs=7))])
+def sweep(results: list[RunResult]) -> Sweep:
+    return sweep_of([*(result.run for result in results), Run("C", 0.0, 9, Protocol(max_epochs=7))])
 
 
 @pytest.fixture(scope="module")
-def markdown(sweep: Sweep, results: list[Result]) -> str:
+def markdown(sweep: Sweep, results: list[RunResult]) -> str:
     return markdown_of(sweep, results)
 
 
 # -- the Markdown ---------------------------------------------------------------------------------------------------
 
 
-def test_the_table_has_no_cell_missing(markdown: str, results: list[Result]) -> None:
+def test_the_table_has_no_cell_missing(markdown: str, results: list[RunResult]) -> None:
     numbers = tables_in(markdown)[0]
     assert numbers[0] == ["model", "λ", "clean", "paper", "FGSM", "paper", "PGD", "epochs", "runs"]
     assert numbers[2:] == [
@@ -175,12 +168,12 @@ def test_several_values_of_a_field_are_all_listed(made_up: MadeUp) -> None:
     assert "| eps | 0.1, 0.3 (in full: 0.3) |" in section(text, "Protocol")
 
 
-def test_the_machine_is_named_and_so_are_several(markdown: str, sweep: Sweep, results: list[Result]) -> None:
+def test_the_machine_is_named_and_so_are_several(markdown: str, sweep: Sweep, results: list[RunResult]) -> None:
     where = environment()
     assert where["processor"] in section(markdown, "Machine")
     assert where["python"] in section(markdown, "Machine")
     elsewhere = {**where, "processor": "an abacus", "variables": {"OMP_NUM_THREADS": "3"}}
-    mixed = [*results[:-2], {**results[-2], "environment": elsewhere}]
+    mixed = [*results[:-2], dataclasses.replace(results[-2], environment=elsewhere)]
     text = markdown_of(sweep, mixed)
     assert where["processor"] in section(text, "Machine 1")
     assert "an abacus" in section(text, "Machine 2")
@@ -197,10 +190,11 @@ def test_the_pictures_have_words(markdown: str) -> None:
 
 def test_the_accuracy_of_each_digit_is_the_mean_over_runs(made_up: MadeUp) -> None:
     runs = [Run("C", 10.0, seed, Protocol()) for seed in range(2)]
-    found = [made_up(run) for run in runs]
-    for seed, result in enumerate(found):
-        result["per_class"]["fgsm"] = [float(10 * digit + seed) for digit in range(10)]
-        result["per_class"]["clean"] = [None, *[90.0 + seed] * 9]  # no zero among the images
+    found = []
+    for seed, run in enumerate(runs):
+        clean = [None, *[90.0 + seed] * 9]  # no zero among the images
+        fgsm = [float(10 * digit + seed) for digit in range(10)]
+        found.append(made_up(run, per_class={"clean": clean, "fgsm": fgsm, "pgd": fgsm}))
     text = markdown_of(sweep_of(runs), found)
     (line,) = table_below(text, "Accuracy of each digit, under FGSM")
     assert line == ["C", "10", *(f"{10 * digit + 0.5:.1f}" for digit in range(10))]
@@ -209,9 +203,10 @@ def test_the_accuracy_of_each_digit_is_the_mean_over_runs(made_up: MadeUp) -> No
 
 def test_the_diagnosis_is_the_mean_over_runs(made_up: MadeUp) -> None:
     runs = [Run("C", 10.0, seed, Protocol()) for seed in range(2)]
-    found = [made_up(run) for run in runs]
-    for seed, result in enumerate(found):
-        result["diagnosis"] = {name: 10.0 * place + seed for place, name in enumerate(DIAGNOSIS)}
+    found = [
+        made_up(run, diagnosis=MaskingFigures(*(10.0 * place + seed for place in range(len(DIAGNOSIS)))))
+        for seed, run in enumerate(runs)
+    ]
     (line,) = table_below(markdown_of(sweep_of(runs), found), "Robust, or gradients masked?")
     means = {name: 10.0 * place + 0.5 for place, name in enumerate(DIAGNOSIS)}
     order = ("noise", "pgd_margin", "worst_case", "zero_gradients")
@@ -231,7 +226,8 @@ def test_what_other_attacks_say_of_fgsm(
 ) -> None:
     run = Run("C", 10.0, 0, Protocol())
     result = made_up(run, fgsm=fgsm)
-    result["diagnosis"] |= {"noise": noise, "worst_case": worst_case}
+    diagnosis = dataclasses.replace(result.diagnosis, noise=noise, worst_case=worst_case)
+    result = dataclasses.replace(result, diagnosis=diagnosis)
     (line,) = table_below(markdown_of(sweep_of([run]), [result]), "Robust, or gradients masked?")
     assert line[-1].startswith(said)
 
@@ -256,8 +252,8 @@ def test_a_folder_without_weights_has_a_report_without_their_picture(
     assert "images.png" not in (copy / "table.md").read_text()
 
 
-def test_the_verdicts_are_the_experiments(markdown: str, made_up: MadeUp, results: list[Result]) -> None:
-    done = [r for r in results if r["diverged"] is None]
+def test_the_verdicts_are_the_experiments(markdown: str, made_up: MadeUp, results: list[RunResult]) -> None:
+    done = [r for r in results if r.diverged is None]
     said = table_below(markdown, "The paper's claims")
     assert [(line[0], line[1].strip("*")) for line in said] == [(v.claim, v.finding) for v in TABLE2.verdicts(done)]
 
@@ -491,8 +487,8 @@ def text_of(rows: Sequence[Row], width: int = 200) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_the_screen_shows_every_row(width: int, results: list[Result]) -> None:
-    rows = rows_of(TABLE2, [r for r in results if r["diverged"] is None])
+def test_the_screen_shows_every_row(width: int, results: list[RunResult]) -> None:
+    rows = rows_of(TABLE2, [r for r in results if r.diverged is None])
     text = text_of(rows, width)
     assert "Table 2, preset test" in text
     assert "…" not in text  # nothing is cut off
@@ -635,8 +631,7 @@ def test_of_a_sweep_half_done_what_is_there_is_reported(copy: Path, tiny_sweep: 
 def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Sweep, mnist: Mnist) -> None:
     for run in tiny_sweep.runs:
         if run.lam == 50.0:
-            path = copy / "runs" / f"{run.name}.json"
-            path.write_text(json.dumps(diverged(json.loads(path.read_text()))))
+            keep(diverged(made_up_result(run)), copy / "runs")
             (copy / "runs" / f"{run.name}.safetensors").unlink()
     rows = write_report(tiny_sweep, copy, mnist)
     assert [(row.lam, len(row.results), row.diverged) for row in rows] == [(0.0, 2, 0), (50.0, 0, 2)]
@@ -649,8 +644,7 @@ def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Swee
 
 def test_a_sweep_that_only_diverged_has_no_report(copy: Path, tiny_sweep: Sweep, mnist: Mnist) -> None:
     for run in tiny_sweep.runs:
-        path = copy / "runs" / f"{run.name}.json"
-        path.write_text(json.dumps(diverged(json.loads(path.read_text()))))
+        keep(diverged(made_up_result(run)), copy / "runs")
     assert write_report(tiny_sweep, copy, mnist) == []
     assert not (copy / "table.md").exists()
 

@@ -9,8 +9,11 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from sweep_fixtures import made_up_result
 
 from minidbp.paper.statistics import Summary, by_seed, contrast, holm, number, paired, ratio, summarise
+from minidbp.sweeps.runs import Run
+from minidbp.training import Protocol
 
 SLEEP = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]  # Student (1908): hours of sleep gained by ten patients
 OTHER = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]  # ... and with another drug
@@ -187,9 +190,10 @@ def test_holm_rejects_what_the_step_down_rule_rejects(p_values: list[float]) -> 
 
 
 def test_a_seed_may_occur_once() -> None:
-    assert by_seed([{"seed": 4, "fgsm": 1.5}, {"seed": 2, "fgsm": 2.5}], "fgsm") == {4: 1.5, 2: 2.5}
+    first, second = (made_up_result(Run("C", 0.0, seed, Protocol()), fgsm=fgsm) for seed, fgsm in ((4, 1.5), (2, 2.5)))
+    assert by_seed([first, second], "fgsm") == {4: 1.5, 2: 2.5}
     with pytest.raises(ValueError, match="each seed must occur once in a condition; seed 4 occurs again"):
-        by_seed([{"seed": 4, "fgsm": 1.5}, {"seed": 4, "fgsm": 2.5}], "fgsm")
+        by_seed([first, first], "fgsm")
 
 
 def test_minidbp_does_not_import_scipy() -> None:

@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from sweep_fixtures import diverged
 
 from minidbp.paper.experiments import TABLE2, TABLE3
 from minidbp.paper.published import LAMBDAS, TABLE_2
 from minidbp.paper.tables import Row, as_csv, as_json, cells, header, rows_of
-from minidbp.sweeps.runs import Run
+from minidbp.sweeps.runs import Run, RunResult
 from minidbp.training import Protocol
 
-Result = dict[str, Any]
+Result = RunResult
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +27,6 @@ def result(made_up: Callable[..., Result]) -> Callable[..., Result]:
         return made_up(Run(model, lam, seed, Protocol(**(changes or {}))), **figures)
 
     return result
-
-
-def diverged(result: Result) -> Result:
-    where = {"epoch": 1, "step": 2, "message": "training diverged"}
-    return {key: result[key] for key in ("format", "model", "lambda", "seed", "protocol", "environment")} | {
-        "diverged": where
-    }
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +181,7 @@ def test_csv_has_every_number_unrounded_and_never_nan(rows: list[Row]) -> None:
         assert (line["model"], float(line["lambda"])) == (row.model, row.lam)
         assert (int(line["runs"]), int(line["diverged"])) == (len(row.results), row.diverged)
         for name in ("clean", "fgsm", "pgd", "epochs"):
-            values = [result[name] for result in row.results]
+            values = [getattr(result, name) for result in row.results]
             assert line[f"{name}_mean"] == (str(sum(values) / len(values)) if values else "")
             for part in ("sd", "low", "high"):
                 value = getattr(row.summary(name), part)

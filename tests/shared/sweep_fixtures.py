@@ -1,6 +1,7 @@
 """A sweep small enough to be trained in a test, and results that were never trained."""
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.paper.experiments import TABLE2, Condition
 from minidbp.sweeps import executors, sweep
-from minidbp.sweeps.runs import Run, RunResult, Seconds
+from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunResult, Seconds
 from minidbp.sweeps.sweep import Sweep
 from minidbp.training import Protocol
 from minidbp.training.environment import environment
@@ -54,30 +55,32 @@ def copy(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "out"))
 
 
-@pytest.fixture(scope="session")
-def made_up_result() -> Callable[..., RunResult]:
+def made_up_result(
+    run: Run, clean: float = 98.0, fgsm: float = 20.0, pgd: float = 2.0, epochs: int = 18, **changes: Any
+) -> RunResult:
     """A result that no run had, with these figures."""
-    where = environment()
+    figures = {"clean": clean, "fgsm": fgsm, "pgd": pgd}
+    parts: dict[str, Any] = {
+        "diagnosis": MaskingFigures(*(pgd + place for place in range(9))),
+        "per_class": {name: [value] * 10 for name, value in figures.items()},
+        "history": [],
+        "seconds": Seconds(50.0, 10.0),
+        "threads": 2,
+        "environment": _environment(),
+        **changes,
+    }
+    return RunResult(**figures, run=run, epochs=epochs, **parts)
 
-    def result(run: Run, clean: float = 98.0, fgsm: float = 20.0, pgd: float = 2.0, epochs: int = 18) -> RunResult:
-        figures = {"clean": clean, "fgsm": fgsm, "pgd": pgd}
-        names = [field.name for field in dataclasses.fields(MaskingFigures)]
-        return RunResult(
-            **figures,
-            run=run,
-            epochs=epochs,
-            diagnosis=MaskingFigures(*(pgd + place for place in range(len(names)))),
-            per_class={name: [value] * 10 for name, value in figures.items()},
-            history=[],
-            seconds=Seconds(50.0, 10.0),
-            threads=2,
-            environment=where,
-        )
 
-    return result
+_environment = functools.cache(environment)
 
 
 @pytest.fixture(scope="session")
-def made_up(made_up_result: Callable[..., RunResult]) -> Callable[..., dict[str, Any]]:
-    """The same as its JSON."""
-    return lambda run, **figures: made_up_result(run, **figures).as_dict()
+def made_up() -> Callable[..., RunResult]:
+    return made_up_result
+
+
+def diverged(result: RunResult) -> DivergedRun:
+    """The same run, had it diverged."""
+    where = Divergence(3, 2, "training diverged in epoch 3, step 2")
+    return DivergedRun(run=result.run, diverged=where, environment=result.environment)

@@ -163,11 +163,9 @@ def test_no_runs_are_all_done(tmp_path: Path) -> None:
     assert SweepMonitor([], tmp_path, JUDGE).state() == State(0, 0, 0, [], 1.0, None)
 
 
-def test_finished_diverged_and_running(
-    tmp_path: Path, made_up_result: Callable[..., RunResult], clock: list[float]
-) -> None:
+def test_finished_diverged_and_running(tmp_path: Path, made_up: Callable[..., RunResult], clock: list[float]) -> None:
     monitor = SweepMonitor(RUNS, tmp_path, JUDGE)
-    keep(made_up_result(RUNS[0]), tmp_path)
+    keep(made_up(RUNS[0]), tmp_path)
     keep(DivergedRun(run=RUNS[2], diverged=Divergence(1, 2, "training diverged"), environment={}), tmp_path)
     signal(RUNS[1], tmp_path, 0.5, speed=3.0, silence=7.0)
     signal(RUNS[3], tmp_path, 0.25, speed=1.0, silence=module.QUIET + 1)
@@ -181,8 +179,8 @@ def test_finished_diverged_and_running(
     assert state.seconds_left == pytest.approx((total - done) / 3.0)  # the quiet one may be gone
 
     (tmp_path / f"{RUNS[1].name}.progress.json").unlink()
-    keep(made_up_result(RUNS[1]), tmp_path)
-    keep(made_up_result(RUNS[3]), tmp_path)  # its progress file was left by a kill
+    keep(made_up(RUNS[1]), tmp_path)
+    keep(made_up(RUNS[3]), tmp_path)  # its progress file was left by a kill
     assert monitor.state() == State(4, 3, 1, [], pytest.approx(1.0), None)
 
 

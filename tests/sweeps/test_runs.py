@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sweep_fixtures import diverged
 
 from minidbp.nn import build_model, load_model
 from minidbp.sweeps import runs
 from minidbp.sweeps.runs import (
     DivergedRun,
-    Divergence,
     Run,
     RunError,
     RunResult,
@@ -187,13 +187,13 @@ def test_anything_else_is_not_the_identity_of_a_run(identity: Any, named: list[s
 
 
 @pytest.fixture
-def result(made_up_result: Callable[..., RunResult]) -> RunResult:
-    return made_up_result(RUN)
+def result(made_up: Callable[..., RunResult]) -> RunResult:
+    return made_up(RUN)
 
 
 @pytest.fixture
-def diverged(result: RunResult) -> DivergedRun:
-    return DivergedRun(run=RUN, diverged=Divergence(3, 2, "training diverged"), environment=result.environment)
+def diverged_run(result: RunResult) -> DivergedRun:
+    return diverged(result)
 
 
 def test_a_run_that_is_kept_is_found(result: RunResult, tmp_path: Path) -> None:
@@ -215,11 +215,11 @@ def test_weights_without_their_json_are_an_unfinished_run(result: RunResult, tmp
     assert find(RUN, tmp_path) is None
 
 
-def test_a_divergence_is_kept_and_found(diverged: DivergedRun, tmp_path: Path) -> None:
-    keep(diverged, tmp_path)
+def test_a_divergence_is_kept_and_found(diverged_run: DivergedRun, tmp_path: Path) -> None:
+    keep(diverged_run, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [f"{RUN.name}.json"]
-    assert find(RUN, tmp_path) == diverged
-    assert "clean" not in diverged.as_dict()
+    assert find(RUN, tmp_path) == diverged_run
+    assert "clean" not in diverged_run.as_dict()
 
 
 def test_a_class_without_images_is_a_whole_result(result: RunResult, tmp_path: Path) -> None:
@@ -229,12 +229,12 @@ def test_a_class_without_images_is_a_whole_result(result: RunResult, tmp_path: P
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_outcomes_in_one_line(made_up_result: Callable[..., RunResult], diverged: DivergedRun, epochs: int) -> None:
+def test_outcomes_in_one_line(made_up: Callable[..., RunResult], diverged_run: DivergedRun, epochs: int) -> None:
     plural = "s" * (epochs > 1)
-    assert made_up_result(RUN, clean=98.0, fgsm=20.0, pgd=2.0, epochs=epochs).in_words("who") == (
+    assert made_up(RUN, clean=98.0, fgsm=20.0, pgd=2.0, epochs=epochs).in_words("who") == (
         f"who: clean 98.00%, FGSM 20.00%, PGD 2.00% ({epochs} epoch{plural}, 60 s)"
     )
-    assert diverged.in_words("who") == "who: diverged in epoch 3, step 2"
+    assert diverged_run.in_words("who") == "who: diverged in epoch 3, step 2"
 
 
 def refusal(content: bytes, folder: Path) -> str:
@@ -303,9 +303,9 @@ def test_labels_say_what_varies() -> None:
 
 def test_only_what_differs_within_a_model_varies() -> None:
     """A and C may have presets of their own sizes: that tells no two rows of one model apart."""
-    own = [Run("A", 0.0, 0, Protocol(n_train=100)).identity(), Run("C", 0.0, 0, Protocol(n_train=200)).identity()]
+    own = [Run("A", 0.0, 0, Protocol(n_train=100)), Run("C", 0.0, 0, Protocol(n_train=200))]
     assert varied_fields(own) == []
-    assert varied_fields([*own, Run("C", 1.0, 0, Protocol(n_train=200, clip=False, eps=0.1)).identity()]) == [
+    assert varied_fields([*own, Run("C", 1.0, 0, Protocol(n_train=200, clip=False, eps=0.1))]) == [
         "eps", "clip",
     ]  # fmt: skip
     assert varied_fields([]) == []

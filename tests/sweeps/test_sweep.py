@@ -16,7 +16,7 @@ from minidbp.nn import load_model
 from minidbp.paper.experiments import EXPERIMENTS, TABLE2, Condition, protocol_variants
 from minidbp.sweeps import execute as executing
 from minidbp.sweeps import executors, sweep
-from minidbp.sweeps.runs import FORMAT, DivergedRun, Divergence, Run, RunError, RunFailed, find, keep
+from minidbp.sweeps.runs import FORMAT, DivergedRun, Divergence, Run, RunError, RunFailed, RunResult, find, keep
 from minidbp.sweeps.sweep import Ending, Sweep
 from minidbp.training import DivergenceError
 
@@ -223,12 +223,12 @@ def test_the_folder_of_another_sweep_is_refused(copy: Path, tiny_sweep: Sweep, c
 
 
 def test_a_folder_of_runs_of_before_is_refused(
-    tmp_path: Path, tiny_sweep: Sweep, made_up: Callable[..., dict[str, Any]]
+    tmp_path: Path, tiny_sweep: Sweep, made_up: Callable[..., RunResult]
 ) -> None:
     """Version 1 wrote runs/C_lambda0_seed0.json and no sweep.json."""
     (tmp_path / "runs").mkdir()
     result = made_up(tiny_sweep.runs[0])
-    (tmp_path / "runs" / "C_lambda0_seed0.json").write_text(json.dumps(result))
+    (tmp_path / "runs" / "C_lambda0_seed0.json").write_text(json.dumps(result.as_dict()))
     before = contents(tmp_path)
     with pytest.raises(RunError) as caught:
         sweep.begin(tiny_sweep, tmp_path)
