@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minidbp.autodiff.shape import move_axis
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, in_rule_of, recording, wrap
+from minidbp.autodiff.operations import move_axis
+from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, current_tracers, from_array, recording
 
 Function = Callable[..., Tensor]
 Tensors = Tensor | Sequence[Tensor]
@@ -24,41 +24,47 @@ def grad(
     grad_outputs: TensorLike | Sequence[TensorLike | None] | None = None,
     create_graph: bool = False,
 ) -> tuple[Tensor, ...]:
-    """The gradient of <grad_outputs, outputs> in each input: sum over outputs of grad_outputs^T d outputs / d input.
+    """The gradient of `<grad_outputs, outputs>` in each input: the sum over outputs of `grad_outputs^T d out / d in`.
 
-    outputs, inputs: a Tensor or several.  grad_outputs: for each output a cotangent of its shape, or of its shape with
-    extra leading axes (the same for all outputs): then each gradient has those axes too, all from one pass.  An output
-    of one element may go without (1 is meant).  create_graph: record the pass, to differentiate the result again.
+    Args:
+        outputs: a Tensor or several.
+        inputs: a Tensor or several.
+        grad_outputs: for each output a cotangent of its shape, or of its shape with extra leading axes (the same for
+            all outputs).  Then each gradient has those axes too, all from one pass.  An output of one element may go
+            without: 1 is meant.
+        create_graph: record the pass, so that the result can be differentiated again.
 
-    Returns one Tensor for each input, of the input's shape and dtype.  An input that the outputs do not depend on gets
-    zeros, if they depend on another input (the last bias has no part in a Jacobian, and its gradient is 0).
+    Returns:
+        One Tensor for each input, of the input's shape and dtype.  An input that the outputs do not depend on gets
+        zeros, if they depend on another input: the last bias has no part in a Jacobian, and its gradient is 0.
 
-    Raises ValueError if an output or an input does not require a gradient, if the outputs depend on none of the
-    inputs, if a cotangent's shape does not fit, or if a leaf was given new data after the graph was made.
+    Raises:
+        ValueError: if an output or an input does not require a gradient, if the outputs depend on none of the inputs,
+            if a cotangent's shape does not fit, or if a leaf was given new data after the graph was made.
+        TypeError: if an output or an input is not a Tensor.
     """
-    ys, xs = several(outputs), several(inputs)
-    for what, tensors in ("output", ys), ("input", xs):
-        for i, t in enumerate(tensors):
-            if not isinstance(t, Tensor):
-                raise TypeError(f"grad: {what} {i} must be a Tensor; got {type(t).__name__}")
-            if not t.requires_grad:
-                reason = {
-                    "output": "no input of it does, or it was made under no_grad",
-                    "input": "make it with requires_grad=True",
-                }[what]
-                raise ValueError(f"grad: {what} {i} ({t._label()}) does not require a gradient: {reason}")
+    ys, xs = as_list(outputs), as_list(inputs)
+    _check("output", ys, "no input of it does, or it was made under no_grad")
+    _check("input", xs, "make it with requires_grad=True")
     cotangents = _cotangents(ys, grad_outputs)
     with recording(create_graph):
-        found = _backward_pass(ys, cotangents, xs)
-    if all(g is None for g in found):
+        gradients = _backward_pass(ys, cotangents, xs)
+    if gradients.count(None) == len(xs):
         raise ValueError(f"grad: the outputs do not depend on {', '.join(x._label() for x in xs)}")
-    lead = cotangents[0].shape[: cotangents[0].ndim - ys[0].ndim]
-    return tuple(_zeros(lead + x.shape, x.dtype) if g is None else g for g, x in zip(found, xs, strict=True))
+    return tuple(_zeros_for_none(gradients, xs, cotangents[0].shape[: cotangents[0].ndim - ys[0].ndim]))
+
+
+def _check(what: str, tensors: Sequence[Any], remedy: str) -> None:
+    for i, t in enumerate(tensors):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"grad: {what} {i} must be a Tensor; got {type(t).__name__}")
+        if not t.requires_grad:
+            raise ValueError(f"grad: {what} {i} ({t._label()}) does not require a gradient: {remedy}")
 
 
 def backward(output: Tensor, grad_output: TensorLike | None = None) -> None:
     """Set `.grad` of every leaf that `output` depends on (it is replaced, not added to); `grad` does the work."""
-    leaves = [t for t in _inputs_first([output]) if t._operation is None and t.requires_grad]
+    leaves = [t for t in _inputs_first([output]) if t._node is None and t.requires_grad]
     for leaf, g in zip(leaves, grad(output, leaves, grad_output) if leaves else (), strict=True):
         leaf.grad = g
     if not leaves:
@@ -66,48 +72,58 @@ def backward(output: Tensor, grad_output: TensorLike | None = None) -> None:
 
 
 def vjp(f: Function, inputs: TensorsLike, v: TensorLike, create_graph: bool = False) -> tuple[Tensor, Tensors]:
-    """(f(inputs), v^T J): the vector-Jacobian product, by one backward pass.
+    """`(f(inputs), v^T J)`: the vector-Jacobian product, by one backward pass.
 
     v has the output's shape, with extra leading axes if wanted.  The second item is a tuple if `inputs` is one.
     """
     xs, y = with_graph(f, inputs)
-    return _result(y, tuple(grad_or_zeros([y], xs, [as_tensor(v, y.dtype)], create_graph)), inputs, create_graph)
+    vectors = grad_or_zeros([y], xs, [as_tensor(v, y.dtype)], create_graph)
+    return _value(y, create_graph), tuple(vectors) if is_several(inputs) else vectors[0]
 
 
 def jvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = False) -> tuple[Tensor, Tensor]:
-    """(f(inputs), J v): the Jacobian-vector product.  v has the inputs' shapes.
+    """`(f(inputs), J v)`: the Jacobian-vector product.  v has the inputs' shapes.
 
-    u^T J is linear in u, so its own vjp along v is J v: two backward passes make a forward one.
+    `u^T J` is linear in u, so its own vjp along v is `J v`: two backward passes make a forward one.
     """
     xs, y = with_graph(f, inputs)
     vs = _directions("jvp", v, xs)
     u = Tensor(np.zeros(y.shape, y.dtype), requires_grad=True)
     with recording(True):
         rows = _backward_pass([y], [u], xs)
-    linear = [(r, t) for r, t in zip(rows, vs, strict=True) if r is not None and r.requires_grad]
-    with recording(create_graph):
-        (jv,) = _backward_pass([r for r, _ in linear], [t for _, t in linear], [u])
-    return _result(y, (_zeros(y.shape, y.dtype) if jv is None else jv,), y, create_graph)  # type: ignore[return-value]
+    return _value(y, create_graph), _along(rows, vs, [u], create_graph)[0]
 
 
 def hvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = False) -> tuple[Tensor, Tensors]:
-    """(f(inputs), H v) for a scalar f: the gradient of the gradient along v, without ever forming the Hessian H."""
+    """`(f(inputs), H v)` for a scalar f: the gradient of the gradient along v, without ever forming the Hessian H."""
     xs, y = with_graph(f, inputs)
     vs = _directions("hvp", v, xs)
     with recording(True):
-        first = _backward_pass([y], _cotangents([y], None), xs)
-    curved = [(g, t) for g, t in zip(first, vs, strict=True) if g is not None and g.requires_grad]
+        gradients = _backward_pass([y], _cotangents([y], None), xs)
+    products = _along(gradients, vs, xs, create_graph)
+    return _value(y, create_graph), tuple(products) if is_several(inputs) else products[0]
+
+
+def _along(
+    gradients: Sequence[Tensor | None], vs: Sequence[Tensor], xs: Sequence[Tensor], create_graph: bool
+) -> list[Tensor]:
+    """The gradient of `sum <gradient, v>` in each x; gradients that depend on nothing add nothing."""
+    curved = [(g, v) for g, v in zip(gradients, vs, strict=True) if g is not None and g.requires_grad]
     with recording(create_graph):
-        second = _backward_pass([g for g, _ in curved], [t for _, t in curved], xs)
-    found = tuple(_zeros(t.shape, t.dtype) if h is None else h for h, t in zip(second, vs, strict=True))
-    return _result(y, found, inputs, create_graph)
+        return _zeros_for_none(_backward_pass([g for g, _ in curved], [v for _, v in curved], xs), xs)
+
+
+def _value(y: Tensor, create_graph: bool) -> Tensor:
+    return y if create_graph else y.detach()
 
 
 def jacobian(f: Function, x: TensorLike, create_graph: bool = False) -> Tensor:
-    """J[n, i] = d f_i(x_n) / d x_n for samples that do not depend on each other: f (N, ...) -> (N, c), J (N, c, ...).
+    """`J[n, i] = d f_i(x_n) / d x_n` for samples that do not depend on each other: f (N, ...) -> (N, c), J (N, c, ...).
 
-    One backward pass with a (c, N, c) cotangent finds all c rows, which share everything saved on the way forward.
-    Raises ValueError if f does not return one row for each sample, or does not depend on x.
+    One backward pass with a (c, N, c) cotangent computes all c rows, which share all that the forward pass saved.
+
+    Raises:
+        ValueError: if f does not return one row for each sample, or does not depend on x.
     """
     (variable,), y = with_graph(f, (x,))
     return jacobian_of(y, variable, create_graph)
@@ -119,68 +135,66 @@ def jacobian_of(y: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
         wanted = f"({x.shape[0]}, c)" if x.ndim else "(N, c)"
         raise ValueError(f"jacobian: f must turn x of shape {x.shape} into {wanted}; it returned {y.shape}")
     n, c = y.shape
-    rows = wrap(np.broadcast_to(np.eye(c, dtype=y.dtype)[:, None, :], (c, n, c)))
+    rows = from_array(np.broadcast_to(np.eye(c, dtype=y.dtype)[:, None, :], (c, n, c)))
     return move_axis(grad(y, x, rows, create_graph)[0], 0, 1)
 
 
 def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequence[Tensor]) -> list[Tensor | None]:
     """The cotangent of each x, or None where no y depends on it."""
     order = _inputs_first(ys)
-    # only what lies between xs and ys is computed: an input's gradient never pays for a weight's
-    wanted = {id(x) for x in xs}
+    # only what lies between xs and ys is computed: the gradient of an input never pays for that of a weight
+    wanted = set(map(id, xs))
     leads_to_x = set(wanted)
-    seen = set(wanted)  # outside their support too
     for t in order:
-        if t._operation and any(id(i) in leads_to_x for i in t._operation.inputs):
+        if t._node and not leads_to_x.isdisjoint(map(id, t._node.inputs)):
             leads_to_x.add(id(t))
-            if t._operation.name == "watch":
-                seen.add(id(t))
 
-    held: dict[int, Tensor] = {}  # cotangents found so far
+    gradients: dict[int, Tensor] = {}  # the sum of the cotangents so far, by the id of its tensor
     for y, g in zip(ys, cotangents, strict=True):
         if id(y) in leads_to_x:
-            with in_rule_of(y):
-                held[id(y)] = held[id(y)] + g if id(y) in held else g
+            gradients[id(y)] = gradients[id(y)] + g if id(y) in gradients else g
+    tracers = current_tracers()
     for t in reversed(order):
-        if id(t) not in held or t._operation is None:
+        node = t._node
+        if node is None or id(t) not in gradients:
             continue
-        g = held[id(t)] if id(t) in wanted else held.pop(id(t))
-        name, inputs, rules, inside, versions = t._operation
-        for x, rule, inner, version in zip(inputs, rules, inside, versions, strict=True):
-            if x._version != version:
-                raise ValueError(f"grad: {x._label()} was given new data after {name} had used it")
-            if id(x) not in leads_to_x or not x.requires_grad:
-                continue
-            if inner and x.support is not None and id(x) not in seen:
-                rule = inner
-            with in_rule_of(t):
-                gx = rule(g, t)
-                if not isinstance(gx, Tensor):
-                    got = type(gx).__name__
-                    raise TypeError(f"grad: the rule of {name} returned {got}; a rule must return a Tensor")
-                if gx.shape != g.shape[: g.ndim - t.ndim] + x.shape or gx.dtype != x.dtype:
-                    raise ValueError(
-                        f"grad: the rule of {name} for an input of shape {x.shape} and {x.dtype} turned a cotangent "
-                        f"of shape {g.shape} into {gx.shape} and {gx.dtype}"
-                    )
-                held[id(x)] = held[id(x)] + gx if id(x) in held else gx
-    return [held.get(id(x)) for x in xs]
+        g = gradients[id(t)] if id(t) in wanted else gradients.pop(id(t))
+        if not node.inputs_are_unchanged():
+            changed = " or ".join(x._label() for x in node.inputs if x._version)
+            raise ValueError(f"grad: {changed} was given new data after {node.name} had used it")
+        for tracer in tracers:
+            tracer.enter(t)
+        try:
+            for i, x in enumerate(node.inputs):
+                if x.requires_grad and id(x) in leads_to_x:
+                    gx = node.vjp(i, g, t)
+                    gradients[id(x)] = gradients[id(x)] + gx if id(x) in gradients else gx
+        finally:
+            for tracer in tracers:
+                tracer.leave()
+    return list(map(gradients.get, map(id, xs)))
 
 
 def _inputs_first(ys: Sequence[Tensor]) -> list[Tensor]:
     """Every tensor in the graph of ys, each after the inputs it was made from.  No recursion: graphs can be deep."""
     order: list[Tensor] = []
     seen: set[int] = set()
-    stack = [(y, False) for y in reversed(ys)]
+    stack: list[Tensor | None] = list(reversed(ys))
+    pending: list[
+        Tensor
+    ] = []  # tensors whose inputs are being visited; None on the stack marks the end of their inputs
     while stack:
-        t, inputs_done = stack.pop()
-        if inputs_done:
-            order.append(t)
+        t = stack.pop()
+        if t is None:
+            order.append(pending.pop())
         elif id(t) not in seen:
             seen.add(id(t))
-            stack.append((t, True))
-            if t._operation:
-                stack.extend((i, False) for i in t._operation.inputs if i.requires_grad)
+            pending.append(t)
+            stack.append(None)
+            if t._node:
+                for x in t._node.inputs:
+                    if x.requires_grad:
+                        stack.append(x)
     return order
 
 
@@ -189,7 +203,7 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
     if given is None:
         gs = [None] * len(ys)
     else:
-        gs = list(given) if len(ys) > 1 and isinstance(given, (list, tuple)) else several(given)
+        gs = list(given) if len(ys) > 1 and isinstance(given, (list, tuple)) else as_list(given)
     if len(gs) != len(ys):
         raise ValueError(f"grad: {len(ys)} outputs need as many grad_outputs; got {len(gs)}")
     cotangents = []
@@ -197,7 +211,7 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
         if g is None:
             if y.size != 1:
                 raise ValueError(f"grad: output {i} has shape {y.shape}, not one element: give grad_outputs")
-            g = wrap(np.ones(y.shape, y.dtype))
+            g = from_array(np.ones(y.shape, y.dtype))
         g = as_tensor(g, y.dtype)
         if g.shape[max(0, g.ndim - y.ndim) :] != y.shape or g.dtype != y.dtype:
             raise ValueError(
@@ -205,9 +219,9 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
                 f"got {g.dtype} of shape {g.shape}"
             )
         cotangents.append(g)
-    leads = {g.shape[: g.ndim - y.ndim] for y, g in zip(ys, cotangents, strict=True)}
-    if len(leads) > 1:
-        raise ValueError(f"grad: all grad_outputs must have the same leading axes; got {sorted(leads)}")
+    batch_axes = {g.shape[: g.ndim - y.ndim] for y, g in zip(ys, cotangents, strict=True)}
+    if len(batch_axes) > 1:
+        raise ValueError(f"grad: all grad_outputs must have the same leading axes; got {sorted(batch_axes)}")
     return cotangents
 
 
@@ -218,7 +232,7 @@ def is_several(value: Any) -> bool:
     )
 
 
-def several(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """A list of what a value means: its items if it is several, itself if it is one."""
     return list(value) if is_several(value) else [value]
 
@@ -226,7 +240,7 @@ def several(value: Any) -> list[Any]:
 def with_graph(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
     """The inputs as Tensors that require a gradient (themselves if they do: outer graphs stay connected), and f."""
     xs = []
-    for value in several(inputs):
+    for value in as_list(inputs):
         x = as_tensor(value)
         if not x.requires_grad:
             x = x.detach()
@@ -240,7 +254,7 @@ def with_graph(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
 
 
 def _directions(name: str, v: TensorsLike, xs: Sequence[Tensor]) -> list[Tensor]:
-    vs = several(v)
+    vs = as_list(v)
     if len(vs) != len(xs):
         raise ValueError(f"{name}: {len(xs)} inputs need as many directions v; got {len(vs)}")
     vs = [as_tensor(t, x.dtype) for t, x in zip(vs, xs, strict=True)]
@@ -256,19 +270,19 @@ def grad_or_zeros(
     """`grad` of outputs that need not depend on any input: zeros then."""
     checked = _cotangents(ys, list(cotangents))
     with recording(create_graph):
-        found = _backward_pass(ys, checked, xs)
-    lead = checked[0].shape[: checked[0].ndim - ys[0].ndim]
-    return [_zeros(lead + x.shape, x.dtype) if g is None else g for g, x in zip(found, xs, strict=True)]
+        gradients = _backward_pass(ys, checked, xs)
+    return _zeros_for_none(gradients, xs, checked[0].shape[: checked[0].ndim - ys[0].ndim])
+
+
+def _zeros_for_none(
+    gradients: Sequence[Tensor | None], xs: Sequence[Tensor], batch_axes: tuple[int, ...] = ()
+) -> list[Tensor]:
+    return [
+        from_array(np.zeros(batch_axes + x.shape, x.dtype)) if g is None else g
+        for g, x in zip(gradients, xs, strict=True)
+    ]
 
 
 def operations(ys: Sequence[Tensor]) -> list[str]:
     """The names of the operations in the graph of ys, in the order of the computation, each once."""
-    return list(dict.fromkeys(t._operation.name for t in _inputs_first(ys) if t._operation))
-
-
-def _result(y: Tensor, found: tuple[Tensor, ...], like: TensorsLike, create_graph: bool) -> tuple[Tensor, Tensors]:
-    return y if create_graph else y.detach(), found if is_several(like) else found[0]
-
-
-def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
-    return wrap(np.zeros(shape, dtype))
+    return list(dict.fromkeys(t._node.name for t in _inputs_first(ys) if t._node))

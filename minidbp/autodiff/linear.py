@@ -1,248 +1,288 @@
-"""Products that are linear in each operand: matmul and the conv family.
+"""Products: matmul, and the conv family with its ReLU.
 
-The conv family is one trilinear form T(x, w, g) = <conv2d(x, w), g>, so the derivatives of each of its three functions
-are the other two: three kernels serve every order of differentiation.  x @ w is the same form on images of one pixel.
+The conv family is one trilinear form with a constant mask m, which a ReLU gives and which belongs to the outputs:
+
+    T(x, w, g) = <m * conv2d(x, w), g>
+
+    conv2d(x, w)               the outputs y with <y, g> = T(x, w, g)
+    conv2d_transpose(g, w)     the image z with <x, z> = T(x, w, g)
+    conv2d_weight_grad(x, g)   the filters v with <w, v> = T(x, w, g)
+
+T is linear in each argument, so the derivatives of each function are the other two, with the same m.  Three kernels
+serve every order of differentiation, and what the ReLU turned off is skipped at every order.
+
+Without a geometry, x (*B, I), w (I, O) and g (*B, O) are matrices, and conv2d is x @ w.
 """
 
 import math
-from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minidbp import kernels
-from minidbp.autodiff.elementwise import add, masked
-from minidbp.autodiff.reduce import unbroadcast
-from minidbp.autodiff.shape import move_axis, reshape, transpose
-from minidbp.autodiff.tensor import Tensor, TensorLike, operands, record
+from minidbp.autodiff.operations import masked, move_axis, reshape, sum, transpose, unbroadcast
+from minidbp.autodiff.tensor import COMPLEX, Tensor, TensorLike, as_operands, locally_constant, operation
 from minidbp.kernels import ConvGeometry, Padding
-from minidbp.kernels.geometry import ONE_PIXEL, Pair
+from minidbp.kernels.geometry import Pair
+
+Mask = np.ndarray | None
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
-    """a @ b, by NumPy's rules: (..., n, m) @ (..., m, p), a vector being a row on the left and a column on the right.
+    """`a @ b` by NumPy's rules: (..., n, m) @ (..., m, p), a vector being a row on the left and a column on the right.
 
-    d = da b + a db.  Raises ValueError if the shapes do not agree.
+    Raises:
+        ValueError: if the shapes do not fit together.
     """
-    a, b = operands("matmul", a, b)
+    a, b = as_operands("matmul", (a, b))
     if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together")
     if a.ndim == 1:
-        product = matmul(reshape(a, (1, a.size)), b)
-        at = max(0, product.ndim - 2)  # behind the batch; a vector b leaves no column axis
-        return reshape(product, product.shape[:at] + product.shape[at + 1 :])
+        product = matmul(reshape(a, 1, a.size), b)
+        row = product.ndim - (2 if b.ndim > 1 else 1)
+        return reshape(product, product.shape[:row] + product.shape[row + 1 :])
     if b.ndim == 1:
-        product = matmul(a, reshape(b, (b.size, 1)))
+        product = _matmul(a, reshape(b, b.size, 1))
         return reshape(product, product.shape[:-1])
-    if b.ndim == 2:
-        return _conv(a, b, MATRIX)
+    return _matmul(a, b)
+
+
+@operation
+def _matmul(a: Tensor, b: Tensor) -> Any:
+    """`a @ b`; `d = da b + a db`."""
     try:
-        data = np.matmul(a.data, b.data)
+        value = np.matmul(a.data, b.data)
     except ValueError:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together") from None
-    return record(
-        "matmul",
-        data,
-        (a, b),
-        (
-            lambda g, out: unbroadcast(matmul(g, _swap(b)), a.shape, g.ndim - out.ndim),
-            lambda g, out: unbroadcast(matmul(_swap(a), g), b.shape, g.ndim - out.ndim),
-        ),
-        again=matmul,
+    return (
+        value,
+        lambda g, out: unbroadcast(_matmul(g, _swapped(b)), a, out),
+        lambda g, out: unbroadcast(_matmul(_swapped(a), g), b, out),
     )
 
 
-def _swap(x: Tensor) -> Tensor:
+def _swapped(x: Tensor) -> Tensor:
     return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-def conv2d(
-    x: TensorLike,
-    w: TensorLike,
-    bias: TensorLike | None = None,
-    stride: int | Pair = 1,
-    padding: Padding = "valid",
-) -> Tensor:
-    """Cross-correlation of images with filters, as deep learning calls convolution.
+# -- the conv family ---------------------------------------------------------------------------------------------------
 
-    x: (N, H, W, I); w: (kh, kw, I, O); bias: (O,) or None; result: (N, h, w, O).
-    padding: "valid", "same" (TensorFlow's), an int, (vertical, horizontal), or ((top, bottom), (left, right)).
-    Raises ValueError if shapes, stride or padding do not fit, and TypeError if the dtypes differ.
+
+@operation
+def _conv2d(x: Tensor, w: Tensor, *, geometry: ConvGeometry | None, mask: Mask = None) -> Any:
+    """`conv2d(x, w, geometry, mask)`, 0 where the mask is False."""
+    return (
+        kernels.conv2d(x.data, w.data, geometry, mask),
+        lambda g, out: _image_grad(g, w, geometry, mask),
+        lambda g, out: _weight_grad(x, g, geometry, mask),
+    )
+
+
+@operation
+def _conv2d_transpose(g: Tensor, w: Tensor, *, geometry: ConvGeometry | None, mask: Mask = None) -> Any:
+    """`conv2d_transpose(g, w, geometry, mask)`, the adjoint of conv2d in x; g counts as 0 where the mask is False."""
+    return (
+        kernels.conv2d_transpose(g.data, w.data, geometry, mask),
+        lambda u, out: _output_grad(u, w, geometry, mask),
+        lambda u, out: _weight_grad(u, g, geometry, mask),
+    )
+
+
+@operation
+def _conv2d_weight_grad(x: Tensor, g: Tensor, *, geometry: ConvGeometry | None, mask: Mask = None) -> Any:
+    """`conv2d_weight_grad(x, g, geometry, mask)`, the adjoint in w; g counts as 0 where the mask is False."""
+    return (
+        kernels.conv2d_weight_grad(x.data, g.data, geometry, mask),
+        lambda v, out: _image_grad(g, v, geometry, mask),
+        lambda v, out: _output_grad(x, v, geometry, mask),
+    )
+
+
+# A cotangent may have extra leading axes K, which T copies.  On x and g they are more of the batch, and they share m.
+# Where only one of two operands has them, they ride along on its channels, and m repeats K times if those are O.
+
+
+def _output_grad(x: Tensor, w: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
+    """conv2d of x (*B, H, W, I) and w (*K, kh, kw, I, O): (*K, *B, h, w, O)."""
+    lead = w.ndim - (2 if geometry is None else 4)
+    if not lead:
+        return _conv2d(x, w, geometry=geometry, mask=mask)
+    y = _conv2d(x, _fold_channels(w, -1, lead), geometry=geometry, mask=_repeat_channels(mask, w.shape[:lead]))
+    return _unfold_channels(y, -1, w.shape[:lead])
+
+
+def _image_grad(g: Tensor, w: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
+    """conv2d_transpose of g (*B, h, w, O) and w (*K, kh, kw, I, O): (*K, *B, H, W, I)."""
+    lead = w.ndim - (2 if geometry is None else 4)
+    if not lead:
+        return _conv2d_transpose(g, w, geometry=geometry, mask=mask)
+    x = _conv2d_transpose(g, _fold_channels(w, -2, lead), geometry=geometry, mask=mask)
+    return _unfold_channels(x, -1, w.shape[:lead])
+
+
+def _weight_grad(x: Tensor, g: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
+    """conv2d_weight_grad of x (*K, *B, H, W, I) and g (*B, h, w, O), or of x (*B, ...) and g (*K, *B, ...)."""
+    lead = x.ndim - g.ndim
+    if lead > 0:
+        w = _conv2d_weight_grad(_fold_channels(x, -1, lead), g, geometry=geometry, mask=mask)
+        return _unfold_channels(w, -2, x.shape[:lead])
+    if lead < 0:
+        k = g.shape[:-lead]
+        w = _conv2d_weight_grad(x, _fold_channels(g, -1, -lead), geometry=geometry, mask=_repeat_channels(mask, k))
+        return _unfold_channels(w, -1, k)
+    return _conv2d_weight_grad(x, g, geometry=geometry, mask=mask)
+
+
+def _fold_channels(x: Tensor, axis: int, lead: int) -> Tensor:
+    """(*K, ..., C, ...) to (..., K * C, ...), K being `lead` axes and C the given axis, counted from the end."""
+    x = move_axis(reshape(x, (math.prod(x.shape[:lead]), *x.shape[lead:])), 0, axis - 1)
+    at = x.ndim + axis
+    return reshape(x, (*x.shape[: at - 1], x.shape[at - 1] * x.shape[at], *x.shape[at + 1 :]))
+
+
+def _unfold_channels(y: Tensor, axis: int, k: tuple[int, ...]) -> Tensor:
+    """(..., K * C, ...) on `axis` of y back to (*K, ..., C, ...)."""
+    at, n = y.ndim + axis, math.prod(k)
+    size = y.shape[at] // n if n else 0
+    y = move_axis(reshape(y, (*y.shape[:at], n, size, *y.shape[at + 1 :])), at, 0)
+    return reshape(y, k + y.shape[1:])
+
+
+def _repeat_channels(mask: Mask, k: tuple[int, ...]) -> Mask:
+    if mask is None:
+        return None
+    repeated = np.tile(mask, math.prod(k))
+    repeated.flags.writeable = False
+    return repeated
+
+
+# -- with a ReLU, in one step ------------------------------------------------------------------------------------------
+
+
+@operation
+def linear_relu(x: Tensor, w: Tensor, b: Tensor) -> Any:
+    """`max(x @ w + b, 0)` in one step, for x (*B, I), w (I, O) and b (O,): the mask of the ReLU goes to the products.
+
+    Raises:
+        ValueError: if the shapes do not fit.
     """
-    x, w, *biases = operands("conv2d", x, w, *([] if bias is None else [bias]))
-    _check("conv2d", x=(x, "(N, H, W, I)"), w=(w, "(kh, kw, I, O)"))
-    if x.shape[3] != w.shape[2]:
-        raise ValueError(f"conv2d: x {x.shape} has {x.shape[3]} channels, but w {w.shape} takes {w.shape[2]}")
-    y = _conv(x, w, _images(ConvGeometry.of(x.shape[1:3], w.shape[:2], stride, padding)))
-    for b in biases:
-        if b.shape != w.shape[3:]:
-            raise ValueError(f"conv2d: bias must have shape {w.shape[3:]} to go with w {w.shape}; got {b.shape}")
-        y = add(y, b)
-    return y
+    if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0] or b.shape != w.shape[1:]:
+        raise ValueError(f"linear_relu: x {x.shape}, w {w.shape} and b {b.shape} should be (*B, I), (I, O) and (O,)")
+    return _product_bias_relu(x, w, b, None)
+
+
+@operation
+def _conv2d_relu(x: Tensor, w: Tensor, b: Tensor, *, geometry: ConvGeometry) -> Any:
+    """`max(conv2d(x, w, geometry) + b, 0)` in one step."""
+    return _product_bias_relu(x, w, b, geometry)
+
+
+def _product_bias_relu(x: Tensor, w: Tensor, b: Tensor, geometry: ConvGeometry | None) -> Any:
+    """max(y, 0) with y = conv2d(x, w) + b, and the rules, whose mask m is y > 0."""
+    y = kernels.conv2d(x.data, w.data, geometry)
+    y += b.data
+    mask = locally_constant(y.real > 0)
+    if y.dtype == COMPLEX:
+        y *= mask
+    else:
+        np.maximum(y, 0, out=y)  # hands NaN on
+    return (
+        y,
+        lambda g, out: _image_grad(g, w, geometry, mask),
+        lambda g, out: _weight_grad(x, g, geometry, mask),
+        lambda g, out: sum(masked(g, mask=mask), tuple(range(g.ndim - out.ndim, g.ndim - 1))),
+    )
+
+
+# -- the public functions of images ------------------------------------------------------------------------------------
+
+
+def conv2d(
+    x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: int | Pair = 1, padding: Padding = "valid"
+) -> Tensor:
+    """Cross-correlation of images with filters, which deep learning calls convolution.
+
+    Args:
+        x: images (N, H, W, I).
+        w: filters (kh, kw, I, O).
+        bias: (O,), added to every output position, or None.
+        stride: steps of the kernel in pixels, one number or (vertical, horizontal).
+        padding: "valid", "same" (TensorFlow's), an int, (vertical, horizontal), or ((top, bottom), (left, right)).
+
+    Returns:
+        (N, h, w, O).
+
+    Raises:
+        ValueError: if shapes, stride or padding do not fit.
+        TypeError: if the dtypes differ.
+    """
+    if bias is None:
+        x, w = as_operands("conv2d", (x, w))
+        return _conv2d(x, w, geometry=_geometry("conv2d", x, w, stride, padding))
+    x, w, bias = as_operands("conv2d", (x, w, bias))
+    geometry = _geometry("conv2d", x, w, stride, padding, bias)
+    return _conv2d(x, w, geometry=geometry) + bias
+
+
+def conv2d_relu(
+    x: TensorLike, w: TensorLike, b: TensorLike, stride: int | Pair = 1, padding: Padding = "valid"
+) -> Tensor:
+    """`relu(conv2d(x, w, b, stride, padding))` in one step; arguments and errors are conv2d's."""
+    x, w, b = as_operands("conv2d_relu", (x, w, b))
+    return _conv2d_relu(x, w, b, geometry=_geometry("conv2d_relu", x, w, stride, padding, b))
 
 
 def conv2d_transpose(
     g: TensorLike, w: TensorLike, image: Pair, stride: int | Pair = 1, padding: Padding = "valid"
 ) -> Tensor:
-    """The adjoint of conv2d in x: g (N, h, w, O) and w (kh, kw, I, O) to (N, H, W, I), where (H, W) = `image`.
+    """The adjoint of conv2d in x: `<conv2d(x, w), g> = <x, conv2d_transpose(g, w)>`.
 
-    <conv2d(x, w), g> = <x, conv2d_transpose(g, w)>.  Raises ValueError and TypeError as conv2d does.
+    Takes g (N, h, w, O), w (kh, kw, I, O) and image = (H, W); returns (N, H, W, I).  Other arguments and errors are
+    conv2d's.
     """
-    g, w = operands("conv2d_transpose", g, w)
-    _check("conv2d_transpose", g=(g, "(N, h, w, O)"), w=(w, "(kh, kw, I, O)"))
-    geometry = ConvGeometry.of(image, w.shape[:2], stride, padding)
+    g, w = as_operands("conv2d_transpose", (g, w))
+    _check_axes("conv2d_transpose", g=(g, "(N, h, w, O)"), w=(w, "(kh, kw, I, O)"))
+    geometry = ConvGeometry.of(tuple(image), w.shape[:2], stride, padding)
     if g.shape[1:] != (*geometry.output, w.shape[3]):
         raise ValueError(
             f"conv2d_transpose: g must have shape (N, {geometry.output[0]}, {geometry.output[1]}, {w.shape[3]}) "
             f"to go with w {w.shape} and image {image}; got {g.shape}"
         )
-    return _conv_transpose(g, w, _images(geometry))
+    return _conv2d_transpose(g, w, geometry=geometry)
 
 
 def conv2d_weight_grad(
     x: TensorLike, g: TensorLike, kernel: Pair, stride: int | Pair = 1, padding: Padding = "valid"
 ) -> Tensor:
-    """The adjoint of conv2d in w: x (N, H, W, I) and g (N, h, w, O) to (kh, kw, I, O), where (kh, kw) = `kernel`.
+    """The adjoint of conv2d in w: `<conv2d(x, w), g> = <w, conv2d_weight_grad(x, g)>`.
 
-    <conv2d(x, w), g> = <w, conv2d_weight_grad(x, g)>.  Raises ValueError and TypeError as conv2d does.
+    Takes x (N, H, W, I), g (N, h, w, O) and kernel = (kh, kw); returns (kh, kw, I, O).  Other arguments and errors are
+    conv2d's.
     """
-    x, g = operands("conv2d_weight_grad", x, g)
-    _check("conv2d_weight_grad", x=(x, "(N, H, W, I)"), g=(g, "(N, h, w, O)"))
-    geometry = ConvGeometry.of(x.shape[1:3], kernel, stride, padding)
+    x, g = as_operands("conv2d_weight_grad", (x, g))
+    _check_axes("conv2d_weight_grad", x=(x, "(N, H, W, I)"), g=(g, "(N, h, w, O)"))
+    geometry = ConvGeometry.of(x.shape[1:3], tuple(kernel), stride, padding)
     if g.shape[:3] != (x.shape[0], *geometry.output):
         raise ValueError(
             f"conv2d_weight_grad: g must have shape ({x.shape[0]}, {geometry.output[0]}, {geometry.output[1]}, O) "
             f"to go with x {x.shape} and a kernel of {kernel}; got {g.shape}"
         )
-    return _weight_grad(x, g, _images(geometry))
+    return _conv2d_weight_grad(x, g, geometry=geometry)
 
 
-def _check(name: str, **tensors: tuple[Tensor, str]) -> None:
+def _geometry(
+    name: str, x: Tensor, w: Tensor, stride: int | Pair, padding: Padding, bias: Tensor | None = None
+) -> ConvGeometry:
+    """The geometry of conv2d, after all checks of its arguments."""
+    _check_axes(name, x=(x, "(N, H, W, I)"), w=(w, "(kh, kw, I, O)"))
+    if x.shape[3] != w.shape[2]:
+        raise ValueError(f"{name}: x {x.shape} has {x.shape[3]} channels, but w {w.shape} takes {w.shape[2]}")
+    if bias is not None and bias.shape != w.shape[3:]:
+        raise ValueError(f"{name}: bias must have shape {w.shape[3:]} to go with w {w.shape}; got {bias.shape}")
+    return ConvGeometry.of(x.shape[1:3], w.shape[:2], stride, padding)
+
+
+def _check_axes(name: str, **tensors: tuple[Tensor, str]) -> None:
     for letter, (tensor, axes) in tensors.items():
         if tensor.ndim != 4:
             raise ValueError(f"{name}: {letter} must have the axes {axes}; got shape {tensor.shape}")
-
-
-class _Form(NamedTuple):
-    """T(x, w, g) with x (*B, *image, I), w (*kernel, I, O) and g (*B, *output, O), where B is the batch.
-
-    names: of what is linear in x, in g, and of what returns w.  A matrix product has no axes of image, kernel, output.
-    """
-
-    names: tuple[str, str, str]
-    geometry: ConvGeometry
-    image: tuple[int, ...]
-    kernel: tuple[int, ...]
-    output: tuple[int, ...]
-
-    def batch(self, tensor: Tensor) -> tuple[int, ...]:
-        """B, from an x or a g."""
-        return tensor.shape[: tensor.ndim - len(self.image) - 1]
-
-    def pixels(self, array: np.ndarray, size: Pair) -> np.ndarray:
-        """An x, a g or a mask as the kernels take it: (product of B, height, width, channels)."""
-        batch = math.prod(array.shape[: array.ndim - len(self.image) - 1])
-        return array.reshape(batch, *size, array.shape[-1])
-
-    def filters(self, w: np.ndarray) -> np.ndarray:
-        """w as the kernels take it: (kh, kw, I, O)."""
-        return w.reshape(*self.geometry.kernel, *w.shape[-2:])
-
-    def mask(self, mask: np.ndarray | None) -> np.ndarray | None:
-        """A support as the kernels take it; one of fewer axes than an output has is the same in all places."""
-        if mask is None:
-            return None
-        if mask.ndim <= len(self.output):
-            mask = np.broadcast_to(mask, (*self.output, mask.shape[-1]))
-        return self.pixels(mask, self.geometry.output)
-
-
-MATRIX = _Form(("matmul",) * 3, ONE_PIXEL, (), (), ())
-
-
-def _images(geometry: ConvGeometry) -> _Form:
-    names = "conv2d", "conv2d_transpose", "conv2d_weight_grad"
-    return _Form(names, geometry, geometry.image, geometry.kernel, geometry.output)
-
-
-# Below, one of two operands, a cotangent, may have extra leading axes K.  On x and g they are more batch; where they
-# cannot be, as T copies only x's or g's, they ride along on the channels, which T only copies too.  A g's support is
-# handed to the kernels, which do not look at g outside (it may be loose there); `mask` asks for a result inside only.
-
-
-def _conv(x: Tensor, w: Tensor, form: _Form, mask: np.ndarray | None = None) -> Tensor:
-    if w.ndim > len(form.kernel) + 2:
-        lead = w.ndim - len(form.kernel) - 2
-        return _unfold_channels(_conv(x, _fold_channels(w, -1, lead), form), -1, w.shape[:lead], w.shape[-1])
-    y = kernels.conv2d(form.pixels(x.data, form.geometry.image), form.filters(w.data), form.geometry, form.mask(mask))
-    y = y.reshape(*form.batch(x), *form.output, w.shape[-1])
-
-    def inside(g: Tensor) -> Tensor:
-        return g if mask is None else masked(g, mask)
-
-    return record(
-        form.names[0],
-        y,
-        (x, w),
-        (
-            lambda g, out: _conv_transpose(inside(g), w, form),
-            lambda g, out: _weight_grad(x, inside(g), form),
-        ),
-        support=mask,
-        again=partial(_conv, form=form, mask=mask),
-    )
-
-
-def _conv_transpose(g: Tensor, w: Tensor, form: _Form) -> Tensor:
-    if w.ndim > len(form.kernel) + 2:
-        lead = w.ndim - len(form.kernel) - 2
-        return _unfold_channels(_conv_transpose(g, _fold_channels(w, -2, lead), form), -1, w.shape[:lead], w.shape[-2])
-    x = kernels.conv2d_transpose(
-        form.pixels(g._data, form.geometry.output), form.filters(w.data), form.geometry, form.mask(g.support)
-    )
-    return record(
-        form.names[1],
-        x.reshape(*form.batch(g), *form.image, w.shape[-2]),
-        (g, w),
-        (lambda u, out: _conv(u, w, form), lambda u, out: _weight_grad(u, g, form)),
-        inside=(lambda u, out: _conv(u, w, form, g.support), None),
-        again=partial(_conv_transpose, form=form),
-    )
-
-
-def _weight_grad(x: Tensor, g: Tensor, form: _Form) -> Tensor:
-    lead = x.ndim - g.ndim
-    if lead > 0:
-        return _unfold_channels(_weight_grad(_fold_channels(x, -1, lead), g, form), -2, x.shape[:lead], x.shape[-1])
-    if lead < 0:
-        return _unfold_channels(_weight_grad(x, _fold_channels(g, -1, -lead), form), -1, g.shape[:-lead], g.shape[-1])
-    w = kernels.conv2d_weight_grad(
-        form.pixels(x.data, form.geometry.image),
-        form.pixels(g._data, form.geometry.output),
-        form.geometry,
-        form.mask(g.support),
-    )
-    return record(
-        form.names[2],
-        w.reshape(*form.kernel, x.shape[-1], g.shape[-1]),
-        (x, g),
-        (lambda v, out: _conv_transpose(g, v, form), lambda v, out: _conv(x, v, form)),
-        inside=(None, lambda v, out: _conv(x, v, form, g.support)),
-        again=partial(_weight_grad, form=form),
-    )
-
-
-def _fold_channels(x: Tensor, axis: int, lead: int) -> Tensor:
-    """(*K, ..., C, ...) to (..., K * C, ...), K being `lead` axes and C the given one, counted from the end."""
-    x = reshape(x, (math.prod(x.shape[:lead]), *x.shape[lead:]))
-    x = move_axis(x, 0, axis - 1)
-    shape = list(x.shape)
-    shape[axis - 1 : x.ndim + axis + 1] = [shape[axis - 1] * shape[axis]]
-    return reshape(x, shape)
-
-
-def _unfold_channels(y: Tensor, axis: int, lead: tuple[int, ...], size: int) -> Tensor:
-    """(..., K * C, ...) on `axis` of y back to (*K, ..., C, ...), for K = `lead` and C = `size`."""
-    at = y.ndim + axis
-    y = move_axis(reshape(y, (*y.shape[:at], math.prod(lead), size, *y.shape[at + 1 :])), at, 0)
-    return reshape(y, lead + y.shape[1:])

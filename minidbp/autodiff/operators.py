@@ -1,39 +1,32 @@
-"""Python's operators and methods on Tensor: each is a function of its own module."""
+"""Python's operators and methods on Tensor: each is the operation of the same name."""
 
-from collections.abc import Iterator
-
-from minidbp.autodiff import elementwise, functions, linear, reduce, shape
+from minidbp.autodiff import linear, operations
 from minidbp.autodiff.differentiate import backward
 from minidbp.autodiff.tensor import Tensor
 
-
-def _iterate(x: Tensor) -> Iterator[Tensor]:
-    return (shape.getitem(x, i) for i in range(len(x)))
-
-
 _OPERATORS = {
-    "__add__": elementwise.add,
-    "__radd__": lambda x, other: elementwise.add(other, x),
-    "__sub__": elementwise.subtract,
-    "__rsub__": lambda x, other: elementwise.subtract(other, x),
-    "__mul__": elementwise.multiply,
-    "__rmul__": lambda x, other: elementwise.multiply(other, x),
-    "__truediv__": elementwise.divide,
-    "__rtruediv__": lambda x, other: elementwise.divide(other, x),
-    "__pow__": elementwise.power,
-    "__rpow__": lambda x, other: elementwise.power(elementwise.as_tensor(other, x.dtype), x),
+    "__add__": operations.add,
+    "__radd__": lambda x, other: operations.add(other, x),
+    "__sub__": operations.subtract,
+    "__rsub__": lambda x, other: operations.subtract(other, x),
+    "__mul__": operations.multiply,
+    "__rmul__": lambda x, other: operations.multiply(other, x),
+    "__truediv__": operations.divide,
+    "__rtruediv__": lambda x, other: operations.divide(other, x),
+    "__pow__": operations.power,
+    "__rpow__": lambda x, other: operations.power(other, x),
     "__matmul__": linear.matmul,
     "__rmatmul__": lambda x, other: linear.matmul(other, x),
-    "__neg__": elementwise.negative,
-    "__getitem__": shape.getitem,
-    "__iter__": _iterate,
-    "reshape": shape.reshape,
-    "transpose": shape.transpose,
-    "T": property(shape.transpose),
-    "astype": elementwise.astype,
-    "sum": reduce.sum,
-    "mean": functions.mean,
-    "max": functions.max,
+    "__neg__": operations.negative,
+    "__getitem__": operations.getitem,
+    "__iter__": lambda x: (x[i] for i in range(len(x))),
+    "reshape": operations.reshape,
+    "transpose": operations.transpose,
+    "T": property(operations.transpose),
+    "astype": operations.astype,
+    "sum": operations.sum,
+    "mean": operations.mean,
+    "max": operations.max,
     "backward": backward,
 }
 

@@ -1,16 +1,24 @@
-"""Tensor: an array that remembers how it was made.
+"""Tensor: an array that remembers how it was made; and `operation`, by which every operation is declared.
 
-A Tensor made by an operation keeps that operation's inputs and, for each input, one rule: the vector-Jacobian product
-(vjp) that turns the cotangent of the output into the cotangent of that input.  Rules are written in differentiable
-operations, so a derivative is itself a graph of Tensors and can be differentiated again, to any order.
+An operation is a function of Tensors that returns its value, an array, and one rule for each Tensor:
 
-Nothing here computes a derivative: see `differentiate.py`.
+    @operation
+    def product(a, b):
+        "`a * b`; `d = b da + a db`."
+        return a.data * b.data, lambda g, out: g * b, lambda g, out: g * a
+
+A rule is a vector-Jacobian product: it turns g, the cotangent of the output, into the cotangent of one input.  Rules
+are written in operations on Tensors.  So a derivative is itself a graph of Tensors and can be differentiated again, to
+any order.  This module computes no derivative: see `differentiate.py`.
 """
 
+import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias
+from contextlib import AbstractContextManager, contextmanager
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -18,43 +26,48 @@ from numpy.typing import ArrayLike, DTypeLike
 from minidbp import kernels
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-COMPLEX = np.dtype(np.complex128)  # only for `complex_step_hvp`: kinks then go by the real part
+COMPLEX = np.dtype(np.complex128)  # for `complex_step_hvp` alone: real parts decide on which side of a kink a value is
 
-# rule(g, out) -> the cotangent of one input.  g is the cotangent of the output `out` and may have extra leading axes;
-# the inputs are captured by the closure.  `out` is passed in: capturing it would make a reference cycle.
+# rule(g, out) returns the cotangent of one input.  g is the cotangent of the output `out` and may have extra leading
+# axes, which the rule carries over to its result.  The closure holds the inputs.  `out` is an argument because a
+# closure that held it would make a reference cycle.
 Rule: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 class NotDifferentiableError(ValueError):
-    """A derivative was asked for where there is none: on a kink or too close to one, or of a rule that says so."""
-
-
-class Operation(NamedTuple):
-    """What a Tensor remembers of how it was made."""
-
-    name: str
-    inputs: "tuple[Tensor, ...]"
-    rules: tuple[Rule, ...]
-    inside: "tuple[Rule | None, ...]"
-    versions: tuple[int, ...]
+    """A derivative was asked for where there is none: on a kink, too close to one, or of a rule that says so."""
 
 
 class Tensor:
     """An array of float32 or float64 in a graph of derivatives.
 
-    Tensor(array, requires_grad=False, name=None) copies `array`, so that nobody can change what a graph still needs.
-    Integers, booleans and Python numbers become float64.  `requires_grad` marks a leaf: a value that derivatives will
-    be taken with respect to.  `name` is used in messages.
+    Operators: `+ - * / ** @` and indexing.  Methods: reshape, transpose, sum, mean, max, astype, numpy, item, detach,
+    backward.
 
-    Attributes: `data` (a read-only array), `grad` (what `backward` found, or None), `shape`, `ndim`, `size`, `dtype`,
-    `support` (where an operation knows that the values are 0 elsewhere: a mask of the last axes, or None).
-    Operators: + - * / ** @, indexing; methods: reshape, transpose, sum, mean, T, and `numpy`, `item`, `detach`.
+    Args:
+        array: the values.  They are copied, so that nobody can change what a graph still needs.  Integers, Booleans
+            and Python numbers become float64.
+        requires_grad: marks a leaf: a value that derivatives will be taken with respect to.
+        name: what messages and traces call this tensor.
 
-    Raises TypeError for any other dtype (complex numbers, strings, objects).
+    Attributes:
+        data: the values, a read-only array.  A leaf can be given new ones of the same shape and dtype:
+            `t.data = array`.
+        grad: the gradient that `backward` computed, or None.
+
+    Raises:
+        TypeError: for any other dtype (complex numbers, strings, objects).
     """
 
-    __slots__ = ("__weakref__", "_data", "_loose", "_operation", "_version", "grad", "name", "requires_grad", "support")
+    __slots__ = ("__weakref__", "_data", "_node", "_version", "grad", "name", "requires_grad")
     __array_ufunc__ = None  # so that ndarray * Tensor is left to Tensor.__rmul__
+
+    _data: np.ndarray
+    _node: "Node | None"  # how this tensor was made; None for a leaf and for a constant
+    _version: int  # how often this leaf was given new data
+    requires_grad: bool
+    name: str | None
+    grad: "Tensor | None"
 
     def __init__(self, array: ArrayLike, requires_grad: bool = False, name: str | None = None) -> None:
         data = _frozen(array)
@@ -62,80 +75,45 @@ class Tensor:
             data = _frozen(data.astype(np.float64))
         if data.dtype not in DTYPES:
             raise TypeError(f"Tensor holds float32 or float64; got {data.dtype}")
-        self._data = data
-        self.requires_grad = requires_grad
-        self.name = name
-        self.grad: Tensor | None = None
-        self.support: np.ndarray | None = None  # a mask, of the last axes: the values are 0 where it is False
-        self._loose = False
-        self._operation: Operation | None = None
-        self._version = 0
+        self._data, self._node, self._version = data, None, 0
+        self.requires_grad, self.name, self.grad = requires_grad, name, None
 
-    @property
-    def data(self) -> np.ndarray:
-        """The values, read-only.  A leaf can be given new ones of the same shape and dtype: `t.data = array`."""
-        if self._loose and self.support is not None:
-            data = kernels.masked(self._data, self.support)
-            data.flags.writeable = False
-            self._data, self._loose = data, False
-        return self._data
-
-    @data.setter
-    def data(self, array: ArrayLike) -> None:
-        copy = kernels.empty_like(self._data)  # in the same order in memory, whichever the new values had
-        values = np.asarray(array)
-        self._check_new(values)
-        copy[...] = values
-        self.adopt(copy)
-
-    def adopt(self, array: np.ndarray) -> None:
-        """`data = array` without a copy, for an array that nobody else will write to."""
-        self._check_new(array)
-        array.flags.writeable = False
-        self._data, self.support, self._loose = array, None, False
-        self._version += 1  # graphs made with the old values will say so
-
-    def _check_new(self, values: np.ndarray) -> None:
-        if self._operation is not None:
-            raise ValueError(f"only a leaf can be given new data; {self._label()} was made by {self._operation.name}")
-        if (values.shape, values.dtype) != (self.shape, self.dtype):
+    def set_data(self, array: np.ndarray) -> None:
+        """`t.data = array` without a copy, for an array that nobody else will write to."""
+        if self._node is not None:
+            raise ValueError(f"only a leaf can be given new data; {self._label()} was made by {self._node.name}")
+        if (array.shape, array.dtype) != (self.shape, self.dtype):
             raise ValueError(
                 f"new data for {self._label()} must be {self.dtype} of shape {self.shape}; "
-                f"got {values.dtype} of shape {values.shape}"
+                f"got {array.dtype} of shape {array.shape}"
             )
+        array.flags.writeable = False
+        self._data = array
+        self._version += 1  # a graph made with the old values refuses to be differentiated
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._data.shape
-
-    @property
-    def ndim(self) -> int:
-        return self._data.ndim
-
-    @property
-    def size(self) -> int:
-        return self._data.size
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._data.dtype
+    def _set_copy(self, array: ArrayLike) -> None:
+        values = np.asarray(array)
+        if (values.shape, values.dtype) == (self.shape, self.dtype):
+            values, given = kernels.empty_like(self._data), values  # in memory as the old values are
+            values[...] = given
+        self.set_data(values)
 
     def numpy(self) -> np.ndarray:
         """The values as a read-only NumPy array, without a copy."""
-        return self.data
+        return self._data
 
     def item(self) -> float:
         """The only value, as a Python float.  Raises ValueError if there is not exactly one."""
         if self.size != 1:
             raise ValueError(f"item() needs a tensor of one value; this one has shape {self.shape}")
-        return float(self.data.reshape(())[()])
+        return float(self._data.reshape(())[()])
 
     def detach(self) -> "Tensor":
         """The same values as a constant: no derivative goes through."""
-        return wrap(self.data)
+        return from_array(self._data)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.data, dtype=dtype, copy=copy)
+        return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
         # np.stack([a, b]) would work, and lose both derivatives without a word
@@ -147,24 +125,35 @@ class Tensor:
         return self.shape[0]
 
     def __bool__(self) -> bool:
-        return bool(self.data)
+        return bool(self._data)
 
     def __float__(self) -> float:
         return self.item()
 
     def __repr__(self) -> str:
-        values = np.array2string(self.data, separator=", ", prefix="Tensor(", threshold=60)
-        made = f", made by {self._operation.name}" if self._operation else ""
+        values = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=60)
+        made = f", made by {self._node.name}" if self._node else ""
         leaf = ", requires_grad=True" if self.requires_grad and not made else ""
         name = f", name={self.name!r}" if self.name else ""
         return f"Tensor({values}, {self.dtype}{made}{leaf}{name})"
 
     def _label(self) -> str:
-        """How messages call this tensor."""
+        """What messages call this tensor."""
         return repr(self.name) if self.name else f"a tensor of shape {self.shape}"
 
-    if TYPE_CHECKING:  # bound in operators.py, where each is the function of the same name
+    if TYPE_CHECKING:
 
+        @property
+        def data(self) -> np.ndarray: ...
+        @data.setter
+        def data(self, array: ArrayLike) -> None: ...
+
+        shape: tuple[int, ...]
+        ndim: int
+        size: int
+        dtype: np.dtype
+
+        # operators.py sets these: each is the operation of the same name
         @property
         def T(self) -> "Tensor": ...
         def __add__(self, other: "Tensor | ArrayLike") -> "Tensor": ...
@@ -189,7 +178,14 @@ class Tensor:
         def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
         def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
         def backward(self, grad_output: "Tensor | ArrayLike | None" = None) -> None: ...
-        def _repr_html_(self) -> str: ...
+        def _repr_html_(self) -> str: ...  # inspection sets this one
+
+    else:  # the array's own attributes, read without a call of Python code: operations on small arrays stay quick
+        data = property(attrgetter("_data"), _set_copy)
+        shape = property(attrgetter("_data.shape"))
+        ndim = property(attrgetter("_data.ndim"))
+        size = property(attrgetter("_data.size"))
+        dtype = property(attrgetter("_data.dtype"))
 
 
 TensorLike: TypeAlias = Tensor | ArrayLike
@@ -204,76 +200,17 @@ def _frozen(array: ArrayLike) -> np.ndarray:
     return data
 
 
-def wrap(data: np.ndarray) -> Tensor:
-    """A constant Tensor around an array that nobody will write to any more; not copied."""
-    tensor = Tensor.__new__(Tensor)
+def from_array(data: np.ndarray) -> Tensor:
+    """A constant Tensor around an array that nobody will write to any more.  The array is not copied."""
     data.flags.writeable = False
-    tensor._data, tensor._loose = data, False
-    tensor.requires_grad = False
-    tensor.name = tensor.grad = tensor.support = tensor._operation = None
-    tensor._version = 0
+    tensor = Tensor.__new__(Tensor)
+    tensor._data, tensor._node, tensor._version = data, None, 0
+    tensor.requires_grad, tensor.name, tensor.grad = False, None, None
     return tensor
 
 
-def record(
-    name: str,
-    data: np.ndarray,
-    inputs: Sequence[Tensor],
-    rules: Sequence[Rule],
-    support: np.ndarray | None = None,
-    inside: "Sequence[Rule | None] | None" = None,
-    loose: bool = False,
-    again: "Callable[..., Tensor] | None" = None,
-) -> Tensor:
-    """The Tensor of an operation's result: `data`, made from `inputs`, with one rule for each input.
-
-    rule(g, out) returns the cotangent of its input, given the cotangent g of the result `out`.  g has out's shape
-    with any number of extra leading axes, which the rule must carry over to what it returns.  It is written in
-    operations on Tensors (so that it can be differentiated); an array may be used raw only if `locally_constant`.
-
-    support: a locally constant mask outside of which the result is 0 and the rules do not look at their cotangent.
-    loose: what `data` holds outside the support does not count; it is put to 0 when somebody looks.
-    inside: for each input None, or a rule that may be cheaper, to take where the input has a support and was not
-    itself asked for: what it returns need be right inside the support only, as nobody looks outside.
-    again: the operation itself as a function of its inputs, for a trace to check the rules with; further arguments
-    are bound by name (`functools.partial`), and the trace shows them.
-
-    Nothing is remembered under `no_grad`, or if no input requires a gradient.
-    """
-    if loose and support is None:
-        raise ValueError(f"record: {name} can be loose only outside a support; got none")
-    out = wrap(np.asarray(data))
-    out.support, out._loose = support, loose
-    if len(rules) != len(inputs) or out.dtype not in (*DTYPES, COMPLEX):
-        raise ValueError(
-            f"record: {name} needs a rule for each of its {len(inputs)} inputs and a result of float32 or float64; "
-            f"got {len(rules)} rules and {out.dtype}"
-        )
-    if _mode.recording and any(t.requires_grad for t in inputs):
-        out.requires_grad = True
-        within = tuple(inside) if inside else (None,) * len(rules)
-        out._operation = Operation(name, tuple(inputs), tuple(rules), within, tuple(t._version for t in inputs))
-    for tracer in _mode.tracers:
-        tracer.add(name, out, inputs, rules, inside, again)
-    return out
-
-
-def locally_constant(array: np.ndarray, operation: str) -> np.ndarray:
-    """Declare that `array` does not change in a neighbourhood of the input, almost everywhere; read-only from now on.
-
-    The only way for a rule to save an array that is not a Tensor: a ReLU's mask, the sign of J, the place of a
-    maximum.  Anything else saved raw would drop a term from the second derivative without a word.  Called on the way
-    forward, so that `recorded_pattern` sees on which side of its kinks the `operation` is.
-    """
-    array = np.asarray(array)  # NumPy turns what it computes from arrays of shape () into scalars
-    array.flags.writeable = False
-    if _mode.pattern is not None:
-        _mode.pattern.append((operation, array))
-    return array
-
-
 def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
-    """`value` itself if it is a Tensor, else a constant, in `dtype` if given."""
+    """`value` itself if it is a Tensor, else a constant, in `dtype` if that is given."""
     if isinstance(value, Tensor):
         return value
     if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
@@ -281,19 +218,19 @@ def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
     array = np.asarray(value)
     if dtype is None or array.dtype.kind not in "biuf":  # Tensor refuses what is not a real number
         return Tensor(array)
-    if array.dtype == dtype and not array.flags.writeable:  # what `locally_constant` keeps
-        return wrap(array.view())
-    return wrap(array.astype(dtype))
+    if array.dtype == dtype and not array.flags.writeable:  # such as a mask's
+        return from_array(array.view())
+    return from_array(array.astype(dtype))
 
 
-def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:
+def as_operands(name: str, values: Sequence[TensorLike]) -> tuple[Tensor, ...]:
     """The inputs of an operation as Tensors of one dtype.
 
-    Constants that are not Tensors take the Tensors' dtype: an operation never changes the dtype it was given.  Where
-    there is no Tensor, arrays decide.  Raises TypeError if two that decide differ.
+    Constants that are not Tensors take the Tensors' dtype: an operation never changes the dtype it was given.  Without
+    a Tensor, the arrays decide.  Raises TypeError if two that decide differ.
     """
-    typed = [v for v in values if isinstance(v, Tensor)]
-    typed = typed or [v for v in values if isinstance(v, np.ndarray) and v.dtype in DTYPES]  # type: ignore[misc]
+    typed: list[Any] = [v for v in values if isinstance(v, Tensor)]
+    typed = typed or [v for v in values if isinstance(v, np.ndarray) and v.dtype in DTYPES]
     dtypes = {v.dtype for v in typed}
     if dtypes == {np.dtype(np.float64), COMPLEX}:  # a constant in a function that takes a complex step
         dtypes = {COMPLEX}
@@ -301,96 +238,191 @@ def operands(name: str, *values: TensorLike) -> tuple[Tensor, ...]:
         given = " and ".join(str(v.dtype) for v in typed)
         raise TypeError(f"{name}: operands must have one dtype; got {given} (convert one with .astype)")
     dtype = dtypes.pop() if dtypes else None
-    return tuple(as_tensor(v, dtype) for v in values)
+    return tuple([as_tensor(v, dtype) for v in values])
+
+
+class Node:
+    """How a Tensor was made: the operation, its inputs and static arguments, and its rules.
+
+    `function(*inputs, **static)` runs the operation again.
+    """
+
+    __slots__ = ("_versions", "function", "inputs", "rules", "static")
+
+    def __init__(
+        self, function: Callable[..., Tensor], inputs: tuple[Tensor, ...], static: dict[str, Any], rules: list[Rule]
+    ) -> None:
+        self.function, self.inputs, self.static, self.rules = function, inputs, static, rules
+        self._versions = 0
+        for x in inputs:
+            self._versions += x._version
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def inputs_are_unchanged(self) -> bool:
+        """Whether no input was given new data since: the rules read the inputs' data."""
+        versions = 0
+        for x in self.inputs:
+            versions += x._version
+        return versions == self._versions
+
+    def vjp(self, i: int, g: Tensor, out: Tensor) -> Tensor:
+        """The cotangent of input i, for a cotangent g of `out` that may have extra leading axes."""
+        x = self.inputs[i]
+        gx = self.rules[i](g, out)
+        if not isinstance(gx, Tensor):
+            raise TypeError(f"grad: a rule of {self.name} returned {type(gx).__name__}; a rule must return a Tensor")
+        if gx.shape != g.shape[: g.ndim - out.ndim] + x.shape or gx.dtype != x.dtype:
+            raise ValueError(
+                f"grad: the rule of {self.name} for an input of shape {x.shape} and {x.dtype} turned a cotangent "
+                f"of shape {g.shape} into {gx.shape} and {gx.dtype}"
+            )
+        return gx
+
+
+def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """Make an operation of a function that returns its value and one rule for each Tensor.
+
+    The parameters before a `*` that have no default are operands: Tensors, or what becomes one.  The others are static:
+    numbers, axes, shapes, masks.  The value is an array, computed from the operands' arrays (`x.data`).  A rule uses
+    the operands as Tensors, so that it can be differentiated again.  An array that a rule uses raw must be
+    `locally_constant`.
+
+    The docstring begins with the formula in backticks, in the parameters' names: a trace shows it.
+
+    Nothing is remembered under `no_grad`, or if no operand requires a gradient.
+
+    Raises (when the operation is called):
+        TypeError: if the operands differ in dtype.
+        ValueError: if there is not one rule for each operand, or the value is not float32 or float64.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    operands = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    n, static_names = len(operands), [p.name for p in parameters[len(operands) :]]
+    name = function.__name__.lstrip("_")  # a public function checks its arguments first, and calls _name
+
+    @functools.wraps(function)
+    def apply(*args: Any, **static: Any) -> Tensor:
+        if len(args) != n:
+            args += tuple(static.pop(operand) for operand in operands[len(args) :] if operand in static)
+            if not n <= len(args) <= n + len(static_names):
+                raise TypeError(f"{name} takes {', '.join(operands + static_names)}; got {len(args)} arguments")
+            static = {**dict(zip(static_names, args[n:], strict=False)), **static}
+        inputs = args[:n]
+        dtype = None
+        for x in inputs:
+            if not isinstance(x, Tensor) or x._data.dtype is not (dtype := dtype or x._data.dtype):
+                inputs = as_operands(name, inputs)  # most are Tensors of one dtype already, and need no conversion
+                break
+        state = _state
+        if state.pattern is None:
+            value, *rules = function(*inputs, **static)
+        else:
+            start = len(state.pattern)
+            value, *rules = function(*inputs, **static)
+            state.pattern[start:] = [(name, array) for _, array in state.pattern[start:]]
+        if type(value) is not np.ndarray:
+            value = np.asarray(value)  # NumPy turns what it computes from arrays of shape () into scalars
+        if len(rules) != len(inputs) or value.dtype.char not in "fdD":
+            raise ValueError(
+                f"{name} needs a rule for each of its {len(inputs)} operands and a value of float32 or float64; "
+                f"got {len(rules)} rules and {value.dtype}"
+            )
+        out = from_array(value)
+        if state.recording:
+            for x in inputs:
+                if x.requires_grad:
+                    out.requires_grad = True
+                    out._node = Node(apply, inputs, static, rules)
+                    break
+        for tracer in state.tracers:
+            tracer.add(out._node or Node(apply, inputs, static, rules), out)
+        return out
+
+    apply.__name__ = name
+    return apply
+
+
+def locally_constant(array: np.ndarray) -> np.ndarray:
+    """Declare that `array` does not change in a neighbourhood of the input, almost everywhere.  Makes it read-only.
+
+    A rule may use an array raw only if it was declared so: a ReLU's mask, the sign of J, the index of a maximum.  Any
+    other raw array would drop a term from the second derivative without a word.  Operations call this when they
+    compute their value, so that `recorded_pattern` sees on which side of its kinks an operation is.
+    """
+    array = np.asarray(array)
+    array.flags.writeable = False
+    if _state.pattern is not None:
+        _state.pattern.append(("", array))
+    return array
 
 
 Pattern = list[tuple[str, np.ndarray]]
 
 
 class Tracer(Protocol):
-    """Who hears of every operation, recorded in the graph or not, while `traced_by` is open: see `trace.py`."""
+    """An object that is told of every operation, remembered or not, while `traced_by` is open."""
 
-    def add(
-        self,
-        name: str,
-        out: Tensor,
-        inputs: Sequence[Tensor],
-        rules: Sequence[Rule],
-        inside: "Sequence[Rule | None] | None",
-        again: Callable[..., Tensor] | None,
-    ) -> None: ...
-    def enter(self, t: Tensor) -> None: ...  # from here on, what is computed is t's rule
+    def add(self, node: Node, out: Tensor) -> None: ...
+    def enter(self, t: Tensor) -> None: ...  # from here on, operations belong to a rule of t's operation
     def leave(self) -> None: ...
 
 
-class _Mode(threading.local):
+class _State(threading.local):
+    """What is switched on in this thread."""
+
     recording = True
     pattern: Pattern | None = None
     tracers: tuple[Tracer, ...] = ()
 
 
-_mode = _Mode()
+_state = _State()
 
 
 @contextmanager
-def recording(on: bool) -> Iterator[None]:
-    """Operations in this block, in this thread, are remembered or not."""
-    before, _mode.recording = _mode.recording, on
+def _switched(**values: Any) -> Iterator[None]:
+    """The state of this thread has these values in this block, and those from before after it."""
+    before = {name: getattr(_state, name) for name in values}
+    _state.__dict__.update(values)
     try:
         yield
     finally:
-        _mode.recording = before
+        _state.__dict__.update(before)
 
 
-@contextmanager
-def recorded_pattern() -> Iterator[Pattern]:
-    """A list that collects every mask, sign and place of a maximum in this block, in this thread, with its operation.
-
-    Two points with the same pattern lie on one smooth piece of a function: nothing between them was crossed.
-    """
-    before, _mode.pattern = _mode.pattern, []
-    try:
-        yield _mode.pattern
-    finally:
-        _mode.pattern = before
+def recording(on: bool) -> AbstractContextManager[None]:
+    """A context in which operations are remembered, or not: `with recording(False): ...` (this thread only)."""
+    return _switched(recording=on)
 
 
-@contextmanager
-def traced_by(tracer: Tracer | None) -> Iterator[None]:
-    """`tracer` too hears of the operations in this block, in this thread; with None nobody does."""
-    before = _mode.tracers
-    _mode.tracers = () if tracer is None else (*before, tracer)
-    try:
-        yield
-    finally:
-        _mode.tracers = before
-
-
-def in_rule_of(t: Tensor) -> AbstractContextManager[None]:
-    """What is computed in this block is the derivative of t's operation: tracers are told so."""
-    return _told(t) if _mode.tracers else _NOBODY
-
-
-_NOBODY = nullcontext()
-
-
-@contextmanager
-def _told(t: Tensor) -> Iterator[None]:
-    tracers = _mode.tracers
-    for tracer in tracers:
-        tracer.enter(t)
-    try:
-        yield
-    finally:
-        for tracer in tracers:
-            tracer.leave()
+def no_grad() -> AbstractContextManager[None]:
+    """A context in which operations are not remembered, for evaluation: `with no_grad(): ...` (this thread only)."""
+    return recording(False)
 
 
 def is_recording() -> bool:
     """Whether operations are remembered now, in this thread: False under `no_grad`."""
-    return _mode.recording
+    return _state.recording
 
 
-def no_grad() -> Any:
-    """A context in which operations are not remembered, for evaluation: `with no_grad(): ...` (this thread only)."""
-    return recording(False)
+@contextmanager
+def recorded_pattern() -> Iterator[Pattern]:
+    """A list that collects each locally constant array of this block, in this thread, with its operation's name.
+
+    Two points with the same pattern lie on one smooth piece of a function: there is no kink between them.
+    """
+    pattern: Pattern = []
+    with _switched(pattern=pattern):
+        yield pattern
+
+
+def traced_by(tracer: Tracer | None) -> AbstractContextManager[None]:
+    """Tell `tracer` too of the operations in this block, in this thread; with None, tell no tracer."""
+    return _switched(tracers=() if tracer is None else (*_state.tracers, tracer))
+
+
+def current_tracers() -> tuple[Tracer, ...]:
+    """The tracers of this thread."""
+    return _state.tracers

@@ -17,14 +17,14 @@ from minidbp.autodiff.tensor import (
     Pattern,
     Tensor,
     TensorLike,
+    from_array,
     no_grad,
     recorded_pattern,
     recording,
-    wrap,
 )
 
 Arrays = Sequence[np.ndarray]
-Functions = Callable[[list[Tensor]], list[Tensor]]  # several Tensors to several Tensors
+Functions = Callable[[list[Tensor]], list[Tensor]]  # as_list Tensors to as_list Tensors
 
 STEPS = tuple(2e-3 / 8**k for k in range(7))  # truncation dominates the error at the first, rounding at the last
 MACHINE_EPS = float(np.finfo(np.float64).eps)
@@ -89,7 +89,7 @@ def _largest(values: Arrays) -> float:
 def _evaluate(f: Functions, xs: Arrays) -> tuple[list[np.ndarray], Pattern]:
     """The values of f, without a graph, and the pattern of its kinks."""
     with no_grad(), recorded_pattern() as pattern:
-        values = [y.data for y in f([wrap(np.array(x)) for x in xs])]
+        values = [y.data for y in f([from_array(np.array(x)) for x in xs])]
     return values, pattern
 
 
@@ -116,7 +116,7 @@ def complex_step_hvp(f: Function, x: TensorLike, v: TensorLike, h: float = 1e-30
     x, v = np.asarray(x, np.float64), np.asarray(v, np.float64)
     if x.shape != v.shape:
         raise ValueError(f"complex_step_hvp: v must have the input's shape {x.shape}; got {v.shape}")
-    z = wrap((x + 1j * h * v).astype(COMPLEX))
+    z = from_array((x + 1j * h * v).astype(COMPLEX))
     z.requires_grad = True
     with recording(True):
         y = f(z)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minidbp.autodiff.differentiate import Function, grad_or_zeros, operations, several
-from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, TensorLike, as_tensor, recording, wrap
+from minidbp.autodiff.differentiate import Function, as_list, grad_or_zeros, operations
+from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, TensorLike, as_tensor, from_array, recording
 from minidbp.checking.finite_differences import MACHINE_EPS, Difference, Functions, directional_difference
 
 MAX_ENTRIES = 20_000  # of a Jacobian: up to here every entry is compared, beyond it random directions
@@ -55,7 +55,7 @@ def check_derivatives(
     """True if all derivatives of f up to `order` agree with finite differences; raises an error if not.
 
     Every entry of the Jacobian is compared if there are at most 20,000, else a few random directions.  The rules are
-    called with one cotangent and with many, and with inputs and cotangents in several memory layouts.
+    called with one cotangent and with many, and with inputs and cotangents in as_list memory layouts.
 
     Args:
         f: Takes the inputs as float64 Tensors and returns one Tensor.
@@ -81,7 +81,7 @@ def check_order(
 ) -> bool:
     """`check_derivatives` of one order alone."""
     rng = np.random.default_rng(seed)
-    xs = [_float64_array(value, i) for i, value in enumerate(several(inputs))]
+    xs = [_float64_array(value, i) for i, value in enumerate(as_list(inputs))]
     _Comparison(*pull_back(lambda ts: [f(*ts)], xs, order - 1, rng), order, rtol, rng).run()
     return True
 
@@ -234,7 +234,7 @@ class _Comparison:
         def dot_u(ts: list[Tensor]) -> list[Tensor]:
             return [(y * u).sum() for y, u in zip(self.f(ts), us, strict=True)]
 
-        gradients = grad_or_zeros(self.ys, self.leaves, [wrap(u) for u in us], False)
+        gradients = grad_or_zeros(self.ys, self.leaves, [from_array(u) for u in us], False)
         for i, gradient in ((i, g.data) for i, g in enumerate(gradients) if g.size):
             for _ in range(DIRECTIONS):
                 d, difference = smooth_direction(dot_u, self.xs, i, gradient, self.rng)
@@ -254,7 +254,9 @@ class _Comparison:
 
     def _pull(self, y: Tensor, leaves: list[Tensor], v: np.ndarray) -> list[np.ndarray]:
         """The cotangents of the leaves for the cotangent v of y."""
-        cotangent = wrap(v.view() if 0 in v.strides else v.copy(order="K"))  # a copy would lose a broadcast's strides
+        cotangent = from_array(
+            v.view() if 0 in v.strides else v.copy(order="K")
+        )  # a copy would lose a broadcast's strides
         pulled = [g.data for g in grad_or_zeros([y], leaves, [cotangent], False)]
         if not np.array_equal(cotangent.data, v):
             raise self._error("a rule changed the cotangent that was passed to it", 0)

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidbp.autodiff import elementwise as el
-from minidbp.autodiff import functions as fn
-from minidbp.autodiff import linear, reduce, shape
+from minidbp.autodiff import linear
+from minidbp.autodiff import operations as ops
 from minidbp.autodiff.differentiate import Function, grad
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor
 from minidbp.checking.gradcheck import GradcheckError, check_order, pull_back
@@ -85,25 +84,25 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
         )
 
     return {
-        "abs": [Sample(el.abs, (apart(2, 3),)), Sample(lambda x: el.abs(x) ** 3, (apart(3),))],
-        "add": pairs(el.add, normal, normal),
-        "astype": [Sample(lambda x: el.astype(x, x.dtype), (normal(2, 3),))],
-        "broadcast_to": [Sample(lambda x: reduce.broadcast_to(x, (2, 2, 3)), (a,)) for a in (normal(3), normal(2, 1))],
+        "abs": [Sample(ops.abs, (apart(2, 3),)), Sample(lambda x: ops.abs(x) ** 3, (apart(3),))],
+        "add": pairs(ops.add, normal, normal),
+        "astype": [Sample(lambda x: ops.astype(x, x.dtype), (normal(2, 3),))],
+        "broadcast_to": [Sample(lambda x: ops.broadcast_to(x, (2, 2, 3)), (a,)) for a in (normal(3), normal(2, 1))],
         "conv2d": conv,
         "conv2d_transpose": transpose,
         "conv2d_weight_grad": weight,
-        "divide": pairs(el.divide, normal, positive),
-        "exp": [Sample(el.exp, (normal(2, 3),))],
+        "divide": pairs(ops.divide, normal, positive),
+        "exp": [Sample(ops.exp, (normal(2, 3),))],
         "getitem": [
             Sample(lambda x: x[1:, ::-2], (normal(3, 3),)),
             Sample(lambda x: x[[2, 0, 2]], (normal(3, 2),)),
             Sample(lambda x: x[[0, 1, 1], :, [1, 0, 0]], (normal(2, 2, 2),)),
             Sample(lambda x: x[..., None, 0], (normal(2, 2),)),
         ],
-        "log": [Sample(el.log, (positive(2, 3),))],
-        "log_softmax": [Sample(lambda x, a=a: fn.log_softmax(x, a), (normal(2, 3),)) for a in (-1, 0)],
-        "logsumexp": [Sample(lambda x, a=a: fn.logsumexp(x, a), (normal(2, 3),)) for a in (-1, (0, 1), None)],
-        "masked": [Sample(lambda x: el.masked(x, np.array([True, False, True])), (normal(2, 3)[0],))],
+        "log": [Sample(ops.log, (positive(2, 3),))],
+        "log_softmax": [Sample(lambda x, a=a: ops.log_softmax(x, a), (normal(2, 3),)) for a in (-1, 0)],
+        "logsumexp": [Sample(lambda x, a=a: ops.logsumexp(x, a), (normal(2, 3),)) for a in (-1, (0, 1), None)],
+        "masked": [Sample(lambda x: ops.masked(x, mask=np.array([True, False, True])), (normal(2, 3)[0],))],
         "matmul": [
             Sample(linear.matmul, (normal(2, 3), normal(3, 2))),
             Sample(linear.matmul, (normal(2, 2, 3), normal(3, 2))),
@@ -111,25 +110,25 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
             Sample(linear.matmul, (normal(3), normal(3, 2))),
             Sample(linear.matmul, (normal(3), normal(3))),
         ],
-        "max": [Sample(lambda x, a=a: fn.max(x, a) ** 2, (apart(2, 3),)) for a in (None, 0, 1)],
+        "max": [Sample(lambda x, a=a: ops.max(x, a) ** 2, (apart(2, 3),)) for a in (None, 0, 1)],
         "maximum": [
-            Sample(lambda a, b: el.maximum(a, b) * a, maxima(s, t)) for s, t in [((2, 3), (2, 3)), ((2, 3), (3,))]
+            Sample(lambda a, b: ops.maximum(a, b) * a, maxima(s, t)) for s, t in [((2, 3), (2, 3)), ((2, 3), (3,))]
         ],
-        "mean": [Sample(lambda x, a=a: fn.mean(x * x, a), (normal(2, 3),)) for a in (None, 0, (0, 1))],
-        "move_axis": [Sample(lambda x: shape.move_axis(x * x, 0, -1), (normal(2, 2, 3),))],
-        "multiply": pairs(el.multiply, normal, normal),
-        "negative": [Sample(el.negative, (normal(2, 3),))],
+        "mean": [Sample(lambda x, a=a: ops.mean(x * x, a), (normal(2, 3),)) for a in (None, 0, (0, 1))],
+        "move_axis": [Sample(lambda x: ops.move_axis(x * x, 0, -1), (normal(2, 2, 3),))],
+        "multiply": pairs(ops.multiply, normal, normal),
+        "negative": [Sample(ops.negative, (normal(2, 3),))],
         "power": [
             *(Sample(lambda x, n=n: x**n, (positive(3),)) for n in (3, 0.5, -2, 1, 0)),
-            *pairs(el.power, positive, normal),
+            *pairs(ops.power, positive, normal),
         ],
-        "relu": [Sample(el.relu, (apart(2, 3),)), Sample(lambda x: el.relu(x) ** 3, (apart(3),))],
+        "relu": [Sample(ops.relu, (apart(2, 3),)), Sample(lambda x: ops.relu(x) ** 3, (apart(3),))],
         "reshape": [Sample(lambda x: (x * x).reshape(3, 2), (normal(2, 3),))],
-        "sign": [Sample(el.sign, (apart(2, 3),))],
-        "softmax": [Sample(lambda x, a=a: fn.softmax(x, a), (normal(2, 3),)) for a in (-1, 0)],
-        "subtract": pairs(el.subtract, normal, normal),
-        "sum": [Sample(lambda x, a=a: reduce.sum(x * x, a), (normal(2, 3),)) for a in (None, 0, (0, 1))],
-        "transpose": [Sample(lambda x: shape.transpose(x * x, (1, 2, 0)), (normal(2, 2, 3),))],
+        "sign": [Sample(ops.sign, (apart(2, 3),))],
+        "softmax": [Sample(lambda x, a=a: ops.softmax(x, a), (normal(2, 3),)) for a in (-1, 0)],
+        "subtract": pairs(ops.subtract, normal, normal),
+        "sum": [Sample(lambda x, a=a: ops.sum(x * x, a), (normal(2, 3),)) for a in (None, 0, (0, 1))],
+        "transpose": [Sample(lambda x: ops.transpose(x * x, (1, 2, 0)), (normal(2, 2, 3),))],
     }
 
 

@@ -7,6 +7,7 @@ order.  So the backward pass runs from right to left, and the backward of the ba
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,20 +131,13 @@ def _columns(steps: Sequence[Step]) -> dict[int, int]:
 
 
 def _walks(steps: Sequence[Step]) -> dict[int, int]:
-    """The walk through its row that each step belongs to: that of its inputs there, or of its rule's step before."""
+    """The walk through its row that each step belongs to: that of its rule's inputs in this row, or a new one."""
     walks: dict[int, int] = {}
-    last: Step | None = None
-    for step in steps:
-        inputs = [i for i in step.inputs if isinstance(i, Step) and i.number in walks and i.order == step.order]
-        if step.order == 0:
-            walks[step.number] = -1
-        elif inputs:
-            walks[step.number] = min(walks[i.number] for i in inputs)
-        elif last and last.rule_of == step.rule_of is not None and last.order == step.order:
-            walks[step.number] = walks[last.number]
-        else:
-            walks[step.number] = step.number
-        last = step
+    for (order, _), group in groupby(steps, lambda s: (s.order, ~s.number if s.rule_of is None else s.rule_of)):
+        members = list(group)
+        inputs = [i for step in members for i in step.inputs if isinstance(i, Step) and i.order == order]
+        walk = min((walks[i.number] for i in inputs if i.number in walks), default=members[0].number)
+        walks.update((step.number, walk if order else -1) for step in members)
     return walks
 
 

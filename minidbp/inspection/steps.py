@@ -1,11 +1,17 @@
-"""What a trace keeps: each operation as a Step, and what no step made (parameters, images, constants) as a Leaf."""
+"""What a trace records: each operation as a Step, and each input that no step made as a Leaf."""
 
+import inspect
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from minidbp.autodiff.tensor import Rule, Tensor
-from minidbp.inspection.formulas import formula
+import numpy as np
+
+from minidbp.autodiff.tensor import Node, Tensor
 from minidbp.inspection.values import Recorded, snapshot
+from minidbp.kernels import ConvGeometry
 
 ORDERS = ("forward", "backward", "backward of the backward")
 
@@ -23,51 +29,84 @@ def count_by_order(steps: Sequence["Step"]) -> str:
 
 
 class Leaf(Recorded):
-    """An input that no step of the trace made: called by its tensor's name, its only value, or its kind and shape."""
+    """A parameter, image or constant.  Its label is its tensor's name, its only value, or its kind and shape."""
 
-    def __init__(self, t: Tensor) -> None:
-        tensor = snapshot(t)
-        if t.name:
-            label = t.name
-        elif t._operation:
-            label = f"earlier {t._operation.name} {t.shape}"
+    @classmethod
+    def of(cls, t: Tensor) -> "Leaf":
+        if t.name or t._node:
+            label = t.name or f"earlier {t._node.name} {t.shape}"  # type: ignore[union-attr]
         elif t.requires_grad:
             label = f"leaf {t.shape}"
         else:
-            label = f"{tensor.data.item():.6g}" if t.size == 1 else f"const {t.shape}"
-        super().__init__(label, 0, tensor)
+            label = f"{t.item():.6g}" if t.size == 1 and t.dtype.kind == "f" else f"const {t.shape}"
+        return cls(label, 0, snapshot(t))
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Step(Recorded):
-    """One operation.
+    """One operation, with the attributes of every recorded value and these.
 
-    Attributes, beside those of every value: `number` (its place in the trace), `name`, `inputs` (Steps and Leaves),
-    `formula`, `rule_of` (the number of the step whose rule made this one, or None).  For the check: `rules`, `inside`
-    and `again` as `record` has them, `tensors` (the inputs themselves and which version of their data was used).
+    Attributes:
+        number: Its number in the trace.
+        node: The operation as the graph has it: `node.function(*node.inputs, **node.static)` runs it again.
+        inputs: The Steps and Leaves that it was computed from.
+        rule_of: The number of the step whose derivative rule made this one, or None.
     """
 
-    def __init__(
-        self,
-        number: int,
-        name: str,
-        out: Tensor,
-        inputs: Sequence[Tensor],
-        places: Sequence[Recorded],
-        order: int,
-        rule_of: int | None,
-        rules: Sequence[Rule],
-        inside: "Sequence[Rule | None]",
-        again: Callable[..., Tensor] | None,
-    ) -> None:
-        super().__init__(f"#{number}", order, snapshot(out))
-        self.number, self.name, self.inputs, self.rule_of = number, name, tuple(places), rule_of
-        self.tensors = tuple((t, t._version) for t in inputs)
-        self.rules, self.inside, self.again = tuple(rules), tuple(inside), again
+    number: int
+    node: Node
+    inputs: tuple[Recorded, ...]
+    rule_of: int | None
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self.node.name
 
     @property
     def formula(self) -> str:
-        return formula(self.name, [i.label for i in self.inputs], self.shape, self.again)
+        """The formula at the beginning of the operation's docstring, with labels and static arguments in their places.
+
+        A static argument that stands after a comma, `sum(x, axis)`, is shown by name, or left out if it is None.
+        "name(inputs)" for an operation whose docstring does not begin with a formula.
+        """
+        labels = [i.label for i in self.inputs]
+        formula = re.match(r"\s*`([^`]+)`", self.node.function.__doc__ or "")
+        if not formula:
+            return f"{self.name}({', '.join(labels)})"
+        parameters = inspect.signature(self.node.function).parameters
+        operands = dict(zip(parameters, labels, strict=False))
+        static = {name: p.default for name, p in parameters.items()} | self.node.static
+
+        def fill_in(match: re.Match[str]) -> str:
+            before, name = match[1] or "", match[2]
+            if name in operands or name not in static:
+                return before + operands.get(name, name)
+            value = static[name]
+            if before == ", ":
+                return _keyword(name, value)
+            return before + (", ".join(map(_text, value)) if before == "[" else _text(value))
+
+        return re.sub(r"(, |\[)?\b([A-Za-z_]\w*)", fill_in, formula[1])
 
     def headline(self) -> str:
-        made = f", by the rule of #{self.rule_of}" if self.rule_of is not None else ""
-        return f"{self.label}  {self.name}  {self.formula}  ({order_in_words(self.order)}{made})"
+        rule_of = f", by the rule of #{self.rule_of}" if self.rule_of is not None else ""
+        return f"{self.label}  {self.name}  {self.formula}  ({order_in_words(self.order)}{rule_of})"
+
+
+def _keyword(name: str, value: Any) -> str:
+    """A static argument behind a comma; of a geometry, the stride and the padding that are not the default."""
+    if isinstance(value, ConvGeometry):
+        stride = f", stride={value.stride}" if value.stride != (1, 1) else ""
+        return stride + (f", pad={value.pad}" if value.pad != (0, 0) else "")
+    return "" if value is None else f", {name}={_text(value)}"
+
+
+def _text(value: Any) -> str:
+    """A static argument inside a formula: an index as it is written, an array as its dtype and shape."""
+    if isinstance(value, np.ndarray):
+        return str(value.tolist()) if value.ndim == 1 and value.size <= 4 else f"{value.dtype} {value.shape}"
+    if isinstance(value, slice):
+        start, stop, step = ("" if n is None else str(n) for n in (value.start, value.stop, value.step))
+        return f"{start}:{stop}" + (f":{step}" if step else "")
+    return str(value)

@@ -3,11 +3,12 @@
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
-from minidbp.autodiff.tensor import Tensor, wrap
+from minidbp.autodiff.tensor import Tensor, from_array
 
 MAX_CELLS = 16  # rows and columns of a table of numbers
 MAX_PICTURES = 10
@@ -17,6 +18,7 @@ PICTURE_WIDTH = 84  # on the screen, in CSS pixels
 POSITIVE, NEGATIVE, NOT_A_NUMBER = (0, 114, 178), (213, 94, 0), (190, 190, 190)  # Okabe and Ito's blue and vermilion
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Recorded:
     """A value that a trace or a watch recorded.
 
@@ -30,8 +32,9 @@ class Recorded:
         tensor: The value as a constant Tensor.
     """
 
-    def __init__(self, label: str, order: int, tensor: Tensor) -> None:
-        self.label, self.order, self.tensor = label, order, tensor
+    label: str
+    order: int
+    tensor: Tensor
 
     @property
     def value(self) -> np.ndarray:
@@ -89,14 +92,12 @@ class Recorded:
 
 def snapshot(t: Tensor) -> Tensor:
     """A constant with the values that t has now, not copied: a leaf that is given new data gets another array."""
-    same = wrap(t._data)
-    same.support, same._loose = t.support, t._loose
-    return same
+    return from_array(t.data)
 
 
 def tensor_html(t: Tensor) -> str:
     """What a notebook shows of a Tensor: name, origin, dtype, shape, min, mean, max, and the values."""
-    origin = f", made by {t._operation.name}" if t._operation else ", requires_grad" if t.requires_grad else ""
+    origin = f", made by {t._node.name}" if t._node else ", requires_grad" if t.requires_grad else ""
     return Recorded(f"{t.name or 'Tensor'}{origin}", 0, t)._repr_html_()
 
 

@@ -1,9 +1,9 @@
-"""watch: see a value, and its gradients, at the moment they are made."""
+"""watch: show a value, and its gradients, at the moment they are computed."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, record
+from minidbp.autodiff.tensor import Tensor, TensorLike, operation
 from minidbp.inspection.values import Recorded
 
 See = Callable[[str, Tensor], object]
@@ -14,25 +14,23 @@ def _print(name: str, value: Tensor) -> None:
 
 
 def watch(x: TensorLike, name: str, see: See = _print) -> Tensor:
-    """x itself, through an operation that shows it: `see(name, value)` is called now, and in a backward pass with
-    "grad of NAME" and the cotangent that reached this place, and so on: "grad of grad of NAME" in the next pass.
+    """x itself, through an operation that shows it and every cotangent that reaches this place.
 
-    A cotangent may have leading axes: the rows of a Jacobian come at once.  `see` prints a line if not given.  Values
-    and derivatives stay as they are.  Where the result is used, a gradient passes; use it in place of x.
+    `see(name, value)` is called now.  In a backward pass it is called with "grad of NAME" and the cotangent, in the
+    next pass with "grad of grad of NAME", and so on.  A cotangent may have leading axes: the rows of a Jacobian come
+    at once.  Values and derivatives do not change.  Use the result in place of x: only then does a gradient pass here.
+
+    Args:
+        x: The value.
+        name: Its name.
+        see: What to call; without it, a line is printed.
     """
-    x = as_tensor(x)
-    out = record(
-        "watch",
-        x._data,  # what is loose stays so: an identity costs no copy
-        (x,),
-        (lambda g, out: watch(g, f"grad of {name}", see),),
-        support=x.support,
-        loose=x._loose,
-        again=partial(_as_it_is, name=name),
-    )
+    out = watched(x, name=name, see=see)
     see(name, out)
     return out
 
 
-def _as_it_is(x: Tensor, name: str) -> Tensor:
-    return x
+@operation
+def watched(x: Tensor, *, name: str, see: See) -> Any:
+    """`x seen as 'name'`."""
+    return x.data, lambda g, out: watch(g, f"grad of {name}", see)

@@ -9,7 +9,9 @@ import pytest
 
 import minidbp as mdb
 from minidbp import autodiff as ad
-from minidbp.autodiff import elementwise as el
+from minidbp.autodiff import linear
+from minidbp.autodiff import operations as ops
+from minidbp.kernels import ConvGeometry
 
 
 class Op(NamedTuple):
@@ -55,11 +57,11 @@ ROW = np.array([1.5, -0.5, 2.5])
 
 OPS = [
     # two operands, broadcast
-    *(Op(f"add {a} {b}", el.add, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
-    *(Op(f"subtract {a} {b}", el.subtract, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
-    *(Op(f"multiply {a} {b}", el.multiply, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
-    *(Op(f"divide {a} {b}", el.divide, (normal(*a), nonzero(*b))) for a, b in PAIRS),
-    *(Op(f"power {a} {b}", el.power, (positive(*a), normal(*b))) for a, b in PAIRS),
+    *(Op(f"add {a} {b}", ops.add, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
+    *(Op(f"subtract {a} {b}", ops.subtract, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
+    *(Op(f"multiply {a} {b}", ops.multiply, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
+    *(Op(f"divide {a} {b}", ops.divide, (normal(*a), nonzero(*b))) for a, b in PAIRS),
+    *(Op(f"power {a} {b}", ops.power, (positive(*a), normal(*b))) for a, b in PAIRS),
     *(Op(f"maximum {a} {b}", mdb.maximum, (normal(*a), normal(*b))) for a, b in PAIRS),
     # a number or an array on either side
     Op("x + 2", lambda x: x + 2, (normal(2, 3),), linear=True),
@@ -181,6 +183,34 @@ OPS = [
         lambda x, g: mdb.conv2d_weight_grad(x, g, (2, 3), stride=2, padding="same"),
         (normal(2, 3, 4, 2), normal(2, 2, 2, 3)),
         linear=True,
+    ),
+    # the conv family with a constant mask, which leading axes share; without a geometry, matrices
+    *(
+        Op(
+            f"{name} masked {'image' if geometry else 'matrix'}",
+            lambda a, b, f=f, geometry=geometry, mask=mask: f(a, b, geometry=geometry, mask=mask),
+            (normal(*a), normal(*b)),
+            linear=True,
+            hides_nan=name == "conv2d",  # where the mask is False
+        )
+        for geometry, mask, x, w, g in (
+            (ConvGeometry.of((4, 5), (2, 3), (1, 2), "same"), np.arange(48) % 3 > 0, (2, 4, 5, 2), (2, 3, 2, 2), None),
+            (None, np.arange(6) % 4 > 0, (3, 4), (4, 2), (3, 2)),
+        )
+        for mask in [mask.reshape(g or (2, 4, 3, 2))]
+        for name, f, a, b in (
+            ("conv2d", linear._conv2d, x, w),
+            ("conv2d_transpose", linear._conv2d_transpose, mask.shape, w),
+            ("conv2d_weight_grad", linear._conv2d_weight_grad, x, mask.shape),
+        )
+    ),
+    Op("linear_relu", mdb.linear_relu, (normal(4, 3), normal(3, 2), normal(2))),
+    Op("linear_relu batch", mdb.linear_relu, (normal(2, 3, 3), normal(3, 2), normal(2))),
+    Op("conv2d_relu", mdb.conv2d_relu, (normal(2, 4, 4, 2), normal(3, 3, 2, 2), normal(2))),
+    Op(
+        "conv2d_relu stride",
+        lambda x, w, b: mdb.conv2d_relu(x, w, b, (2, 1), "same"),
+        (normal(1, 5, 4, 2), normal(3, 2, 2, 2), normal(2)),
     ),
 ]
 

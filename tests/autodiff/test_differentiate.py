@@ -244,7 +244,7 @@ def counted(counts: dict[str, int], name: str) -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How often each conv kernel has run; a product with a matrix is one of them too."""
+    """How often each conv kernel has run."""
     counts = dict.fromkeys(["conv2d", "conv2d_transpose", "conv2d_weight_grad"], 0)
     for name in counts:
         monkeypatch.setattr(kernels, name, counted(counts, name))
@@ -268,20 +268,20 @@ def test_an_input_gradient_never_pays_for_a_weight_gradient(calls: dict[str, int
     f, parameters = conv_net()
     x = leaf(2, 6, 6, 1, seed=9)
     y = (f(x) ** 2).sum()
-    assert calls == {"conv2d": 3, "conv2d_transpose": 0, "conv2d_weight_grad": 0}
+    assert calls == {"conv2d": 2, "conv2d_transpose": 0, "conv2d_weight_grad": 0}
     mdb.grad(y, x)
-    assert calls == {"conv2d": 3, "conv2d_transpose": 3, "conv2d_weight_grad": 0}
+    assert calls == {"conv2d": 2, "conv2d_transpose": 2, "conv2d_weight_grad": 0}
     mdb.grad(y, parameters)  # nor do the weights pay for the images' gradient
-    assert calls == {"conv2d": 3, "conv2d_transpose": 5, "conv2d_weight_grad": 3}
-    mdb.grad(y, parameters[-2:])
-    assert calls == {"conv2d": 3, "conv2d_transpose": 5, "conv2d_weight_grad": 4}
+    assert calls == {"conv2d": 2, "conv2d_transpose": 3, "conv2d_weight_grad": 2}
+    mdb.grad(y, parameters[2:])
+    assert calls == {"conv2d": 2, "conv2d_transpose": 3, "conv2d_weight_grad": 3}
 
 
 def test_a_jacobian_takes_one_backward_pass(calls: dict[str, int]) -> None:
     f, _ = conv_net()
     J = mdb.jacobian(f, normal(2, 6, 6, 1))
     assert J.shape == (2, 5, 6, 6, 1)
-    assert calls == {"conv2d": 3, "conv2d_transpose": 3, "conv2d_weight_grad": 0}
+    assert calls == {"conv2d": 2, "conv2d_transpose": 2, "conv2d_weight_grad": 0}
 
 
 def test_a_rule_that_is_not_needed_is_not_called() -> None:
@@ -360,10 +360,10 @@ def made_by_operations(outputs: list[Tensor]) -> Iterator[Tensor]:
     stack = list(outputs)
     while stack:
         t = stack.pop()
-        if id(t) not in seen and t._operation is not None:
+        if id(t) not in seen and t._node is not None:
             seen.add(id(t))
             yield t
-            stack.extend(t._operation.inputs)
+            stack.extend(t._node.inputs)
 
 
 @pytest.fixture
@@ -452,7 +452,7 @@ def test_outer_graphs_stay_connected() -> None:
     _, g = mdb.vjp(lambda x: (x * x * w).sum(), x, 1.0, create_graph=True)
     assert_close(mdb.grad(g.sum(), w)[0], 2 * x.data)
     assert_close(mdb.grad(g.sum(), x)[0], 2 * w.data)
-    assert x._operation is None
+    assert x._node is None
     assert x.requires_grad
 
 

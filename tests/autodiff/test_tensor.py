@@ -129,8 +129,8 @@ def test_a_result_cannot_be_given_new_data() -> None:
 
 def test_locally_constant_is_read_only_and_an_array() -> None:
     for value in np.ones(2), np.float64(1) > 0, np.sign(np.float64(3)):
-        assert not locally_constant(value, "test").flags.writeable
-        assert isinstance(locally_constant(value, "test"), np.ndarray)
+        assert not locally_constant(value).flags.writeable
+        assert isinstance(locally_constant(value), np.ndarray)
 
 
 def test_detach_is_a_constant() -> None:
@@ -149,9 +149,9 @@ def test_as_tensor_hands_a_tensor_on() -> None:
 
 def test_nothing_is_remembered_without_need() -> None:
     x = Tensor(np.ones(2), requires_grad=True)
-    assert (Tensor(np.ones(2)) * 2)._operation is None
+    assert (Tensor(np.ones(2)) * 2)._node is None
     with mdb.no_grad():
-        assert (x * 2)._operation is None
+        assert (x * 2)._node is None
         assert not (x * 2).requires_grad
 
 
@@ -276,9 +276,44 @@ def test_a_view_of_a_frozen_array_does_not_reach_in() -> None:
     assert t.data.tolist() == [1.0, 1.0, 1.0]
 
 
-def test_record_checks_what_it_is_given() -> None:
+@mdb.operation
+def two_rules(x: Tensor) -> Any:
+    """`x`, with a rule too many."""
+    return x.data, lambda g, out: g, lambda g, out: g
+
+
+@mdb.operation
+def whole_number(x: Tensor) -> Any:
+    """`1`, as an integer."""
+    return np.array([1]), lambda g, out: g
+
+
+@mdb.operation
+def scaled(x: Tensor, y: Tensor, factor: float = 1.0, *, power: int = 1) -> Any:
+    """`factor * (x * y)`, to a power."""
+    value = factor * (x.data * y.data) ** power
+    return value, lambda g, out: g * factor * y, lambda g, out: g * factor * x
+
+
+def test_an_operation_checks_what_it_is_given() -> None:
     a = mdb.Tensor([1.0], requires_grad=True)
-    with pytest.raises(ValueError, match=r"two needs a rule for each of its 1 inputs .* got 2 rules"):
-        mdb.record("two", a.data, (a,), (lambda g, out: g, lambda g, out: g))
-    with pytest.raises(ValueError, match="result of float32 or float64; got 1 rules and int64"):
-        mdb.record("whole", np.array([1]), (a,), (lambda g, out: g,))
+    with pytest.raises(ValueError, match=r"two_rules needs a rule for each of its 1 operands .* got 2 rules"):
+        two_rules(a)
+    with pytest.raises(ValueError, match="value of float32 or float64; got 1 rules and int64"):
+        whole_number(a)
+    with pytest.raises(TypeError, match="scaled takes x, y, factor, power; got 1 arguments"):
+        scaled(a)
+    with pytest.raises(TypeError, match="scaled takes x, y, factor, power; got 5 arguments"):
+        scaled(a, a, 2.0, 1, 3)
+
+
+def test_operands_and_static_arguments() -> None:
+    """Operands by position or name, numbers among them; what is static is remembered by name and never a Tensor."""
+    a = mdb.Tensor([3.0], requires_grad=True)
+    for y in scaled(a, 2, 5.0), scaled(a, y=2, factor=5.0), scaled(x=a, y=2, factor=5.0):
+        assert y.data.tolist() == [30.0]
+        assert y._node is not None
+        assert (y._node.name, y._node.static) == ("scaled", {"factor": 5.0})
+        assert [x.data.tolist() for x in y._node.inputs] == [[3.0], 2.0]
+        assert y._node.function(*y._node.inputs, **y._node.static).data.tolist() == [30.0]
+        assert mdb.grad(y, a)[0].data.tolist() == [10.0]

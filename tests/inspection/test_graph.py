@@ -23,14 +23,14 @@ def toy() -> mdb.Trace:
 
 
 def test_the_backward_pass_runs_to_the_left_below_and_the_next_one_to_the_right() -> None:
-    """matmul relu sum | (sum) reshape broadcast, masked, matmul, abs, sum | reshape broadcast, times sign, matmul."""
+    """matmul, relu, sum; the rules of sum (reshape, broadcast_to), relu (masked), matmul (transpose, matmul), ..."""
     at = positions(list(toy()))
-    assert [at[n][:2] for n in range(12 + 1)] == [
+    assert [at[n][:2] for n in range(16)] == [
         (2, 0), (3, 0), (4, 0),
-        (4, 1), (4, 1), (3, 1), (2, 1), (1, 1), (0, 1),
-        (0, 2), (0, 2), (1, 2), (2, 2),
+        (4, 1), (4, 1), (3, 1), (2, 1), (2, 1), (1, 1), (0, 1),
+        (0, 2), (0, 2), (1, 2), (2, 2), (2, 2), (2, 2),
     ]  # fmt: skip
-    assert [at[n].line for n in (3, 4, 5, 9, 10)] == [0, 1, 0, 0, 1]
+    assert [at[n].line for n in range(16)] == [0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 2]
     assert len(set(at.values())) == len(at)  # no two in one place
 
 
@@ -52,13 +52,13 @@ def test_the_picture_is_well_formed_and_can_be_read_without_seeing_it(tmp_path: 
     graph.save(tmp_path / "graph.svg")
     root = ET.parse(tmp_path / "graph.svg").getroot()
     assert root.get("role") == "img"
-    assert root.get("aria-label") == "Drawing of 13 steps: 3 forward, 6 backward, 4 backward of the backward"
+    assert root.get("aria-label") == "Drawing of 16 steps: 3 forward, 7 backward, 6 backward of the backward"
     titles = [e.text or "" for e in root.iter(f"{SVG}title")]
     assert len(titles) == 1 + len(t)
     assert titles[1].startswith("#0 matmul: x @ W<1>\nfloat64 (4, 2), forward\nmin ")
-    assert "by the rule of #0" in titles[1 + 6]
+    assert "by the rule of #0" in titles[1 + 7]
     texts = [e.text for e in root.iter(f"{SVG}text")]
-    for words in "→ forward", "← backward", "→ backward of the backward", "x", "W<1>", "#6 · 4×3", "#2 · a number":
+    for words in "→ forward", "← backward", "→ backward of the backward", "x", "W<1>", "#7 · 4×3", "#2 · a number":
         assert words in texts
     arrows = [e for e in root.iter(f"{SVG}path") if e.get("marker-end")]
     assert len(arrows) == len({(i.label, s.label) for s in t for i in s.inputs if i.label.startswith("#")})
@@ -73,8 +73,8 @@ def test_the_picture_is_well_formed_and_can_be_read_without_seeing_it(tmp_path: 
 def test_shapes_and_lines_tell_the_orders_apart_without_colour() -> None:
     root = ET.fromstring(toy().graph()._repr_svg_())
     boxes = [g.find(f"{SVG}polygon") for g in root.iter(f"{SVG}g")]
-    assert [box is None for box in boxes] == [True] * 3 + [False] * 10
-    assert [bool(box.get("stroke-dasharray")) for box in boxes[3:] if box is not None] == [False] * 6 + [True] * 4
+    assert [box is None for box in boxes] == [True] * 3 + [False] * 13
+    assert [bool(box.get("stroke-dasharray")) for box in boxes[3:] if box is not None] == [False] * 7 + [True] * 6
 
 
 def test_an_empty_trace_is_an_empty_drawing() -> None:
