@@ -46,7 +46,7 @@ from minidbp.autodiff import (
 from minidbp.checking import GradcheckError, check_derivatives, complex_step_hvp, gradcheck, gradgradcheck
 from minidbp.inspection import Step, Trace, trace, watch
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "GradcheckError",
