@@ -22,10 +22,13 @@ include_patterns = [
     "data/README.md",
 ]
 exclude_patterns = [".*", "out", "build", "tests", "minidbp"]  # never walked through
-extensions = ["sphinx.ext.autodoc", "myst_nb", "english_docstrings", "executed_notebooks", "included_links", "mathml"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "executed_notebooks", "included_links", "mathml"]
 
 autodoc_typehints = "none"  # the docstrings give shapes and dtypes
 autodoc_member_order = "bysource"
+default_role = "code"  # `x` in a docstring is code
+napoleon_numpy_docstring = False  # the sections are Google's
+napoleon_use_ivar = True
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
