@@ -6,13 +6,13 @@ fewer than two seeds, for an interval that includes the margin, and where runs a
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 from minidbp.files.page import markdown_table
 from minidbp.nn.models import N_PARAMETERS
 from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
-from minidbp.paper.statistics import ALPHA, Summary, by_seed, contrast, holm, number, ratio
+from minidbp.paper.statistics import ACCURACIES, ALPHA, Summary, by_seed, contrast, holm, number, ratio
 from minidbp.sweeps.runs import RunResult
 from minidbp.training import Protocol
 
@@ -24,7 +24,6 @@ CLEAN_MARGIN = 0.5  # a loss of clean accuracy up to this is "keeping the effici
 EQUAL_MARGINS = {"fgsm": 1.0, "clean": 0.5}  # differences up to these are "sensibly equal"
 AROUND_20 = (15, 25)
 
-NAMES = {"fgsm": "FGSM", "pgd": "PGD", "clean": "clean"}
 HIGHEST = max(TABLE_4)  # the lambda at which training fails in Table 4
 NO_SPREAD = "all seeds have the same difference, so its spread is unknown"
 MORE = "; more seeds are needed"
@@ -84,11 +83,10 @@ def _runs_by_protocol(results: Iterable[RunResult], model: str, also: str = "") 
     groups: dict[Protocol, dict[float, list[RunResult]]] = {}
     for result in results:
         groups.setdefault(result.run.protocol, {}).setdefault(result.run.lam, []).append(result)
-    settings = {protocol: sorted(protocol.as_dict().items()) for protocol in groups}
-    common = set.intersection(*map(set, settings.values())) if groups else set()
+    varied = [f.name for f in fields(Protocol) if len({getattr(protocol, f.name) for protocol in groups}) > 1]
     name = f"model {model}{also}"
     return [
-        _Runs(model, ", ".join([name, *(f"{k} {v}" for k, v in settings[protocol] if (k, v) not in common)]), by_lambda)
+        _Runs(model, ", ".join([name, *(f"{field} {getattr(protocol, field)}" for field in varied)]), by_lambda)
         for protocol, by_lambda in groups.items()
     ] or [_Runs(model, name, {})]
 
@@ -175,7 +173,7 @@ def _robustness_rises(runs: _Runs, figure: str) -> ClaimVerdict:
 
     Also fails if accuracy falls by more than EQUAL_MARGINS from one lambda to the next (Holm over these steps).
     """
-    claim = f"“the more we penalize, the more robust the model becomes” (Table 2), {runs.name}, {NAMES[figure]}"
+    claim = f"“the more we penalize, the more robust the model becomes” (Table 2), {runs.name}, {ACCURACIES[figure]}"
     lambdas = sorted(runs.by_lambda)
     if len(lambdas) < 2:
         reason = runs.missing() or f"no finished runs for {runs.name} except at λ = {lambdas[0]:g}"
@@ -286,16 +284,16 @@ def _penalty_changes(runs: _Runs, eps: float) -> ClaimVerdict:
         claim = f"“is sensibly equal for other values of ε” (Table 3), {runs.name}"
     if reason := runs.missing(0.0, TABLE_3_LAMBDA):
         return ClaimVerdict(claim, OPEN, reason)
-    tests = {figure: runs.difference(TABLE_3_LAMBDA, 0.0, figure) for figure in NAMES}
+    tests = {figure: runs.difference(TABLE_3_LAMBDA, 0.0, figure) for figure in ACCURACIES}
     paper = TABLE_3[runs.model, eps, TABLE_3_LAMBDA].fgsm[0] - TABLE_3[runs.model, eps, 0.0].fgsm[0]
-    evidence = ", ".join(f"{NAMES[figure]} {_points(tests[figure])}" for figure in ("fgsm", "clean", "pgd"))
+    evidence = ", ".join(f"{ACCURACIES[figure]} {_points(tests[figure])}" for figure in ("fgsm", "clean", "pgd"))
     evidence += f" (the paper: FGSM {number(paper, signed=True)} points)"
     if eps == EPS:
         test = tests["fgsm"]
         return _verdict(claim, test.low > 0, test.high < 0, evidence, test)
     inside = all(-margin < tests[f].low and tests[f].high < margin for f, margin in EQUAL_MARGINS.items())
     outside = holm([_p_outside(tests[f], -margin, margin) for f, margin in EQUAL_MARGINS.items()])
-    margins = ", ".join(f"{NAMES[f]} ±{margin:g}" for f, margin in EQUAL_MARGINS.items())
+    margins = ", ".join(f"{ACCURACIES[f]} ±{margin:g}" for f, margin in EQUAL_MARGINS.items())
     evidence += f"; margins {margins} points, Holm over the two"
     return _verdict(claim, inside, any(p < ALPHA for p in outside), evidence, *(tests[f] for f in EQUAL_MARGINS))
 
@@ -305,10 +303,8 @@ def _penalty_changes(runs: _Runs, eps: float) -> ClaimVerdict:
 
 def table4_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
     """Model C with adversarial training at eps 0.3: does FGSM accuracy rise with lambda, and fall again at 1000?"""
-    ours = [
-        r for r in results
-        if r.run.model == "C" and r.run.protocol.adversarial_training and r.run.protocol.eps == EPS
-    ]  # fmt: skip
+    trained = (r for r in results if r.run.protocol.adversarial_training and r.run.protocol.eps == EPS)
+    ours = [r for r in trained if r.run.model == "C"]
     verdicts = []
     for runs in _runs_by_protocol(ours, "C", f", ε = {EPS:g}"):
         middle = runs.between(0, HIGHEST)

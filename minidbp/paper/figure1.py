@@ -248,15 +248,15 @@ class Claim:
 def changes(observed: ObservedRun) -> dict[str, Change]:
     """How each of QUANTITIES changed in a run."""
     steps = [o.step for o in observed.observations]
-    found = {}
+    by_name = {}
     for name, values in observed.series().items():
         largest = max(values)
         late = [value for step, value in zip(steps, values, strict=True) if 2 * step >= steps[-1]]
-        found[name] = Change(
+        by_name[name] = Change(
             values[0], largest, steps[values.index(largest)],
             min(late), statistics.median(late), max(late), values[-1],
         )  # fmt: skip
-    return found
+    return by_name
 
 
 def ideal(observed: ObservedRun) -> list[Claim]:

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minidbp.files.plots import COLOURS, MARKERS
+from minidbp.paper.statistics import ACCURACIES
 from minidbp.paper.tables import Row
 from minidbp.sweeps.runs import shown
 
-MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
 SYMBOLS = {"lambda": "λ", "eps": "ε", "max_epochs": "epochs"}
 LEAST_HEIGHT = 20.0  # of a panel, in percentage points: a difference of a point or two must not look larger
@@ -29,7 +29,7 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
     places = sorted({_place(row, along) for line in lines.values() for row in line})
     groups = list(dict.fromkeys(group for _, group in lines))
     together = len(groups) == 1
-    panels_of_a_model = [list(MEASURES)] if together else [[measure] for measure in MEASURES]
+    panels_of_a_model = [list(ACCURACIES)] if together else [[measure] for measure in ACCURACIES]
     height = 0.8 + 3.2 * len(panels_of_a_model)
     figure = Figure(figsize=(3.6 * len(models) + 2.2, height), layout="constrained")
     panels = figure.subplots(len(panels_of_a_model), len(models), sharey="row", sharex=True, squeeze=False)
@@ -37,7 +37,7 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
         for axes, model in zip(panels[i], models, strict=True):
             pairs = [(measure, group) for measure in measures for group in groups]
             for k, (measure, group) in enumerate(pairs):
-                name = MEASURES[measure] if together else group
+                name = ACCURACIES[measure] if together else group
                 shift = (
                     (k - (len(pairs) - 1) / 2) * 0.012 * max(1, len(places) - 1)
                 )  # so that error bars do not overlap
@@ -47,7 +47,7 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
             axes.grid(alpha=0.3)
             if i == 0:
                 axes.set_title(f"model {model}")
-        panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{MEASURES[measures[0]]}: test accuracy (%)")
+        panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{ACCURACIES[measures[0]]}: test accuracy (%)")
         low, high = (-3.0, 103.0) if together else panels[i, 0].get_ylim()
         margin = max(0.0, LEAST_HEIGHT - (high - low)) / 2
         panels[i, 0].set_ylim(max(-3.0, low - margin), min(103.0, high + margin))
@@ -71,7 +71,7 @@ def describe(rows: Sequence[Row], along: str) -> str:
         where = " to ".join(shown(_place(row, along)) for row in ends)
         figures = "; ".join(
             f"{word} " + " to ".join(f"{row.summary(measure).mean:.1f}%" for row in ends)
-            for measure, word in MEASURES.items()
+            for measure, word in ACCURACIES.items()
         )
         parts.append(f"Model {model}{', ' + group if group else ''}, {SYMBOLS.get(along, along)} {where}: {figures}")
     return f"Test accuracy against {AXES.get(along, along)}. " + ". ".join(parts) + "."

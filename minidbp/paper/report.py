@@ -19,7 +19,7 @@ from minidbp.nn import N_CLASSES, Sequential, WeightsError, load_model
 from minidbp.paper import claims
 from minidbp.paper.experiments import Experiment, experiment_named
 from minidbp.paper.figures import accuracy_along, describe
-from minidbp.paper.statistics import Summary, by_seed, holm, number, paired, summarise
+from minidbp.paper.statistics import ACCURACIES, Summary, by_seed, holm, number, paired, summarise
 from minidbp.paper.tables import Row, as_csv, cells, condition_cells, header, rows_of
 from minidbp.sweeps.runs import DivergedRun, Outcome, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
@@ -27,7 +27,6 @@ from minidbp.training import Protocol
 from minidbp.training.environment import in_words
 
 FILES = ("table.md", "table.csv", "report.html", "accuracy.png", "images.png")
-ACCURACIES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 
 # Fields of the protocol that the paper does not state, in the order in which Protocol lists them.
 UNSAID = (

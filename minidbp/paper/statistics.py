@@ -15,6 +15,7 @@ from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes four 
 
 from minidbp.sweeps.runs import RunResult
 
+ACCURACIES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}  # of a result, with their names in reports
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from minidbp.paper.experiments import Condition, Experiment
 from minidbp.paper.published import Reported
-from minidbp.paper.statistics import Summary, number, summarise
+from minidbp.paper.statistics import ACCURACIES, Summary, number, summarise
 from minidbp.sweeps.runs import Outcome, RunResult, shown, varied_fields
 
-FIGURES = ("clean", "fgsm", "pgd", "epochs")
+FIGURES = (*ACCURACIES, "epochs")
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,17 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """All numbers, unrounded; an empty field where there is none. low and high: the mean's 95% interval."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     ours = [f"{name}_{part}" for name in FIGURES for part in ("mean", "sd", "low", "high")]
     papers = [f"paper_{name}_{part}" for name in ("clean", "fgsm") for part in ("mean", "sd")]
-    writer.writerow(["model", "lambda", *(rows[0].varied if rows else ()), "runs", "diverged", *ours, *papers])
+    lines: list[list[Any]] = [
+        ["model", "lambda", *(rows[0].varied if rows else ()), "runs", "diverged", *ours, *papers]
+    ]
     for row in rows:
         numbers = [_known(n) for s in map(row.summary, FIGURES) for n in (s.mean, s.sd, s.low, s.high)]
         paper = [*row.paper.clean, *row.paper.fgsm] if row.paper else [None] * 4
-        line = [row.model, row.lam, *row.varied.values(), len(row.results), row.diverged, *numbers, *paper]
-        writer.writerow(line)  # csv writes None as an empty field
+        lines.append([row.model, row.lam, *row.varied.values(), len(row.results), row.diverged, *numbers, *paper])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)  # None becomes an empty field
     return text.getvalue()
 
 

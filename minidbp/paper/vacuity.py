@@ -71,19 +71,19 @@ def compare(
     return Comparison(len(x), Means(*before), Means(*after), same_prediction, float(np.abs(p - q).max()))
 
 
-def on_screen(found: Comparison) -> Table:
+def on_screen(comparison: Comparison) -> Table:
     """For a terminal: a column for each model."""
     screen = Table(
         box=box.SIMPLE_HEAD,
-        caption=f"{found.images} test images: the same prediction for {found.same_prediction:g}%, no probability "
-        f"changed by more than {found.largest_change:.1g}",
+        caption=f"{comparison.images} test images: the same prediction for {comparison.same_prediction:g}%, no probability "
+        f"changed by more than {comparison.largest_change:.1g}",
     )
     for i, column in enumerate(("mean over the images", "original", "centred")):
         screen.add_column(column, justify="right" if i else "left")
     for label, before, after in (
-        ("loss (cross-entropy)", found.original.loss, found.centred.loss),
-        ("surrogate, Σ_j |Σ_i ∂f_i/∂x_j|", found.original.surrogate, found.centred.surrogate),
-        ("exact norm, Σ_ij |∂f_i/∂x_j|", found.original.jacobian_l1, found.centred.jacobian_l1),
+        ("loss (cross-entropy)", comparison.original.loss, comparison.centred.loss),
+        ("surrogate, Σ_j |Σ_i ∂f_i/∂x_j|", comparison.original.surrogate, comparison.centred.surrogate),
+        ("exact norm, Σ_ij |∂f_i/∂x_j|", comparison.original.jacobian_l1, comparison.centred.jacobian_l1),
     ):
         screen.add_row(label, f"{before:.6g}", f"{after:.6g}")
     return screen
