@@ -73,11 +73,11 @@ def compare(
 
 def on_screen(comparison: Comparison) -> Table:
     """For a terminal: a column for each model."""
-    screen = Table(
-        box=box.SIMPLE_HEAD,
-        caption=f"{comparison.images} test images: the same prediction for {comparison.same_prediction:g}%, no probability "
-        f"changed by more than {comparison.largest_change:.1g}",
+    caption = (
+        f"{comparison.images} test images: the same prediction for {comparison.same_prediction:g}%, no probability "
+        f"changed by more than {comparison.largest_change:.1g}"
     )
+    screen = Table(box=box.SIMPLE_HEAD, caption=caption)
     for i, column in enumerate(("mean over the images", "original", "centred")):
         screen.add_column(column, justify="right" if i else "left")
     for label, before, after in (
