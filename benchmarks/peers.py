@@ -97,7 +97,7 @@ class Setup:
 
     data: Path | None
     mnist: Mnist
-    team: Workers
+    pool: Workers
     settings: Settings
     lam: float
     pairs: int
@@ -123,7 +123,7 @@ def copy_of(name: str, model: Sequential) -> Sequential:
 
 def trainer(name: str, model: Sequential, lam: float, setup: Setup) -> Trainer:
     batches = batches_of(setup.mnist, setup.settings.batch_size)[:N_BATCHES]
-    return Trainer(copy_of(name, model), lam, setup.settings, batches, setup.team)
+    return Trainer(copy_of(name, model), lam, setup.settings, batches, setup.pool)
 
 
 # -- who takes part ---------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def step_entries(name: str, model: Sequential, lam: float, setup: Setup) -> list
     """minidbp's step and its peers', after all have given the same loss and gradients."""
     ours = trainer(name, model, lam, setup)
     x, y = ours.batches[0]
-    found = batch_gradient(ours.model, x, y, lam, setup.settings, setup.team)
+    found = batch_gradient(ours.model, x, y, lam, setup.settings, setup.pool)
     entries = [Entry("minidbp", "", lambda: ours.step())]
     for peer in contestants(model, lam, setup):
         messages.print(f"  {peer.name} ({peer.variant}) against minidbp's loss and gradients")
@@ -193,8 +193,8 @@ def judging_entries(model: Sequential, eps: float, setup: Setup) -> list[Entry]:
 
     def ours() -> float:
         if eps:
-            return percent(correct_under_fgsm(model, x, y, setup.settings, setup.team))
-        return accuracy(model, x, y, setup.team)
+            return percent(correct_under_fgsm(model, x, y, setup.settings, setup.pool))
+        return accuracy(model, x, y, setup.pool)
 
     expected = ours()
     entries = [Entry("minidbp", "", lambda: void(ours()))]
@@ -310,8 +310,8 @@ def serve(pipe: Any, name: str, arrays: list[np.ndarray], lam: float, settings: 
     model = build_model(name)
     for parameter, array in zip(model.parameters(), arrays, strict=True):
         parameter.data = array
-    with workers(1) as team:
-        mine = Trainer(model, lam, settings, batches_of(load_mnist(data), settings.batch_size), team)
+    with workers(1) as pool:
+        mine = Trainer(model, lam, settings, batches_of(load_mnist(data), settings.batch_size), pool)
         mine.seconds(2)
         pipe.send(0.0)
         while steps := pipe.recv():
@@ -400,10 +400,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         str(n): undisturbed(lambda n=n: gemm_gflops_per_s(n), options.patience)[0] for n in sorted({1, options.threads})
     }
     kernels.warm_up()
-    with workers(options.threads) as team:
+    with workers(options.threads) as pool:
         settings = Settings(batch_size=options.batch)
         setup = Setup(
-            options.data, load_mnist(options.data), team, settings, options.lam, options.pairs, options.peers,
+            options.data, load_mnist(options.data), pool, settings, options.lam, options.pairs, options.peers,
             options.slow_peers, options.patience,
         )  # fmt: skip
         results: dict[str, Any] = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from minidbp.data import Mnist
 from minidbp.nn import Sequential
-from minidbp.training import Adam, BatchGradient, Protocol, Workers, training_step
+from minidbp.training import BatchGradient, Protocol, TrainingState, Workers, training_step
 
 Batch = tuple[np.ndarray, np.ndarray]
 Done = Callable[[], object]
@@ -29,8 +29,7 @@ class Trainer:
     workers: Workers
 
     def __post_init__(self) -> None:
-        p = self.protocol
-        self.adam = Adam(self.model.parameters(), p.learning_rate, p.beta1, p.beta2, p.adam_eps)
+        self.state = TrainingState(self.model, self.lam, self.protocol, np.random.default_rng(0))
         self.steps = 0
 
     @property
@@ -42,7 +41,7 @@ class Trainer:
         """One step, on the next batch."""
         x, y = self.next_batch
         self.steps += 1
-        return training_step(self.model, self.adam, x, y, self.lam, self.protocol, self.workers)
+        return training_step(self.state, x, y, self.workers)
 
     def seconds(self, steps: int, done: Done = nothing) -> list[float]:
         """Take `steps` steps: the seconds of each.  done() is called after each."""

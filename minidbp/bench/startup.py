@@ -22,11 +22,11 @@ import time
 started = time.perf_counter()
 import numpy as np
 from minidbp.nn import build_model
-from minidbp.training import Adam, Protocol, training_step, workers
+from minidbp.training import Protocol, TrainingState, training_step, workers
 x = np.random.default_rng(0).random((128, 28, 28, 1), np.float32)
-model = build_model("C")
-with workers() as team:
-    training_step(model, Adam(model.parameters()), x, np.arange(128) % 10, 10.0, Protocol(), team)
+state = TrainingState(build_model("C"), 10.0, Protocol(), np.random.default_rng(0))
+with workers() as pool:
+    training_step(state, x, np.arange(128) % 10, pool)
 print(time.perf_counter() - started)
 """
 

@@ -29,7 +29,7 @@ def attack(
     """Judge the model in a weights file under the protocol's attacks; writes attack.json and images.png to `folder`."""
     model, name = load_model(weights)
     x, y = mnist.x_test[: protocol.n_test], mnist.y_test[: protocol.n_test]
-    with workers(threads) as team, Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    with workers(threads) as pool, Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         clean = bar.add_task("clean test images", total=len(x))
         fgsm = bar.add_task("FGSM", total=len(x))
         pgd = bar.add_task("PGD", total=protocol.n_pgd)
@@ -37,9 +37,11 @@ def attack(
             "model": name,
             "weights": str(weights),
             "seed": seed,
-            "clean": percent(correct(model, x, y, team, lambda n: bar.advance(clean, n))),
-            "fgsm": percent(correct_under_fgsm(model, x, y, protocol, team, lambda n: bar.advance(fgsm, n))),
-            "pgd": percent(correct_under_pgd(model, x, y, protocol, team, seed, lambda n: bar.advance(pgd, n))),
+            "clean": percent(correct(model, x, y, pool, lambda n: bar.advance(clean, n))),
+            "fgsm": percent(correct_under_fgsm(model, x, y, protocol, pool, lambda n: bar.advance(fgsm, n))),
+            "pgd": percent(
+                correct_under_pgd(model, x, y, protocol, pool, seed=seed, done=lambda n: bar.advance(pgd, n))
+            ),
             "protocol": {
                 k: v for k, v in dataclasses.asdict(protocol).items()
                 if k.startswith("pgd") or k in ("eps", "clip", "attack_label", "n_test", "n_pgd")

@@ -113,7 +113,7 @@ def diagnose(
 
     def run(model: Sequential, trial: Trial) -> np.ndarray:
         report = None if done is None else (lambda n: done(n * trial.passes))
-        return attacked(model, x, y, workers, partial(trial.attack, model), seed, report)
+        return attacked(model, x, y, workers, partial(trial.attack, model), seed=seed, done=report)
 
     made = {label: run(model, transfer_trial(protocol)) for label, model in models.items()} if len(models) > 1 else {}
     matrix = {
@@ -182,7 +182,7 @@ def diagnose_columns(
 
     def run(attack: Attack, passes: int) -> np.ndarray:
         report = None if done is None else (lambda n: done(n * passes))
-        return attacked(model, x, y, workers, partial(attack, model), seed, report)
+        return attacked(model, x, y, workers, partial(attack, model), seed=seed, done=report)
 
     noise = correct(model, run(partial(_noise, eps=p.eps, kind="sign", clip=clip), DRAWS), y, workers)
     by_margin = run(lambda model, x, y, rng: by_pgd(model, x, y, seed=rng, loss="margin"), pgd_passes(p))
@@ -263,7 +263,7 @@ def _gradient_figures(
 
 def _pgd_trial(eps: float, steps: int, counts: bool = True, restarts: int = 1, **how: Any) -> Trial:
     def attack(model: Sequential, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return pgd(model, x, y, eps, 2.5 * eps / steps, steps, restarts, rng, **how)
+        return pgd(model, x, y, eps, 2.5 * eps / steps, steps, restarts=restarts, seed=rng, **how)
 
     return Trial(attack, 2 * steps * restarts, counts)
 

@@ -41,7 +41,7 @@ def withstood_by_attack(
     return {
         "clean": correct(model, x, y, pool, lambda n: report(n, "clean test images")),
         "fgsm": correct_under_fgsm(model, x, y, p, pool, lambda n: report(FGSM_PASSES * n, "FGSM")),
-        "pgd": correct_under_pgd(model, x, y, p, pool, seed, lambda n: report(steps * n, "PGD")),
+        "pgd": correct_under_pgd(model, x, y, p, pool, seed=seed, done=lambda n: report(steps * n, "PGD")),
     }
 
 

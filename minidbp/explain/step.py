@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from minidbp.autodiff import Tensor, conv2d_weight_grad, no_grad, softmax
 from minidbp.nn import N_CLASSES, Sequential, cross_entropy
 from minidbp.nn.layers import Conv2d, Linear
-from minidbp.robust import jacobian_l1, penalised_loss
+from minidbp.robust import jacobian_l1
 from minidbp.training import Protocol
 
 Arrays = Sequence[np.ndarray]
@@ -92,10 +92,7 @@ class TrainingStep:
         return jacobian_l1(self.model, self.x) * self.scale
 
     def whole(self) -> Tensor:
-        return penalised_loss(
-            self.model, self.x, self.y, self.lam, PROTOCOL.penalty, PROTOCOL.penalty_target, PROTOCOL.reduction,
-            PROTOCOL.label_smoothing,
-        ).loss  # fmt: skip
+        return PROTOCOL.objective(self.lam)(self.model, self.x, self.y).total
 
     def values(self) -> LossValues:
         with no_grad():

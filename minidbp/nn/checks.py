@@ -1,4 +1,4 @@
-"""Checks at the door: of labels in losses, of images in attacks and training."""
+"""Checks of labels in losses, and of images in attacks and training."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,13 +7,15 @@ from numpy.typing import ArrayLike
 def validate_images(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> None:
     """Accept x (N, ...) if it is float32 or float64, finite and within [low, high].
 
-    Raises TypeError for another dtype, ValueError for a single number or a pixel out of range.
+    Raises:
+        TypeError: x has another dtype.
+        ValueError: x is a single number, or a pixel is out of range.
     """
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"images must be float32 or float64 within [{low:g}, {high:g}]; got {x.dtype}")
     if x.ndim == 0:
         raise ValueError("images must have the axes (N, ...); got a single number")
-    # min and max hand NaN on, and any comparison with it is False: no temporary as large as x is needed.
+    # min and max return NaN if there is one, and comparisons with it are False. No temporary as large as x is made.
     if x.size and not (x.min() >= low and x.max() <= high and np.isfinite([x.min(), x.max()]).all()):
         index = np.unravel_index(np.argmin((x >= low) & (x <= high) & np.isfinite(x)), x.shape)
         raise ValueError(
@@ -22,12 +24,16 @@ def validate_images(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> None:
         )
 
 
-def validate_labels(y: ArrayLike, n_classes: int, n_images: int | None = None) -> np.ndarray:
-    """y as an array (N,), if it is 1-D, of an integer dtype and within 0..n_classes-1.
+def validate_labels(y: ArrayLike, n_classes: int | None, n_images: int | None = None) -> np.ndarray:
+    """The labels y as an array (N,), if they are 1-D, of an integer dtype and within 0..n_classes-1.
 
-    `n_images`, where given, is the N that y must have.
+    Args:
+        n_classes: None if it is not known; labels must then only be at least 0.
+        n_images: the N that y must have, if it is known.
 
-    Raises TypeError for another dtype, ValueError for another shape or length, or a label out of range.
+    Raises:
+        TypeError: y has another dtype.
+        ValueError: y has another shape or length, or a label is out of range.
     """
     y = np.asarray(y)
     if not np.issubdtype(y.dtype, np.integer) and y.size:
@@ -36,8 +42,9 @@ def validate_labels(y: ArrayLike, n_classes: int, n_images: int | None = None) -
         raise ValueError(f"labels must be 1-D, one class number per image; got the shape {y.shape}")
     if n_images is not None and len(y) != n_images:
         raise ValueError(f"there must be one label per image; got {len(y)} labels for {n_images} images")
-    wrong = (y < 0) | (y >= n_classes)
+    wrong = (y < 0) | (y >= n_classes) if n_classes is not None else y < 0
     if wrong.any():
         index = int(np.argmax(wrong))
-        raise ValueError(f"labels must lie in 0..{n_classes - 1}; got {y[index]} at index {index}")
+        valid = f"lie in 0..{n_classes - 1}" if n_classes is not None else "be at least 0"
+        raise ValueError(f"labels must {valid}; got {y[index]} at index {index}")
     return y.astype(np.intp)

@@ -20,7 +20,6 @@ from minidbp.robust import fgsm
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol, Workers, train
 from minidbp.training.environment import environment, in_words
-from minidbp.training.protocol import attack_reading
 
 N_TEST = 10_000
 POINTS = ("x", "x_adv")
@@ -155,7 +154,7 @@ def observe(model: Sequential, x: np.ndarray, y: int, protocol: Protocol, step: 
 
     The model is only read: an observed training gives the same bits as any other.
     """
-    x_adv = fgsm(model, x[None], np.array([y]), protocol.eps, **attack_reading(protocol))[0]
+    x_adv = fgsm(model, x[None], np.array([y]), protocol.eps, **protocol.attack_kwargs())[0]
     both, direction = np.stack([x, x_adv]), x_adv - x
     line = x + T.astype(x.dtype)[:, None, None, None] * direction
     J = jacobian(model, both).data

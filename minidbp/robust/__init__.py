@@ -2,20 +2,26 @@
 
 from minidbp.robust.attacks import fgsm, pgd, random_noise
 from minidbp.robust.diagnostics import gradient_cosines, input_gradients, zero_shares
-from minidbp.robust.objective import PENALTIES, Objective, penalised_loss
-from minidbp.robust.penalties import READINGS, REDUCTIONS, jacobian_l1, loss_gradient_penalty, summed_jacobian_l1
+from minidbp.robust.objective import PENALTIES, Loss, Objective
+from minidbp.robust.penalties import (
+    PENALTY_TARGETS,
+    REDUCTIONS,
+    jacobian_l1,
+    loss_gradient_penalty,
+    summed_jacobian_l1,
+)
 
 __all__ = [
     "PENALTIES",
-    "READINGS",
+    "PENALTY_TARGETS",
     "REDUCTIONS",
+    "Loss",
     "Objective",
     "fgsm",
     "gradient_cosines",
     "input_gradients",
     "jacobian_l1",
     "loss_gradient_penalty",
-    "penalised_loss",
     "pgd",
     "random_noise",
     "summed_jacobian_l1",

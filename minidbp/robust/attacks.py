@@ -1,7 +1,7 @@
-"""Attacks in the max norm: FGSM and PGD, which look into the model, and noise, which does not.
+"""Attacks in the max norm: FGSM and PGD, which use the model's gradient, and noise, which does not.
 
-The model is any function of a Tensor (N, ...) -> (N, c).  Images may be an array or a Tensor; what comes back is of the
-same kind, shape and dtype.
+The model is any function of a Tensor `(N, ...) -> (N, c)`. Images are an array or a Tensor; the result has the same
+kind, shape and dtype.
 """
 
 import math
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, grad
+from minidbp.autodiff.differentiate import with_graph
 from minidbp.autodiff.tensor import recording
 from minidbp.nn import sample_cross_entropy
 from minidbp.nn.checks import validate_images, validate_labels
-from minidbp.robust.penalties import Model, evaluate
+from minidbp.robust.penalties import Model
 
 Images = TypeVar("Images", np.ndarray, Tensor)
 Clip = tuple[float, float] | None
@@ -29,18 +30,24 @@ def fgsm(
     x: Images,
     y: ArrayLike | None,
     eps: float,
+    *,
     clip: Clip = (0.0, 1.0),
     label: str = "true",
     label_smoothing: float = 0.0,
 ) -> Images:
-    """x + eps * sign(dL(f(x), y) / dx), clipped: the fast gradient sign method (Goodfellow et al. 2015).
+    """`x + eps * sign(dL(f(x), y) / dx)`, clipped: the fast gradient sign method (Goodfellow et al. 2015).
 
-    x: (N, ...) in `clip`, the range of valid pixels, or None for no limits.  y: (N,) labels.  eps: in pixel units.
-    label: "true" attacks y, "predicted" what the model says of x (then y is not used, and may be None).
-    label_smoothing: of the loss inside the attack; with 0.1 the sign flips on points the model is sure of.
+    Args:
+        x: images (N, ...) within `clip`.
+        y: their labels (N,).
+        eps: the size of the attack, in pixel units.
+        clip: the range of valid pixels, or None for no limits.
+        label: "true" attacks y. "predicted" attacks the class that the model predicts for x, and y may be None.
+        label_smoothing: of the loss inside the attack. With 0.1 the sign flips where the model is confident.
 
-    Raises ValueError or TypeError for eps negative or not finite, images outside `clip`, labels out of range or not
-    N, an unknown `label`.
+    Raises:
+        ValueError: eps is negative or not finite, a pixel or label is out of range, or there are not N labels.
+        TypeError: the images are not floats, or the labels are not integers.
     """
     pixels, targets = _checked(model, x, y, clip, label, eps=eps)
     g, _, _ = loss_gradient(model, pixels, targets, label_smoothing)
@@ -50,10 +57,10 @@ def fgsm(
 def random_noise(
     x: Images, eps: float, rng: np.random.Generator, clip: Clip = (0.0, 1.0), kind: str = "uniform"
 ) -> Images:
-    """x + noise, clipped: what an attack that knows nothing of the model can do, and so the least that one should do.
+    """`x + noise`, clipped: an attack that uses nothing of the model; every other attack should do at least as well.
 
-    kind: "uniform" draws each pixel of the noise from U(-eps, eps), "sign" from {-eps, eps}, a corner of the ball.
-    Raises ValueError or TypeError for eps negative or not finite, images outside `clip`, an unknown `kind`.
+    kind="uniform" draws each pixel of the noise from U(-eps, eps), kind="sign" from {-eps, eps}: a corner of the ball.
+    Errors are those of `fgsm`.
     """
     if kind not in NOISES:
         raise ValueError(f"kind must be one of {', '.join(NOISES)}; got {kind!r}")
@@ -71,6 +78,7 @@ def pgd(
     eps: float,
     step: float,
     steps: int,
+    *,
     restarts: int = 1,
     seed: int | np.random.Generator = 0,
     clip: Clip = (0.0, 1.0),
@@ -79,15 +87,21 @@ def pgd(
     loss: str = "cross_entropy",
     go_on: bool = False,
 ) -> Images:
-    """Projected gradient descent (Madry et al. 2018) in the ball |x' - x| <= eps: `steps` sign steps of size `step`.
+    """Projected gradient descent (Madry et al. 2018): steps along the sign of the gradient, inside the ball around x.
 
-    Each of `restarts` runs begins at a random point of the ball, drawn from `seed`.  Every image gets the worst point
-    seen, itself included: the first that the model gets wrong, or else the one with the largest loss.
-    loss: "cross_entropy", or "margin" = max_{i != y} f_i(x') - f_y(x') (Carlini and Wagner 2017), whose gradient does
-    not vanish where softmax saturates; label_smoothing is of no use to it, and must be 0.
-    go_on: do not stop at the first wrong point, but look for the wrong point with the largest loss: such images fool
-    other models too.
-    Other arguments and errors are fgsm's; steps and restarts must be at least 1.
+    Each restart begins at a random point of the ball. Every image gets the worst of all points seen, x included: the
+    first point that the model gets wrong, or else the point with the largest loss. The arguments and errors that are
+    not listed are those of `fgsm`.
+
+    Args:
+        step: the size of one step, in pixel units.
+        steps: how many steps each restart takes, at least 1.
+        restarts: at least 1.
+        seed: of the random points.
+        loss: "cross_entropy", or "margin" for `max_{i != y} f_i(x') - f_y(x')` (Carlini and Wagner 2017). The margin's
+            gradient does not vanish where softmax saturates. It has no labels to smooth: label_smoothing must be 0.
+        go_on: do not stop at the first wrong point, but return the wrong point with the largest loss. Such images
+            fool other models too.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
@@ -103,25 +117,44 @@ def pgd(
     worst, worst_loss = pixels.copy(), np.full(len(pixels), -np.inf)
     fooled = np.zeros(len(pixels), bool)
     for attempt in range(restarts + 1):
-        # the image itself is judged first, without a step: what the model gets wrong already needs no attack
+        # Attempt 0 looks at the images themselves, without a step: a wrong prediction there needs no attack.
         noise = rng.uniform(-eps, eps, pixels.shape) if attempt else np.zeros(pixels.shape)
-        left = np.flatnonzero(~fooled | go_on)  # an image that was fooled needs no more steps
-        point = _clipped(np.clip(pixels + noise.astype(pixels.dtype), low, high), clip)[left]
-        for _ in range(steps + 1 if attempt else 1):  # each pass judges where the last step led
-            if not left.size:
+        active = np.flatnonzero(~fooled | go_on)  # indices of the images that still take steps
+        point = _clipped(np.clip(pixels + noise.astype(pixels.dtype), low, high), clip)[active]
+        for _ in range(steps + 1 if attempt else 1):  # one pass more than steps, because each looks at where it is
+            if not active.size:
                 break
-            if loss == "margin":
-                g, height, predicted = _margin_gradient(model, point, targets[left])
-            else:
-                g, height, predicted = loss_gradient(model, point, targets[left], label_smoothing)
-            wrong, before = predicted != targets[left], fooled[left]
-            better = (wrong & ~before) | ((wrong | ~before) & (height > worst_loss[left]))
-            worst[left[better]], worst_loss[left[better]] = point[better], height[better]
-            fooled[left[wrong]] = True
+            g, losses, predicted = loss_gradient(model, point, targets[active], label_smoothing, loss)
+            wrong, wrong_before = predicted != targets[active], fooled[active]
+            better = (wrong & ~wrong_before) | ((wrong | ~wrong_before) & (losses > worst_loss[active]))
+            worst[active[better]], worst_loss[active[better]] = point[better], losses[better]
+            fooled[active[wrong]] = True
             if not go_on:
-                left, point, g = left[~wrong], point[~wrong], g[~wrong]
-            point = _clipped(np.clip(point + number(step) * np.sign(g), low[left], high[left]), clip)
+                active, point, g = active[~wrong], point[~wrong], g[~wrong]
+            point = _clipped(np.clip(point + number(step) * np.sign(g), low[active], high[active]), clip)
     return _like(x, worst)
+
+
+def loss_gradient(
+    model: Model, pixels: np.ndarray, targets: np.ndarray, label_smoothing: float = 0.0, loss: str = "cross_entropy"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each image of pixels (N, ...): dL/dx (N, ...), the loss L (N,), and the predicted class (N,)."""
+    (x,), logits = with_graph(model, (Tensor(pixels),))
+    with recording(True):
+        if loss == "margin":
+            losses = _margin(logits, targets)
+        else:
+            losses = sample_cross_entropy(logits, targets, label_smoothing)
+    (g,) = grad(losses, x, np.ones(len(pixels), logits.dtype))
+    return g.data, losses.data, np.argmax(logits.data, axis=1)
+
+
+def _margin(logits: Tensor, labels: np.ndarray) -> Tensor:
+    """`max_{i != y} f_i - f_y` for each row f of logits (N, c) and label y of (N,)."""
+    n, c = logits.shape
+    is_label = np.eye(c, dtype=bool)[validate_labels(labels, c, n_images=n)]
+    other = np.argmax(np.where(is_label, -np.inf, logits.data), axis=1)
+    return (logits * (np.eye(c, dtype=logits.dtype)[other] - is_label.astype(logits.dtype))).sum(axis=1)
 
 
 def _checked(
@@ -132,11 +165,10 @@ def _checked(
         raise ValueError(f"label must be one of {', '.join(LABELS)}; got {label!r}")
     pixels = _checked_images(x, clip, **sizes)
     if label == "predicted":
-        return pixels, np.argmax(evaluate(model, pixels)[1].data, axis=1)
+        return pixels, np.argmax(with_graph(model, (pixels,))[1].data, axis=1)
     if y is None:
         raise ValueError('label="true" needs the labels y; got None')
-    n_classes = np.iinfo(np.intp).max  # how many there are is known, and checked, where the loss is taken
-    return pixels, validate_labels(y, n_classes, n_images=len(pixels))
+    return pixels, validate_labels(y, None, n_images=len(pixels))  # the loss checks the number of classes
 
 
 def _checked_images(x: np.ndarray | Tensor, clip: Clip, **sizes: float) -> np.ndarray:
@@ -146,30 +178,6 @@ def _checked_images(x: np.ndarray | Tensor, clip: Clip, **sizes: float) -> np.nd
     pixels = x.data if isinstance(x, Tensor) else np.asarray(x)
     validate_images(pixels, *(clip or (-math.inf, math.inf)))
     return pixels
-
-
-def loss_gradient(
-    model: Model, pixels: np.ndarray, targets: np.ndarray, label_smoothing: float = 0.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each image of pixels (N, ...): dL/dx (N, ...), the cross-entropy L (N,), and the predicted class (N,)."""
-    x, logits = evaluate(model, Tensor(pixels))
-    with recording(True):
-        loss = sample_cross_entropy(logits, targets, label_smoothing)
-    (g,) = grad(loss, x, np.ones(len(pixels), logits.dtype))
-    return g.data, loss.data, np.argmax(logits.data, axis=1)
-
-
-def _margin_gradient(
-    model: Model, pixels: np.ndarray, targets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each image: the gradient of max_{i != y} f_i - f_y, its value, and the class that the model says."""
-    x, logits = evaluate(model, Tensor(pixels))
-    z = logits.data
-    y = np.eye(z.shape[1], dtype=bool)[validate_labels(targets, z.shape[1], n_images=len(z))]
-    other = np.argmax(np.where(y, -np.inf, z), axis=1)
-    cotangent = np.eye(z.shape[1], dtype=z.dtype)[other] - y.astype(z.dtype)
-    (g,) = grad(logits, x, cotangent)
-    return g.data, (cotangent * z).sum(axis=1), np.argmax(z, axis=1)
 
 
 def _clipped(pixels: np.ndarray, clip: Clip) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Figures that tell robustness from masked gradients, on arrays and any function of a Tensor (N, ...) -> (N, c).
+"""Figures that tell robustness from masked gradients, for any function of a Tensor `(N, ...) -> (N, c)`.
 
-A model masks its gradients if they do not lead to adversarial images that are there: attacks that follow them fail, and
-the model is no more robust for it (Papernot et al. 2017; Athalye, Carlini, Wagner 2018, "Obfuscated gradients give a
-false sense of security").  The signs are there that gradients vanish, or point elsewhere a step further on.
+A model masks its gradients if adversarial images exist but its gradients do not lead to them. Attacks that follow the
+gradients then fail, although the model is not robust (Papernot et al. 2017; Athalye, Carlini, Wagner 2018, "Obfuscated
+gradients give a false sense of security"). The signs are gradients that vanish, or that turn after one step.
 """
 
 import numpy as np
@@ -14,28 +14,25 @@ from minidbp.robust.penalties import Model
 
 
 def input_gradients(model: Model, x: np.ndarray, y: ArrayLike) -> np.ndarray:
-    """dL(f(x), y) / dx of each image, L the cross-entropy with the true label: x (N, ...), y (N,), result as x.
+    """`dL(f(x), y) / dx` of each image, where L is the cross-entropy: x (N, ...), y (N,), result (N, ...).
 
-    Raises ValueError or TypeError for images that are not finite numbers, or labels out of range or not N.
+    Images must be finite; errors are otherwise those of `fgsm`.
     """
     validate_images(x, -np.inf, np.inf)
-    return loss_gradient(model, x, validate_labels(y, np.iinfo(np.intp).max, n_images=len(x)))[0]
+    return loss_gradient(model, x, validate_labels(y, None, n_images=len(x)))[0]
 
 
 def zero_shares(g: np.ndarray) -> np.ndarray:
-    """Of each image's gradient, g (N, ...), the share of elements that are exactly 0: float64 (N,) in [0, 1].
+    """The share of each image's gradient, g (N, ...), that is exactly 0: float64 (N,) in [0, 1].
 
-    Single elements vanish in honest models too (ReLUs that are off over a black border); whole gradients, a share of 1,
-    do where softmax rounds to 0 and 1.
+    Single zeros are normal: ReLUs are inactive over a black border. A share of 1 is a sign of saturation: softmax has
+    rounded to 0 and 1.
     """
     return np.mean(g.reshape(len(g), -1) == 0, axis=1)
 
 
 def gradient_cosines(g: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """<g_n, h_n> / (|g_n| |h_n|) of each image's two gradients, (N, ...) both: float64 (N,).
-
-    0 where one of them is zero: there is no direction to agree on.  Raises ValueError for different shapes.
-    """
+    """`<g_n, h_n> / (|g_n| |h_n|)` of each image's two gradients (N, ...): float64 (N,), 0 where one of them is 0."""
     if g.shape != h.shape:
         raise ValueError(f"both gradients must have the same shape; got {g.shape} and {h.shape}")
     a, b = (_directions(v) for v in (g, h))

@@ -11,12 +11,9 @@ from minidbp.training.evaluate import (
     percent_by_class,
     predict,
 )
-from minidbp.training.gradients import BatchGradient, batch_gradient
-from minidbp.training.loop import train
+from minidbp.training.gradients import BatchGradient, DivergenceError, batch_gradient
+from minidbp.training.loop import Epoch, TrainingState, quickly_trained, train, training_step
 from minidbp.training.protocol import Protocol
-from minidbp.training.quick import quickly_trained
-from minidbp.training.state import Epoch, TrainingState
-from minidbp.training.step import DivergenceError, training_step
 from minidbp.training.workers import Workers, available_cores, workers
 
 __all__ = [

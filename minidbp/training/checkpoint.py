@@ -11,7 +11,7 @@ from typing import Any
 
 from minidbp.files.reading import from_json, parse_json, read_bytes
 from minidbp.files.tensors import check_arrays, dump_tensors, parse_tensors, write_tensors
-from minidbp.training.state import Epoch, TrainingState
+from minidbp.training.loop import Epoch, TrainingState
 
 KIND = "minidbp checkpoint 2"
 BITS = (128, 128, 1, 32)  # of the numbers of a PCG64

@@ -7,12 +7,12 @@ import numpy as np
 from minidbp.autodiff import no_grad
 from minidbp.nn import N_CLASSES, Sequential
 from minidbp.robust import fgsm, pgd
-from minidbp.training.protocol import Protocol, attack_reading
-from minidbp.training.step import DivergenceError
+from minidbp.training.gradients import DivergenceError
+from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Result, Workers, shard_size, shards
 
-Done = Callable[[int], None]
-Attack = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # images, labels, chance: new images
+Done = Callable[[int], None]  # told how many more images are done
+Attack = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # images, labels, generator: new images
 
 
 def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
 
 
 def correct(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done | None = None) -> np.ndarray:
-    """Whether the predicted class of each image x (N, ...) is y (N,): (N,) booleans.  done(n): n more are judged."""
+    """Whether the predicted class of each image x (N, ...) is y (N,): (N,) booleans."""
     return np.concatenate(over_shards(model, x, workers, lambda part: predict(model, x[part]) == y[part], done))
 
 
@@ -34,7 +34,7 @@ def percent(correct: np.ndarray) -> float:
 def percent_by_class(correct: np.ndarray, y: np.ndarray) -> list[float | None]:
     """`percent` for the images of each class 0, 1, ..., 9 of y (N,); None for a class without images."""
     classes = [correct[y == label] for label in range(N_CLASSES)]
-    return [percent(mine) if mine.size else None for mine in classes]
+    return [percent(of_class) if of_class.size else None for of_class in classes]
 
 
 def accuracy(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers) -> float:
@@ -48,16 +48,18 @@ def attacked(
     y: np.ndarray,
     workers: Workers,
     attack: Attack,
+    *,
     seed: int = 0,
     done: Done | None = None,
 ) -> np.ndarray:
-    """What `attack` makes of images x (N, ...) with labels y (N,), in shards, each with its own stream of `seed`.
+    """The images that `attack` makes of x (N, ...) with labels y (N,), in shards; each has its own stream of `seed`.
 
-    Raises DivergenceError for a model whose gradient is not finite: what withstands such attacks tells nothing.
+    Raises:
+        DivergenceError: the model's gradient is not finite, and so the attack proves nothing.
     """
 
     def on_shard(part: slice) -> np.ndarray:
-        rng = np.random.default_rng([seed, 3, part.start])  # 0, 1, 2 are the streams of `Run`
+        rng = np.random.default_rng([seed, 3, part.start])  # `Run` uses the streams 0, 1 and 2
         images = attack(x[part], y[part], rng)
         if not np.isfinite(images).all():
             raise DivergenceError("the gradient in an image is not finite, and no attack can follow it")
@@ -72,7 +74,7 @@ def correct_under_fgsm(
     """`correct` under the protocol's FGSM."""
 
     def attack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return fgsm(model, images, labels, protocol.eps, **attack_reading(protocol))
+        return fgsm(model, images, labels, protocol.eps, **protocol.attack_kwargs())
 
     return correct(model, attacked(model, x, y, workers, attack, done=done), y, workers)
 
@@ -83,19 +85,20 @@ def correct_under_pgd(
     y: np.ndarray,
     protocol: Protocol,
     workers: Workers,
+    *,
     seed: int = 0,
     done: Done | None = None,
 ) -> np.ndarray:
-    """`correct` under the protocol's PGD, for its first n_pgd images."""
+    """`correct` under the protocol's PGD, for the first n_pgd images."""
 
     def attack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return pgd(
-            model, images, labels, protocol.eps, protocol.pgd_step, protocol.pgd_steps, protocol.pgd_restarts, rng,
-            **attack_reading(protocol),
+            model, images, labels, protocol.eps, protocol.pgd_step, protocol.pgd_steps,
+            restarts=protocol.pgd_restarts, seed=rng, **protocol.attack_kwargs(),
         )  # fmt: skip
 
     x, y = x[: protocol.n_pgd], y[: protocol.n_pgd]
-    return correct(model, attacked(model, x, y, workers, attack, seed, done), y, workers)
+    return correct(model, attacked(model, x, y, workers, attack, seed=seed, done=done), y, workers)
 
 
 def over_shards(
@@ -106,14 +109,14 @@ def over_shards(
     done: Done | None = None,
     rows: int = 1,
 ) -> list[Result]:
-    """What `work` returns for each shard of images x (N, ...), if it makes `rows` copies of each."""
+    """The results of `work` on each shard of images x (N, ...), if it makes `rows` copies of each image."""
 
-    @np.errstate(over="ignore", invalid="ignore")  # `attacked` says it in one sentence
+    @np.errstate(over="ignore", invalid="ignore")  # `attacked` reports them
     def on_shard(part: slice) -> Result:
         result = work(part)
         if done:
             done(part.stop - part.start)
         return result
 
-    # at least two shards for each of a few cores, and none so large that a progress bar stands still
+    # At most 250 images in a shard: several cores have work, and a progress bar moves.
     return workers.map(on_shard, shards(0, len(x), min(shard_size(model, x[0], rows), 250)))

@@ -8,9 +8,17 @@ import numpy as np
 from minidbp.autodiff import grad
 from minidbp.kernels import empty_like
 from minidbp.nn import N_CLASSES, Sequential
-from minidbp.robust import fgsm, penalised_loss
-from minidbp.training.protocol import Protocol, attack_reading
-from minidbp.training.workers import Workers, lane_size, shard_size, shards
+from minidbp.robust import fgsm
+from minidbp.training.protocol import Protocol
+from minidbp.training.workers import Workers, chunk_size, shard_size, shards
+
+
+class DivergenceError(ArithmeticError):
+    """The loss or a gradient is NaN or infinite; `epoch` and `step` of a training count from 1, or are None."""
+
+    def __init__(self, message: str, epoch: int | None = None, step: int | None = None) -> None:
+        super().__init__(message)
+        self.epoch, self.step = epoch, step
 
 
 @dataclass(frozen=True)
@@ -28,49 +36,42 @@ def batch_gradient(
 ) -> BatchGradient:
     """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
 
-    In adversarial training, each image and the adversarial image that FGSM makes of it now are samples (section 4.2).
+    In adversarial training the samples are the images and their present FGSM images (section 4.2 of the paper).
 
-    The batch is cut into lanes, each lane into shards.  A lane adds up its shards one after the other, and
-    the lanes are added in order: the same bits with one thread or several.
+    The batch is cut into chunks, and each chunk into shards. The gradients of a chunk's shards are added one after
+    the other, and then the chunks are added in order: one thread gives the same bits as several.
     """
+    objective = protocol.objective(lam)
     rows = N_CLASSES if lam > 0 and protocol.penalty == "jacobian_l1" else 1
     if protocol.adversarial_training:
         rows *= 2
     size = shard_size(model, x[0], rows)
 
-    @np.errstate(over="ignore", invalid="ignore")  # as training_step has it: threads begin without
-    def lane(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
-        values = np.zeros(3)
+    def shard_gradient(x: np.ndarray, y: np.ndarray, share: float) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The three values and the gradients of a shard, which is this share of the batch."""
+        if protocol.adversarial_training:
+            x = np.concatenate([x, fgsm(model, x, y, protocol.eps, **protocol.attack_kwargs())])
+            y = np.concatenate([y, y])
+        loss = objective(model, x, y)
+        penalty = 0.0 if loss.penalty is None else loss.penalty.item()
+        values = share * np.array([loss.total.item(), loss.cross_entropy.item(), penalty])
+        return values, [g.data for g in grad(loss.total * share, model.parameters())]
+
+    @np.errstate(over="ignore", invalid="ignore")  # as in training_step: a new thread does not inherit it
+    def chunk_gradient(chunk: slice) -> tuple[np.ndarray, list[np.ndarray]]:
+        sums = np.zeros(3)
         total: list[np.ndarray] = []
-        for shard in shards(part.start, part.stop, size):
-            shard_values, found = _shard_gradient(model, x[shard], y[shard], lam, protocol, len(x))
-            values += shard_values
-            total = _added(total, found, in_place=shard.start > part.start + size) if total else found
-        return values, total
+        for shard in shards(chunk.start, chunk.stop, size):
+            values, gradients = shard_gradient(x[shard], y[shard], (shard.stop - shard.start) / len(x))
+            sums += values
+            total = _added(total, gradients, in_place=shard.start > chunk.start + size) if total else gradients
+        return sums, total
 
-    parts = workers.map(lane, shards(0, len(x), lane_size(model, x[0], len(x), rows)))
-    values = np.sum([v for v, _ in parts], axis=0)
-    gradients = functools.reduce(_added, (gradient for _, gradient in parts))
-    loss, cross_entropy, penalty = map(float, values)
-    return BatchGradient(loss, cross_entropy, penalty, gradients)
-
-
-def _shard_gradient(
-    model: Sequential, x: np.ndarray, y: np.ndarray, lam: float, protocol: Protocol, n: int
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The shard's part of the three values and of the gradients of a batch of n."""
-    share = len(x) / n
-    if protocol.adversarial_training:
-        x = np.concatenate([x, fgsm(model, x, y, protocol.eps, **attack_reading(protocol))])
-        y = np.concatenate([y, y])
-    objective = penalised_loss(
-        model, x, y, lam, protocol.penalty, protocol.penalty_target, protocol.reduction, protocol.label_smoothing
-    )
-    penalty = 0.0 if objective.penalty is None else objective.penalty.item()
-    values = share * np.array([objective.loss.item(), objective.cross_entropy.item(), penalty])
-    return values, [g.data for g in grad(objective.loss * share, model.parameters())]
+    chunks = workers.map(chunk_gradient, shards(0, len(x), chunk_size(model, x[0], len(x), rows)))
+    loss, cross_entropy, penalty = map(float, np.sum([values for values, _ in chunks], axis=0))
+    return BatchGradient(loss, cross_entropy, penalty, functools.reduce(_added, (gradients for _, gradients in chunks)))
 
 
 def _added(total: list[np.ndarray], more: list[np.ndarray], in_place: bool = False) -> list[np.ndarray]:
-    """The sums, in new arrays; `in_place` where `total` came from here."""
+    """The sums, in new arrays; `in_place` if `total` is a result of this function."""
     return [np.add(t, g, out=t if in_place else empty_like(t)) for t, g in zip(total, more, strict=True)]

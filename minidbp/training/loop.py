@@ -1,17 +1,74 @@
-"""Training: epochs of Adam on eq. 3, until the protocol says stop."""
+"""Training: one step, epochs until the protocol says stop, and a short training for lessons."""
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from minidbp.data import Split, batches
+from minidbp.nn import Sequential, build_model
 from minidbp.nn.checks import validate_images
+from minidbp.training.adam import Adam
 from minidbp.training.evaluate import accuracy
+from minidbp.training.gradients import BatchGradient, DivergenceError, batch_gradient
 from minidbp.training.protocol import Protocol
-from minidbp.training.state import Epoch, TrainingState
-from minidbp.training.step import DivergenceError, training_step
-from minidbp.training.workers import Workers
+from minidbp.training.workers import Workers, workers
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: the mean of the loss and of its two parts over the steps, accuracy in percent, seconds."""
+
+    number: int
+    loss: float
+    cross_entropy: float
+    penalty: float
+    validation_accuracy: float
+    seconds: float
+
+
+class TrainingState:
+    """A training of `model` on eq. 3 with lambda `lam`; `train` moves it on, one epoch at a time.
+
+    `save_checkpoint` writes all of it, `load_checkpoint` reads it.
+
+    Attributes:
+        rng: draws the order of the images.
+        adam: the optimiser.
+        history: all epochs so far.
+        best: the parameters' values after the best epoch so far, if `protocol.keep` is "best"; else empty.
+    """
+
+    def __init__(self, model: Sequential, lam: float, protocol: Protocol, rng: np.random.Generator) -> None:
+        self.model, self.lam, self.protocol, self.rng = model, lam, protocol, rng
+        p = protocol
+        self.adam = Adam(model.parameters(), p.learning_rate, p.beta1, p.beta2, p.adam_eps)
+        self.history: list[Epoch] = []
+        self.best: list[np.ndarray] = []
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        """Add an epoch to the history, and keep the model's parameters if it is the best so far."""
+        best_accuracy = max((e.validation_accuracy for e in self.history), default=-1.0)
+        if self.protocol.keep == "best" and epoch.validation_accuracy > best_accuracy:
+            self.best = [p.data for p in self.model.parameters()]
+        self.history.append(epoch)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # DivergenceError reports them
+def training_step(state: TrainingState, x: np.ndarray, y: np.ndarray, workers: Workers) -> BatchGradient:
+    """Take one step of Adam on eq. 3, for images x (N, ...) and labels y (N,).
+
+    Raises:
+        DivergenceError: the loss or its gradient is not finite; the parameters are unchanged.
+    """
+    batch = batch_gradient(state.model, x, y, state.lam, state.protocol, workers)
+    if not (math.isfinite(batch.loss) and all(np.isfinite(g.sum()) for g in batch.gradients)):
+        raise DivergenceError(f"the loss is {batch.loss:g}, and it or its gradient is not finite")
+    state.adam.step(batch.gradients)
+    return batch
 
 
 def train(
@@ -21,47 +78,51 @@ def train(
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
-    """Train the state's model in place, from where the state is to where its protocol says stop.
+    """Train the state's model in place until its protocol says stop, and return all epochs, earlier ones included.
 
-    on_step(epoch, step, steps) is called after every step, on_epoch after every epoch, both counting from 1; in
-    on_epoch the state can be saved.  Gone on with from there, training has the same bits as one that never stopped.
+    A training resumed from a checkpoint gives the same bits as one that was never interrupted.
 
-    Returns what every epoch did, those before included.  Raises DivergenceError, with epoch, step and lambda, at a
-    NaN or an infinity; ValueError for a state in the middle of an epoch, as an error leaves it, or of other data than
-    `split`; ValueError or TypeError for images outside [0, 1].
+    Args:
+        on_step: called after every step with the epoch, the step (both from 1) and the number of steps in an epoch.
+        on_epoch: called after every epoch; the state can be saved there.
+
+    Raises:
+        DivergenceError: a NaN or an infinity, with its epoch, step and lambda.
+        ValueError: the state is in the middle of an epoch, as an error leaves it, or belongs to another number of
+            images; or an image is outside [0, 1].
+        TypeError: the images are not floats.
     """
     validate_images(split.x_train)
     validate_images(split.x_validation)
-    model, lam, protocol, history = state.model, state.lam, state.protocol, state.history
+    protocol, history = state.protocol, state.history
     steps = -(-len(split.x_train) // protocol.batch_size)
     if state.adam.t != steps * len(history):
         raise ValueError(
-            f"a training of {len(split.x_train)} images goes on after {steps * len(history)} steps, the whole of "
+            f"a training of {len(split.x_train)} images continues after {steps * len(history)} steps, the whole of "
             f"{len(history)} epochs; this state is after {state.adam.t}: begin anew, or from a checkpoint"
         )
     while not _finished(history, protocol):
         number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)
-        for step, batch in enumerate(batches(len(split.x_train), protocol.batch_size, state.rng), start=1):
-            x, y = split.x_train[batch], split.y_train[batch]
+        for step, indices in enumerate(batches(len(split.x_train), protocol.batch_size, state.rng), start=1):
             try:
-                found = training_step(model, state.adam, x, y, lam, protocol, workers)
+                batch = training_step(state, split.x_train[indices], split.y_train[indices], workers)
             except DivergenceError as error:
                 raise DivergenceError(
-                    f"training diverged in epoch {number}, step {step}, at lambda {lam:g}: {error}; "
+                    f"training diverged in epoch {number}, step {step}, at lambda {state.lam:g}: {error}; "
                     "a smaller learning rate or lambda may help",
                     number,
                     step,
                 ) from None
-            sums += len(batch) * np.array([found.loss, found.cross_entropy, found.penalty])
+            sums += len(indices) * np.array([batch.loss, batch.cross_entropy, batch.penalty])
             if on_step:
                 on_step(number, step, steps)
-        valid = accuracy(model, split.x_validation, split.y_validation, workers)
+        validation = accuracy(state.model, split.x_validation, split.y_validation, workers)
         loss, cross_entropy, penalty = map(float, sums / len(split.x_train))
-        state.end_epoch(Epoch(number, loss, cross_entropy, penalty, valid, time.perf_counter() - started))
+        state.end_epoch(Epoch(number, loss, cross_entropy, penalty, validation, time.perf_counter() - started))
         if on_epoch:
             on_epoch(history[-1])
     if protocol.keep == "best":
-        for parameter, values in zip(model.parameters(), state.best, strict=True):
+        for parameter, values in zip(state.model.parameters(), state.best, strict=True):
             parameter.data = values
     return history
 
@@ -74,3 +135,42 @@ def _finished(history: list[Epoch], protocol: Protocol) -> bool:
         return False
     change = (history[-1].validation_accuracy - history[-2].validation_accuracy) / 100
     return (abs(change) if protocol.stop_rule == "absolute" else change) < protocol.stop_tolerance
+
+
+def quickly_trained(
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    steps: int = 300,
+    *,
+    lam: float = 0.0,
+    protocol: Protocol | None = None,
+    seed: int = 0,
+    dtype: DTypeLike = "float32",
+    threads: int | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> Sequential:
+    """Model `name` after a few seconds of training on random batches of x (N, 28, 28, 1), y (N,).
+
+    It is for lessons and pictures; results come from `train`. The same seed gives the same bits.
+
+    Args:
+        dtype: of the model that is returned. Training is in float32.
+        on_step: called after each step.
+
+    Raises:
+        ValueError: there is no such model, or steps or threads are less than 1.
+        DivergenceError: the loss is not finite.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
+    protocol = protocol or Protocol()
+    model = build_model(name, seed=seed, padding=protocol.padding, initialiser=protocol.initialiser)
+    state = TrainingState(model, lam, protocol, np.random.default_rng(seed))
+    with workers(threads) as pool:
+        for _ in range(steps):
+            indices = state.rng.integers(0, len(x), protocol.batch_size)
+            training_step(state, x[indices], y[indices], pool)
+            if on_step:
+                on_step()
+    return model.astype(dtype)

@@ -1,4 +1,4 @@
-"""The protocol: everything that decides a result but the model, lambda and the seed."""
+"""The protocol: everything that decides a result, except the model, lambda and the seed."""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -6,11 +6,11 @@ from typing import Any
 
 from minidbp.nn.initialisers import INITIALISERS
 from minidbp.nn.models import PADDINGS
-from minidbp.robust import PENALTIES, READINGS, REDUCTIONS
+from minidbp.robust import PENALTIES, PENALTY_TARGETS, REDUCTIONS, Objective
 
 CHOICES = {
     "penalty": PENALTIES,
-    "penalty_target": READINGS,
+    "penalty_target": PENALTY_TARGETS,
     "reduction": REDUCTIONS,
     "padding": PADDINGS,
     "stop_rule": ("absolute", "signed", "none"),
@@ -23,10 +23,10 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """The paper's protocol: the defaults are Table 2's.  Raises ValueError for a value that means nothing.
+    """The paper's protocol, with Table 2's values as defaults. Raises ValueError for a value that makes no sense.
 
-    Said in the paper: the first group.  Not said: the second, each with the reading that docs/protocol.md argues for.
-    The third is ours: how much of the data a smaller preset uses, and the PGD beside the paper's FGSM.
+    The paper gives the fields of the first group. It does not give those of the second; docs/protocol.md argues for
+    their defaults. The third group is ours: how much of the data is used, and the PGD beside the paper's FGSM.
     """
 
     learning_rate: float = 1e-3
@@ -42,7 +42,7 @@ class Protocol:
     adversarial_training: bool = False  # section 4.2: each image, and what FGSM of size eps makes of it, in the batch
 
     penalty: str = "jacobian_l1"
-    penalty_target: str = "logits"  # which f the penalty differentiates
+    penalty_target: str = "logits"  # the f that the penalty differentiates
     reduction: str = "mean"  # over classes and pixels; over samples it is always the mean
     padding: str = "same_first"
     stop_rule: str = "absolute"  # "signed": stop unless accuracy rises by the tolerance; "none": train max_epochs
@@ -73,7 +73,7 @@ class Protocol:
             if field.type is bool and not isinstance(value, bool):
                 raise ValueError(f"{field.name} must be True or False; got {value!r}")
             if field.type is float:
-                object.__setattr__(self, field.name, float(value) + 0.0)  # equal protocols are written in one way
+                object.__setattr__(self, field.name, float(value) + 0.0)  # so that equal protocols have one text
         for name in "label_smoothing", "eps":  # pixels lie between 0 and 1
             if getattr(self, name) > 1:
                 raise ValueError(f"{name} must be at most 1; got {getattr(self, name)}")
@@ -88,11 +88,14 @@ class Protocol:
         """All fields by name, for JSON."""
         return asdict(self)
 
+    def objective(self, lam: float) -> Objective:
+        """The loss that is trained, with this lambda."""
+        return Objective(lam, self.penalty, self.penalty_target, self.reduction, self.label_smoothing)
 
-def attack_reading(protocol: Protocol) -> dict:
-    """The arguments of `fgsm` and `pgd` that the paper does not say."""
-    return {
-        "clip": (0.0, 1.0) if protocol.clip else None,
-        "label": "predicted" if protocol.attack_label == "predicted" else "true",
-        "label_smoothing": protocol.label_smoothing if protocol.attack_label == "smoothed" else 0.0,
-    }
+    def attack_kwargs(self) -> dict[str, Any]:
+        """The arguments of `fgsm` and `pgd` that the paper does not give."""
+        return {
+            "clip": (0.0, 1.0) if self.clip else None,
+            "label": "predicted" if self.attack_label == "predicted" else "true",
+            "label_smoothing": self.label_smoothing if self.attack_label == "smoothed" else 0.0,
+        }

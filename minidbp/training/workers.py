@@ -1,7 +1,7 @@
-"""Work on parts of a batch in several threads, with results that do not depend on how many threads there are.
+"""Parts of a batch in several threads, with results that do not depend on the number of threads.
 
-A batch is cut into shards of a size that depends on the model alone, small enough that what a shard computes stays in
-the processor's cache.  BLAS is held to one thread meanwhile: the threads are ours, each at its own shard.
+A batch is cut into shards. Their size depends on the model alone, and the arrays of one shard fit the processor's
+cache. BLAS has one thread meanwhile, because each of our threads works on its own shard.
 """
 
 import os
@@ -21,15 +21,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SHARD_BYTES = 1 << 23  # of the largest array that one shard makes: a few of them fit a cache of 32 MiB
-LANES = 2, 4  # least and most partial sums of a batch's gradient: no more threads than that can share a step
-LANE_BYTES = 1 << 22  # of largest arrays in a lane, if there are to be more than the least: Python takes time too
-LANE_IMAGES = 16  # no lane is smaller than this, if that leaves one only
+
+# A gradient chunk is a part of a batch whose gradients one thread adds up.
+CHUNKS = 2, 4  # least and most chunks of a batch; a step uses at most that many threads
+CHUNK_BYTES = 1 << 22  # more chunks than the least only if each has so much work that Python's overhead is small
+CHUNK_IMAGES = 16  # at least; a small batch is one chunk
 
 _largest: WeakKeyDictionary[Sequential, dict[tuple, int]] = WeakKeyDictionary()
 
 
 class Workers:
-    """`map(function, items)`: the results in the order of the items, computed by this many threads."""
+    """A pool of threads; `map(function, items)` returns the results in the order of the items."""
 
     def __init__(self, threads: int, pool: ThreadPoolExecutor | None) -> None:
         self.threads, self._pool = threads, pool
@@ -49,7 +51,7 @@ def available_cores() -> int:
 
 @contextmanager
 def workers(threads: int | None = None) -> Iterator[Workers]:
-    """A context with this many threads (None: one for each core).  Raises ValueError for less than 1."""
+    """A context with this many threads (None: one for each core). Raises ValueError for less than 1."""
     threads = available_cores() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be at least 1; got {threads}")
@@ -62,7 +64,7 @@ def workers(threads: int | None = None) -> Iterator[Workers]:
 
 
 def largest_activation(model: Sequential, image: np.ndarray) -> int:
-    """Bytes of the largest array that one image makes on its way through the model, itself included."""
+    """Bytes of the largest array in a forward pass of one image, the image included."""
     key = image.shape, image.dtype
     known = _largest.setdefault(model, {})
     if key not in known:
@@ -79,15 +81,15 @@ def largest_activation(model: Sequential, image: np.ndarray) -> int:
 def shard_size(model: Sequential, image: np.ndarray, rows: int = 1) -> int:
     """How many images go through the model at a time, if each makes `rows` copies of the largest activation.
 
-    A function of the model alone, never of the machine: sums over shards then have the same order everywhere.
+    The size depends on the model alone, not on the machine, so that sums over shards have one order everywhere.
     """
     return max(1, SHARD_BYTES // (rows * largest_activation(model, image)))
 
 
-def lane_size(model: Sequential, image: np.ndarray, n: int, rows: int = 1) -> int:
-    """How many of n images one lane sums up: again a function of the model alone."""
-    lanes = min(max(n * rows * largest_activation(model, image) // LANE_BYTES, LANES[0]), LANES[1])
-    return max(LANE_IMAGES, -(-n // lanes))
+def chunk_size(model: Sequential, image: np.ndarray, n: int, rows: int = 1) -> int:
+    """How many of n images make one gradient chunk; this too depends on the model alone."""
+    chunks = min(max(n * rows * largest_activation(model, image) // CHUNK_BYTES, CHUNKS[0]), CHUNKS[1])
+    return max(CHUNK_IMAGES, -(-n // chunks))
 
 
 def shards(start: int, stop: int, size: int) -> list[slice]:

@@ -20,7 +20,7 @@ from minidbp.data import Mnist
 from minidbp.files.plots import save
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, ReLU, build_model
 from minidbp.robust import PENALTIES
-from minidbp.training import Adam, Protocol, available_cores, training_step, workers
+from minidbp.training import Protocol, TrainingState, available_cores, training_step, workers
 
 IMAGE = np.zeros(IMAGE_SHAPE, np.float32)
 
@@ -75,11 +75,11 @@ def test_active_shares_count_units_above_zero(mnist: Mnist) -> None:
 def test_the_step_that_is_timed_is_the_step_that_train_takes(mnist: Mnist) -> None:
     protocol, batches = Protocol(batch_size=16), batches_of(mnist, 16)[:2]
     mine, other = build_model("C", 3), build_model("C", 3)
-    with workers(1) as team:
-        Trainer(mine, 10.0, protocol, batches, team).seconds(3)
-        adam = Adam(other.parameters())
+    with workers(1) as pool:
+        Trainer(mine, 10.0, protocol, batches, pool).seconds(3)
+        state = TrainingState(other, 10.0, protocol, np.random.default_rng(0))
         for x, y in (*batches, batches[0]):
-            training_step(other, adam, x, y, 10.0, protocol, team)
+            training_step(state, x, y, pool)
     for p, q in zip(mine.parameters(), other.parameters(), strict=True):
         np.testing.assert_array_equal(p.data, q.data)
 

@@ -28,16 +28,16 @@ def assert_same_step(script: Any, peer: Any, name: str, lam: float, mnist: Mnist
     """The loss and the gradients before and after a step of training; then accuracy, clean and under FGSM."""
     model, p = build_model(name, 1), Protocol()
     x, y = mnist.x_train[:6], mnist.y_train[:6]
-    with workers(1) as team:
-        ours = batch_gradient(model, x, y, lam, p, team)
+    with workers(1) as pool:
+        ours = batch_gradient(model, x, y, lam, p, pool)
         found = peer.gradient(*peer.load(x, y))
         script("peers").agree(peer.variant, *found, ours.loss, ours.gradients)
         peer.step(*peer.load(x, y))
         assert peer.gradient(*peer.load(x, y))[0] < ours.loss
         x, y = mnist.x_test[:50], mnist.y_test[:50]
         peer = type(peer)(model, 0.0, p, "loop", *[False] * (peer.name == "torch"))
-        assert peer.right(*peer.load(x, y), 0.0) == round(accuracy(model, x, y, team) / 2)
-        assert abs(peer.right(*peer.load(x, y), 0.3) - percent(correct_under_fgsm(model, x, y, p, team)) / 2) < 1.5
+        assert peer.right(*peer.load(x, y), 0.0) == round(accuracy(model, x, y, pool) / 2)
+        assert abs(peer.right(*peer.load(x, y), 0.3) - percent(correct_under_fgsm(model, x, y, p, pool)) / 2) < 1.5
 
 
 @pytest.mark.parametrize(("name", "jacobian", "channels_last"), FORMULATIONS)

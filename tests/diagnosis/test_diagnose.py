@@ -54,8 +54,8 @@ def block_images(brightness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def diagnosed(models: dict[str, nn.Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol = QUICK) -> Any:
-    with workers(1) as team:
-        return diagnose(models, x, y, protocol, team)
+    with workers(1) as pool:
+        return diagnose(models, x, y, protocol, pool)
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +188,8 @@ def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray)
     protocol, counted = Protocol(eps=0.05, n_pgd=260, pgd_steps=3, pgd_restarts=2), []
     found = {}
     for threads in (1, 2):
-        with workers(threads) as team:
-            found[threads] = diagnose(models, mnist.x_test, mnist.y_test, protocol, team, 7, counted.append)
+        with workers(threads) as pool:
+            found[threads] = diagnose(models, mnist.x_test, mnist.y_test, protocol, pool, 7, counted.append)
     assert found[1] == found[2]
     assert sum(counted) == 2 * work(2, protocol)
     assert json.loads(json.dumps(found[1], allow_nan=False))["models"].keys() == models.keys()
@@ -206,10 +206,10 @@ def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> N
     model = nn.Sequential([nn.Flatten(), linear(fitted)])
     x, y = mnist.x_test, mnist.y_test
     protocol = Protocol(eps=0.02, n_pgd=300, pgd_steps=4)
-    with workers(2) as team:
-        by_pgd = correct_under_pgd(model, x, y, protocol, team, seed=3)
+    with workers(2) as pool:
+        by_pgd = correct_under_pgd(model, x, y, protocol, pool, seed=3)
         passes: list[int] = []
-        found = diagnose_columns(model, x, y, by_pgd, protocol, team, 3, passes.append)
+        found = diagnose_columns(model, x, y, by_pgd, protocol, pool, 3, passes.append)
     assert all(isinstance(value, float) for value in vars(found).values())
     assert found.jacobian_l1 == pytest.approx(np.abs(fitted).sum(), rel=1e-5)
     assert sum(passes) == 300 * column_passes(protocol)
@@ -219,11 +219,11 @@ def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> N
 
 def test_columns_of_blocks_are_their_closed_form() -> None:
     x, y = block_images(np.where(np.arange(100) % 10 < 6, 0.9, 0.4))
-    with workers(1) as team:
+    with workers(1) as pool:
         none_fooled = np.ones(100, bool)
-        found = diagnose_columns(blocks(), x, y, none_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), team)
+        found = diagnose_columns(blocks(), x, y, none_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), pool)
         first_fooled = np.arange(100) > 0
-        other = diagnose_columns(blocks(), x, y, first_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), team)
+        other = diagnose_columns(blocks(), x, y, first_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), pool)
     assert found.worst_case == found.pgd_margin == 60.0
     assert found.noise == 100.0
     assert other.worst_case == 59.0

@@ -20,8 +20,8 @@ from minidbp.training import Protocol, workers
 @pytest.fixture(scope="module", params=[1, 2, 4])
 def found(request: pytest.FixtureRequest, mnist: Mnist) -> dict[str, Any]:
     models = {f"seed {seed}": nn.build_model("C", seed=seed) for seed in range(request.param)}
-    with workers(1) as team:
-        result = diagnose(models, mnist.x_test, mnist.y_test, Protocol(eps=0.1, n_pgd=20, pgd_steps=2), team)
+    with workers(1) as pool:
+        result = diagnose(models, mnist.x_test, mnist.y_test, Protocol(eps=0.1, n_pgd=20, pgd_steps=2), pool)
     where = {"minidbp": "1", "python": "3", "processor": "p", "cores": 2, "blas": [], "variables": {}}
     return {**result, "environment": where}
 

@@ -11,7 +11,7 @@ from minidbp import Tensor
 from minidbp.autodiff.tensor import Node
 from minidbp.checking import matrix as catalogue
 from minidbp.nn import models
-from minidbp.robust import penalised_loss
+from minidbp.robust import Objective
 
 
 def traced_step(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> mdb.Trace:
@@ -23,7 +23,7 @@ def traced_step(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> mdb.T
     model = mdb.nn.build_model(name, seed=0, dtype=dtype)
     image = np.random.default_rng(0).uniform(0.01, 1, (1, 28, 28, 1)).astype(dtype)
     with mdb.trace() as t:
-        loss = penalised_loss(model, image, [3], 10.0).loss
+        loss = Objective(10.0)(model, image, [3]).total
         mdb.grad(loss, model.parameters())
     return t
 
@@ -38,7 +38,7 @@ def small_step() -> mdb.Trace:
         ]
     )  # fmt: skip
     with mdb.trace() as t:
-        loss = penalised_loss(model, rng.uniform(0.1, 1, (2, 6, 6, 1)), [0, 2], 1.0, of="softmax").loss
+        loss = Objective(1.0, of="softmax")(model, rng.uniform(0.1, 1, (2, 6, 6, 1)), [0, 2]).total
         mdb.grad(loss, model.parameters())
     return t
 

@@ -13,7 +13,7 @@ from minidbp import Tensor
 from minidbp.autodiff.tensor import _state
 from minidbp.inspection.steps import Leaf
 from minidbp.inspection.values import Recorded
-from minidbp.robust import penalised_loss
+from minidbp.robust import Objective
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -104,9 +104,9 @@ def test_through_softmax_the_second_pass_ends_in_the_forward_pass() -> None:
     """The curvature of softmax: a cotangent of order 2 goes back through steps of order 0, and stays of order 2."""
     model, images = small("mlp")
     with mdb.trace() as t:
-        objective = penalised_loss(model, images, [0, 1, 2], 1.0, of="softmax")
+        loss = Objective(1.0, of="softmax")(model, images, [0, 1, 2]).total
         n = len(t)
-        mdb.grad(objective.loss, model.parameters())
+        mdb.grad(loss, model.parameters())
     assert any(s.order == 2 and s.rule_of is not None and t[s.rule_of].order == 0 for s in t[n:])
     assert max(s.order for s in t) == 2
 
@@ -259,7 +259,7 @@ def test_tracing_changes_no_value() -> None:
     model, images = small("conv")
 
     def gradients() -> list[np.ndarray]:
-        loss = penalised_loss(model, images, [0, 1, 2], 1.0, of="softmax").loss
+        loss = Objective(1.0, of="softmax")(model, images, [0, 1, 2]).total
         return [g.data for g in mdb.grad(loss, model.parameters())]
 
     plain = gradients()
@@ -311,7 +311,7 @@ def test_memory_is_free_once_the_trace_is_dropped() -> None:
     gc.disable()  # without the collector: there are no cycles
     try:
         with mdb.trace() as t:
-            loss = penalised_loss(model, images, [0, 1, 2], 1.0).loss
+            loss = Objective(1.0)(model, images, [0, 1, 2]).total
             gradients = mdb.grad(loss, model.parameters())
         t.table(), t.graph()
         alive = [weakref.ref(s) for s in t] + [weakref.ref(g) for g in (*gradients, loss)]

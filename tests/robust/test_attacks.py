@@ -65,7 +65,7 @@ def test_fgsm_is_its_formula(smoothing: float, clip: Any, label: str) -> None:
     expected = X + 0.3 * np.sign((p - targets) @ w.T)
     if clip is not None:
         expected = np.clip(expected, *clip)
-    found = fgsm(linear(w, b), X, Y, 0.3, clip, label, smoothing)
+    found = fgsm(linear(w, b), X, Y, 0.3, clip=clip, label=label, label_smoothing=smoothing)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -77,7 +77,7 @@ def test_smoothed_labels_turn_fgsm_round_where_the_model_is_sure() -> None:
     w = np.array([[1.0, -1.0], [-1.0, 1.0]])
     model = linear(w)
     x, y = np.array([[0.9, 0.1], [5.0, -5.0]]), np.array([0, 0])  # p_y = 0.83 and 1: below and above 0.95
-    plain, smoothed = (fgsm(model, x, y, 0.1, None, label_smoothing=s) - x for s in (0.0, 0.1))
+    plain, smoothed = (fgsm(model, x, y, 0.1, clip=None, label_smoothing=s) - x for s in (0.0, 0.1))
     np.testing.assert_allclose(plain, [[-0.1, 0.1]] * 2, rtol=1e-12)
     np.testing.assert_allclose(smoothed, [[-0.1, 0.1], [0.1, -0.1]], rtol=1e-12)
 
@@ -94,7 +94,7 @@ def test_the_predicted_label_needs_no_labels() -> None:
 def test_a_pixel_without_gradient_stays() -> None:
     w = np.zeros((8, 4))
     w[3] = [1, 2, 3, 4]
-    moved = fgsm(linear(w), X, Y, 0.1, None) != X
+    moved = fgsm(linear(w), X, Y, 0.1, clip=None) != X
     assert moved[:, 3].all()
     assert moved.sum() == len(X)
 

@@ -8,7 +8,7 @@ import pytest
 import minidbp as mdb
 from minidbp.autodiff import Tensor
 from minidbp.checking.gradcheck import check_order
-from minidbp.robust import penalised_loss
+from minidbp.robust import Objective
 
 N_IMAGES = 2
 LAM = 50.0  # the paper's largest, as the mean over classes and pixels
@@ -31,6 +31,7 @@ def digits(mnist: mdb.data.Mnist, dtype: str, n: int = N_IMAGES) -> tuple[np.nda
     return mnist.x_train[:n].astype(dtype), mnist.y_train[:n]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["logits", "softmax"])
 @pytest.mark.parametrize("name", ["A", "B", "C"])
 def test_the_gradient_of_the_paper_s_loss(name: str, of: str, mnist: mdb.data.Mnist) -> None:
@@ -41,7 +42,7 @@ def test_the_gradient_of_the_paper_s_loss(name: str, of: str, mnist: mdb.data.Mn
     def loss(*parameters: Tensor) -> Tensor:
         for layer, w, b in zip(owners, parameters[::2], parameters[1::2], strict=True):
             layer.w, layer.b = w, b  # type: ignore[attr-defined]
-        return penalised_loss(model, x, y, LAM, of=of, label_smoothing=0.1).loss
+        return Objective(LAM, of=of, label_smoothing=0.1)(model, x, y).total
 
     assert check_order(loss, tuple(p.data for p in model.parameters()), 1, rtol=1e-6)
 
@@ -57,7 +58,7 @@ def test_float32_trains_with_the_float64_gradient(name: str, mnist: mdb.data.Mni
     (x, y), gradients = digits(mnist, "float64", 8), {}
     for dtype in ("float64", "float32"):
         model = model_with_biases(name, dtype)
-        loss = penalised_loss(model, x.astype(dtype), y, LAM, label_smoothing=0.1).loss
+        loss = Objective(LAM, label_smoothing=0.1)(model, x.astype(dtype), y).total
         gradients[dtype] = [g.data for g in mdb.grad(loss, model.parameters())]
     for wide, narrow in zip(gradients["float64"], gradients["float32"], strict=True):
         assert narrow.dtype == np.float32

@@ -1,4 +1,4 @@
-"""The penalised loss: its parts, its words, its lambda.  Its values are compared with HIPS in test_penalties.py."""
+"""The objective: its parts, its words, its lambda.  Its values are compared with HIPS in test_penalties.py."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 import minidbp as mdb
 from minidbp import nn
-from minidbp.robust import PENALTIES, jacobian_l1, loss_gradient_penalty, penalised_loss, summed_jacobian_l1
+from minidbp.robust import PENALTIES, Objective, jacobian_l1, loss_gradient_penalty, summed_jacobian_l1
 
 RNG = np.random.default_rng(0)
 MODEL = nn.Sequential([nn.Linear(6, 5, RNG, "float64"), nn.ReLU(), nn.Linear(5, 3, RNG, "float64")])
@@ -32,11 +32,11 @@ def test_every_penalty_is_in_the_table_above() -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_the_sum_of_its_parts(penalty: str, of: str, reduction: str, smoothing: float) -> None:
     lam = 2.5
-    found = penalised_loss(MODEL, X, Y, lam, penalty, of, reduction, smoothing)
+    found = Objective(lam, penalty, of, reduction, smoothing)(MODEL, X, Y)
     assert found.penalty is not None
     assert found.penalty.item() == SEPARATE[penalty](of, reduction, smoothing).item()
     assert found.cross_entropy.item() == nn.cross_entropy(MODEL(X), Y, smoothing).item()
-    assert found.loss.item() == pytest.approx(found.cross_entropy.item() + lam * found.penalty.item(), rel=1e-14)
+    assert found.total.item() == pytest.approx(found.cross_entropy.item() + lam * found.penalty.item(), rel=1e-14)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -48,24 +48,24 @@ def test_one_forward_pass_is_enough(penalty: str) -> None:
         return MODEL(x)
 
     for lam in (0, 1):
-        penalised_loss(counted, X, Y, lam, penalty)
+        Objective(lam, penalty)(counted, X, Y)
     assert calls == [X.shape] * 2
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_lambda_zero_is_plain_training(penalty: str) -> None:
-    found = penalised_loss(MODEL, X, Y, 0.0, penalty, label_smoothing=0.1)
+    found = Objective(0.0, penalty, label_smoothing=0.1)(MODEL, X, Y)
     plain = nn.cross_entropy(MODEL(X), Y, 0.1)
     assert found.penalty is None
-    assert found.loss.item() == found.cross_entropy.item() == plain.item()
-    ours, expected = (mdb.grad(loss, MODEL.parameters()) for loss in (found.loss, plain))
+    assert found.total.item() == found.cross_entropy.item() == plain.item()
+    ours, expected = (mdb.grad(loss, MODEL.parameters()) for loss in (found.total, plain))
     assert all(np.array_equal(a.data, b.data) for a, b in zip(ours, expected, strict=True))
 
 
 @pytest.mark.parametrize("lam", [-1, -1e-9, math.nan, math.inf, -math.inf])
 def test_lambda_must_be_a_number_of_at_least_0(lam: float) -> None:
     with pytest.raises(ValueError) as caught:
-        penalised_loss(MODEL, X, Y, lam)
+        Objective(lam)
     assert "lambda" in str(caught.value)
     assert str(lam) in str(caught.value)
 
@@ -80,11 +80,11 @@ def test_lambda_must_be_a_number_of_at_least_0(lam: float) -> None:
 )
 def test_an_unknown_word_is_answered_with_the_choices(words: dict[str, Any], choices: tuple[str, ...]) -> None:
     with pytest.raises(ValueError) as caught:
-        penalised_loss(MODEL, X, Y, 1.0, **words)
+        Objective(1.0, **words)
     for word in (*choices, *words.values()):
         assert word in str(caught.value)
 
 
 def test_an_unknown_penalty_is_an_error_at_lambda_zero_too() -> None:
     with pytest.raises(ValueError, match="jacobian_l1"):
-        penalised_loss(MODEL, X, Y, 0.0, "l1")
+        Objective(0.0, "l1")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import minidbp as mdb
 from minidbp import kernels, nn
-from minidbp.robust import jacobian_l1, loss_gradient_penalty, penalised_loss, summed_jacobian_l1
+from minidbp.robust import Objective, jacobian_l1, loss_gradient_penalty, summed_jacobian_l1
 from minidbp.training import workers
 
 Padding = str | int | tuple
@@ -124,7 +124,7 @@ def hips_jacobian(spec: Spec, of: str, values: list[Any], x: Any) -> list[Any]:
 
 
 class Case(NamedTuple):
-    """One reading of one penalty: as a function, as words for penalised_loss, and by HIPS."""
+    """One reading of one penalty: as a function, as words for Objective, and by HIPS."""
 
     name: str
     ours: Callable[..., mdb.Tensor]  # of model, x, y
@@ -244,11 +244,11 @@ def test_value_and_gradient_agree_with_hips(case: Case, spec: Spec, lam: float) 
     plain, plain_gradient = autograd.value_and_grad(lambda v: anp.mean(hips_losses(spec, v, x, y, case.smoothing)))(
         values
     )
-    found = penalised_loss(model, x, y, lam, label_smoothing=case.smoothing, **case.words)
+    found = Objective(lam, label_smoothing=case.smoothing, **case.words)(model, x, y)
     assert found.cross_entropy.item() == pytest.approx(plain, rel=1e-10)
-    assert found.loss.item() == pytest.approx(plain + lam * value, rel=1e-10)
+    assert found.total.item() == pytest.approx(plain + lam * value, rel=1e-10)
     assert_equal_gradients(
-        mdb.grad(found.loss, parameters), [a + lam * b for a, b in zip(plain_gradient, gradient, strict=True)]
+        mdb.grad(found.total, parameters), [a + lam * b for a, b in zip(plain_gradient, gradient, strict=True)]
     )
 
 

@@ -76,8 +76,8 @@ def test_gone_on_from_any_epoch_it_ends_with_the_same_bits(
 
     monkeypatch.setattr("minidbp.training.loop.accuracy", accuracy)
     whole, saved, split = beginning(keep, lam=lam), [], images()
-    with workers(1) as team:
-        train(whole, split, team, on_epoch=lambda _: saved.append(dump_checkpoint(whole, WHOSE)))
+    with workers(1) as pool:
+        train(whole, split, pool, on_epoch=lambda _: saved.append(dump_checkpoint(whole, WHOSE)))
     assert len(saved) == 4
     for epochs in (1, 2, 3, 4):
         for threads in (1, 2):
@@ -85,8 +85,8 @@ def test_gone_on_from_any_epoch_it_ends_with_the_same_bits(
             other = beginning(keep, seed=99, lam=lam)  # other weights, another order: all must come from the file
             parse_checkpoint(saved[epochs - 1], other, WHOSE)
             assert len(other.history) == epochs
-            with workers(threads) as team:
-                history = train(other, split, team)
+            with workers(threads) as pool:
+                history = train(other, split, pool)
             assert bits(other) == bits(whole), (epochs, threads)
             # the time that epochs took before goes with them
             assert [e.seconds for e in history[:epochs]] == [e.seconds for e in whole.history[:epochs]]
@@ -94,8 +94,8 @@ def test_gone_on_from_any_epoch_it_ends_with_the_same_bits(
 
 def test_loading_gives_back_what_was_saved(tmp_path: Path) -> None:
     state = beginning("best")
-    with workers(1) as team:
-        train(state, images(), team)
+    with workers(1) as pool:
+        train(state, images(), pool)
     save_checkpoint(tmp_path / "c.safetensors", state, WHOSE)
     other = beginning("best", seed=99)
     places = [a.strides for a in (*other.adam.m, *other.adam.v, *(p.data for p in other.model.parameters()))]
@@ -148,13 +148,14 @@ from test_checkpoint import WHOSE, beginning, images
 path, state = Path(sys.argv[1]), beginning("best")
 if path.exists():
     load_checkpoint(path, state, WHOSE)
-with workers(2) as team:
-    train(state, images(), team, lambda *numbers: print(*numbers, flush=True),
+with workers(2) as pool:
+    train(state, images(), pool, lambda *numbers: print(*numbers, flush=True),
           lambda epoch: save_checkpoint(path, state, WHOSE))
 print("done")
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     """A real SIGKILL, in the middle of steps or of the writing; each process goes on from what it finds."""
     path, rng, split = tmp_path / "c.safetensors", np.random.default_rng(0), images()
@@ -177,9 +178,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> 
 
     whole, other = beginning("best"), beginning("best", seed=99)
     load_checkpoint(path, other, WHOSE)
-    with workers(1) as team:
-        train(whole, split, team)
-        train(other, split, team)  # nothing is left but to take the best weights
+    with workers(1) as pool:
+        train(whole, split, pool)
+        train(other, split, pool)  # nothing is left but to take the best weights
     assert bits(other) == bits(whole)
 
 
@@ -193,20 +194,20 @@ def test_the_middle_of_an_epoch_is_no_place_to_go_on_from() -> None:
         if (epoch, step) == (2, 3):
             raise KeyboardInterrupt
 
-    with workers(1) as team:
+    with workers(1) as pool:
         with pytest.raises(KeyboardInterrupt):
-            train(state, split, team, stop)
-        with pytest.raises(ValueError, match="goes on after 4 steps, the whole of 1 epochs; this state is after 7"):
-            train(state, split, team)
+            train(state, split, pool, stop)
+        with pytest.raises(ValueError, match="continues after 4 steps, the whole of 1 epochs; this state is after 7"):
+            train(state, split, pool)
 
 
 def test_a_checkpoint_of_other_data_is_no_place_to_go_on_from() -> None:
     state, split = beginning(), images()
     fewer = Split(split.x_train[:60], split.y_train[:60], split.x_validation, split.y_validation)
-    with workers(1) as team:
-        train(state, split, team)
-        with pytest.raises(ValueError, match="a training of 60 images goes on after 8 steps"):
-            train(state, fewer, team)
+    with workers(1) as pool:
+        train(state, split, pool)
+        with pytest.raises(ValueError, match="a training of 60 images continues after 8 steps"):
+            train(state, fewer, pool)
 
 
 def tiny(keep: str = "best", seed: int = 0, width: int = 3) -> TrainingState:

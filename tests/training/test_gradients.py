@@ -1,4 +1,4 @@
-"""The gradient of a batch, cut into shards and lanes, is the gradient of the batch."""
+"""The gradient of a batch, cut into chunks and shards, is the gradient of the batch."""
 
 import sys
 
@@ -9,8 +9,8 @@ import minidbp as mdb
 from minidbp import nn
 from minidbp.data import Mnist
 from minidbp.kernels.fast import buffers as memory
-from minidbp.robust import PENALTIES, penalised_loss
-from minidbp.training import Adam, Protocol, batch_gradient, training_step, workers
+from minidbp.robust import PENALTIES, Objective
+from minidbp.training import Protocol, TrainingState, batch_gradient, training_step, workers
 from minidbp.training.workers import SHARD_BYTES, shard_size
 
 
@@ -26,7 +26,7 @@ def model() -> nn.Sequential:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three images a shard without a penalty, one with ten rows: every lane has several, and an uneven last one."""
+    """Three images a shard without a penalty, one with ten rows: every chunk has several, and an uneven last one."""
     module = sys.modules["minidbp.training.workers"]  # the package's attribute of that name is the function
     monkeypatch.setattr(module, "SHARD_BYTES", 3 * data(1)[0].nbytes)
 
@@ -46,14 +46,14 @@ def test_it_is_the_gradient_of_the_whole_batch(
 ) -> None:
     x, y = data(n)
     protocol = Protocol(penalty=penalty, penalty_target=penalty_target, reduction="sum", label_smoothing=0.1)
-    with workers(2) as team:
-        found = batch_gradient(model, x, y, lam, protocol, team)
-    whole = penalised_loss(model, x, y, lam, penalty, penalty_target, "sum", 0.1)
-    assert found.loss == pytest.approx(whole.loss.item(), rel=1e-12)
+    with workers(2) as pool:
+        found = batch_gradient(model, x, y, lam, protocol, pool)
+    whole = Objective(lam, penalty, penalty_target, "sum", 0.1)(model, x, y)
+    assert found.loss == pytest.approx(whole.total.item(), rel=1e-12)
     assert found.cross_entropy == pytest.approx(whole.cross_entropy.item(), rel=1e-12)
     # sum_i f_i of softmax is constant: its derivative is rounding alone
     assert found.penalty == pytest.approx(whole.penalty.item() if whole.penalty else 0.0, rel=1e-10, abs=1e-13)
-    expected = mdb.grad(whole.loss, model.parameters())
+    expected = mdb.grad(whole.total, model.parameters())
     for mine, theirs in zip(found.gradients, expected, strict=True):
         assert np.linalg.norm(mine - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
 
@@ -66,15 +66,15 @@ def test_adversarial_training_adds_the_fgsm_image_of_each_image(
 ) -> None:
     x, y = data(7)
     protocol = Protocol(penalty=penalty, adversarial_training=True, eps=0.2, clip=clip, attack_label=label)
-    with workers(2) as team:
-        found = batch_gradient(model, x, y, 0.5, protocol, team)
+    with workers(2) as pool:
+        found = batch_gradient(model, x, y, 0.5, protocol, pool)
         (g,) = mdb.grad(mdb.nn.cross_entropy(model(variable := mdb.Tensor(x, True)), attacked(model, x, y, label),
                                              0.1 if label == "smoothed" else 0.0), variable)  # fmt: skip
     twins = x + 0.2 * np.sign(g.data)
     both = np.concatenate([x, np.clip(twins, 0, 1) if clip else twins])
-    whole = penalised_loss(model, both, np.concatenate([y, y]), 0.5, penalty, "logits", "mean", 0.1)
-    assert found.loss == pytest.approx(whole.loss.item(), rel=1e-12)
-    for mine, theirs in zip(found.gradients, mdb.grad(whole.loss, model.parameters()), strict=True):
+    whole = Objective(0.5, penalty, label_smoothing=0.1)(model, both, np.concatenate([y, y]))
+    assert found.loss == pytest.approx(whole.total.item(), rel=1e-12)
+    for mine, theirs in zip(found.gradients, mdb.grad(whole.total, model.parameters()), strict=True):
         assert np.linalg.norm(mine - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
 
 
@@ -89,8 +89,8 @@ def test_the_same_bits_with_one_thread_two_or_three(mnist: Mnist, name: str, n: 
     model, protocol = nn.build_model(name), Protocol()
     found = []
     for threads in (1, 2, 3, 2):
-        with workers(threads) as team:
-            found.append(batch_gradient(model, mnist.x_train[:n], mnist.y_train[:n], lam, protocol, team))
+        with workers(threads) as pool:
+            found.append(batch_gradient(model, mnist.x_train[:n], mnist.y_train[:n], lam, protocol, pool))
     assert found[0].loss > 0
     for other in found[1:]:
         assert (other.loss, other.cross_entropy, other.penalty) == (
@@ -102,8 +102,8 @@ def test_the_same_bits_with_one_thread_two_or_three(mnist: Mnist, name: str, n: 
 
 def test_the_gradient_of_float32_is_float32(mnist: Mnist) -> None:
     model = nn.build_model("C")
-    with workers(1) as team:
-        found = batch_gradient(model, mnist.x_train[:8], mnist.y_train[:8], 1.0, Protocol(), team)
+    with workers(1) as pool:
+        found = batch_gradient(model, mnist.x_train[:8], mnist.y_train[:8], 1.0, Protocol(), pool)
     assert [(g.shape, g.dtype) for g in found.gradients] == [(p.shape, p.dtype) for p in model.parameters()]
 
 
@@ -125,11 +125,10 @@ def test_a_step_finds_its_arrays_where_the_first_one_left_them(
     honest = memory._aligned
     monkeypatch.setattr(memory, "_aligned", lambda size: fresh.append(size) or honest(size))
     monkeypatch.setattr(memory, "_free", {})
-    model, protocol = nn.build_model(name), Protocol()
-    adam = Adam(model.parameters())
-    with workers(1) as team:
+    state = TrainingState(nn.build_model(name), 5.0, Protocol(), np.random.default_rng(0))
+    with workers(1) as pool:
         for step in range(4):
-            training_step(model, adam, mnist.x_train[:n], mnist.y_train[:n], 5.0, protocol, team)
+            training_step(state, mnist.x_train[:n], mnist.y_train[:n], pool)
             if step == 1:
                 assert fresh
                 fresh.clear()

@@ -1,14 +1,25 @@
 """Training: when it stops, what it keeps, what it says, and that it learns MNIST."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minidbp import nn
+from minidbp import nn, no_grad
 from minidbp.data import Mnist, Split, split_train_validation
-from minidbp.training import DivergenceError, Epoch, Protocol, TrainingState, accuracy, predict, train, workers
+from minidbp.training import (
+    DivergenceError,
+    Epoch,
+    Protocol,
+    TrainingState,
+    accuracy,
+    predict,
+    quickly_trained,
+    train,
+    workers,
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +36,8 @@ def small_model(seed: int = 0) -> nn.Sequential:
 def run(model: nn.Sequential, split: Split, lam: float = 0.0, threads: int = 1, **protocol: Any) -> list[Epoch]:
     settings = {"stop_rule": "none", "max_epochs": 2, "batch_size": 64, **protocol}
     calls = {name: settings.pop(name, None) for name in ("on_step", "on_epoch")}
-    with workers(threads) as team:
-        return train(TrainingState(model, lam, Protocol(**settings), np.random.default_rng(1)), split, team, **calls)
+    with workers(threads) as pool:
+        return train(TrainingState(model, lam, Protocol(**settings), np.random.default_rng(1)), split, pool, **calls)
 
 
 # -- when to stop ---------------------------------------------------------------------------------------------------
@@ -158,9 +169,9 @@ def test_the_order_of_the_images_comes_from_the_generator(split: Split) -> None:
     weights = []
     for seed in (1, 1, 2):
         model = small_model()
-        with workers(1) as team:
+        with workers(1) as pool:
             protocol = Protocol(stop_rule="none", max_epochs=1)
-            train(TrainingState(model, 0.0, protocol, np.random.default_rng(seed)), split, team)
+            train(TrainingState(model, 0.0, protocol, np.random.default_rng(seed)), split, pool)
         weights.append(model.parameters()[0].data.tobytes())
     assert weights[0] == weights[1] != weights[2]
 
@@ -195,11 +206,9 @@ def test_a_weight_that_is_no_number_ends_the_run_where_it_appears(split: Split, 
 def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dataclasses
+    from minidbp.training import loop
 
-    from minidbp.training import step
-
-    honest = step.batch_gradient
+    honest = loop.batch_gradient
 
     def spoiled(*arguments: Any) -> Any:
         found = honest(*arguments)
@@ -207,7 +216,7 @@ def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
         gradients[-1][3] = np.nan
         return dataclasses.replace(found, gradients=gradients)
 
-    monkeypatch.setattr(step, "batch_gradient", spoiled)
+    monkeypatch.setattr(loop, "batch_gradient", spoiled)
     model = small_model()
     before = [p.data for p in model.parameters()]
     with pytest.raises(DivergenceError, match=r"epoch 1.*step 1"):
@@ -218,13 +227,50 @@ def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
 # -- the real thing -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ten_epochs_without_a_penalty_reach_97_5_percent(mnist: Mnist) -> None:
     """Model C, the full protocol (55,000 images, label smoothing 0.1), all 10,000 test images.  About 45 s."""
     rng = np.random.default_rng(0)
     split = split_train_validation(mnist.x_train, mnist.y_train, 5000, "random", rng)
     model = nn.build_model("C", seed=0)
     assert len(split.x_train) == 55_000
-    with workers() as team:
-        history = train(TrainingState(model, 0.0, Protocol(stop_rule="none", max_epochs=10), rng), split, team)
+    with workers() as pool:
+        history = train(TrainingState(model, 0.0, Protocol(stop_rule="none", max_epochs=10), rng), split, pool)
         assert len(history) == 10
-        assert accuracy(model, mnist.x_test, mnist.y_test, team) >= 97.5
+        assert accuracy(model, mnist.x_test, mnist.y_test, pool) >= 97.5
+
+
+# -- a short training for lessons ------------------------------------------------------------------------------------
+
+
+def test_knows_its_digits_after_some_steps(mnist: Mnist) -> None:
+    model = quickly_trained("C", mnist.x_train, mnist.y_train, steps=60)
+    with no_grad():
+        said = np.argmax(model(mnist.x_test[:500]).data, axis=1)
+    assert np.mean(said == mnist.y_test[:500]) > 0.75
+
+
+def test_same_seed_same_bits_and_the_wider_model_has_the_same_weights(mnist: Mnist) -> None:
+    x, y = mnist.x_train[:200], mnist.y_train[:200]
+    ticks = []
+    first = quickly_trained("C", x, y, steps=2, lam=1.0, seed=3, on_step=lambda: ticks.append(1))
+    again = quickly_trained("C", x, y, steps=2, lam=1.0, seed=3, dtype="float64")
+    other = quickly_trained("C", x, y, steps=2, lam=1.0, seed=4)
+    assert len(ticks) == 2
+    for p, q, r in zip(first.parameters(), again.parameters(), other.parameters(), strict=True):
+        assert (p.dtype, q.dtype) == (np.float32, np.float64)
+        np.testing.assert_array_equal(p.data, q.data)
+        assert p.size < 200 or not np.array_equal(p.data, r.data)
+
+
+def test_the_protocol_counts(mnist: Mnist) -> None:
+    x, y = mnist.x_train[:100], mnist.y_train[:100]
+    plain, smoothed = (quickly_trained("C", x, y, steps=2, protocol=Protocol(label_smoothing=s)) for s in (0.0, 0.5))
+    assert any(
+        not np.array_equal(p.data, q.data) for p, q in zip(plain.parameters(), smoothed.parameters(), strict=True)
+    )
+
+
+def test_no_steps_are_refused(mnist: Mnist) -> None:
+    with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
+        quickly_trained("C", mnist.x_train, mnist.y_train, steps=0)

@@ -16,16 +16,16 @@ def blas_threads() -> list[int]:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_results_come_in_the_order_of_the_items(threads: int) -> None:
-    with workers(threads) as team:
-        assert team.threads == threads
-        assert team.map(lambda i: i * i, range(50)) == [i * i for i in range(50)]
-        assert team.map(str, []) == []
+    with workers(threads) as pool:
+        assert pool.threads == threads
+        assert pool.map(lambda i: i * i, range(50)) == [i * i for i in range(50)]
+        assert pool.map(str, []) == []
 
 
 def test_the_threads_work_at_the_same_time() -> None:
     meeting = threading.Barrier(3, timeout=30)  # each waits for the other two
-    with workers(3) as team:
-        team.map(lambda _: meeting.wait(), range(3))
+    with workers(3) as pool:
+        pool.map(lambda _: meeting.wait(), range(3))
     assert not meeting.broken
 
 
@@ -34,8 +34,8 @@ def test_an_error_in_a_thread_comes_out(threads: int) -> None:
     def fail(item: int) -> int:
         raise KeyError(item)
 
-    with workers(threads) as team, pytest.raises(KeyError):
-        team.map(fail, [1, 2, 3])
+    with workers(threads) as pool, pytest.raises(KeyError):
+        pool.map(fail, [1, 2, 3])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -43,9 +43,9 @@ def test_an_error_in_a_thread_comes_out(threads: int) -> None:
 def test_blas_has_one_thread_inside_and_its_own_number_after(threads: int, before: int) -> None:
     with threadpoolctl.threadpool_limits(before, user_api="blas"):
         assert set(blas_threads()) == {before}
-        with workers(threads) as team:
+        with workers(threads) as pool:
             assert set(blas_threads()) == {1}
-            for seen in team.map(lambda _: blas_threads(), range(4)):
+            for seen in pool.map(lambda _: blas_threads(), range(4)):
                 assert set(seen) == {1}
         assert set(blas_threads()) == {before}
         with pytest.raises(RuntimeError, match="planned"), workers(threads):
@@ -61,8 +61,8 @@ def test_less_than_one_thread(threads: int) -> None:
 
 def test_without_a_number_there_is_a_thread_for_each_core() -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
-    with workers() as team:
-        assert team.threads == available_cores()
+    with workers() as pool:
+        assert pool.threads == available_cores()
 
 
 @pytest.mark.parametrize(
