@@ -66,7 +66,7 @@ def divide(a: Tensor, b: Tensor) -> Any:
 def maximum(a: Tensor, b: Tensor) -> Any:
     """`max(a, b)`; where the two are equal, each has derivative 1/2."""
     larger, equal = _broadcast(np.greater, a, b), a.data.real == b.data.real
-    share = locally_constant((larger + 0.5 * equal).astype(a.data.real.dtype))
+    share = locally_constant(np.where(equal, 0.5, larger).astype(a.data.real.dtype))
     rest = locally_constant(1 - share)
     # NumPy's maximum hands NaN on, but orders complex numbers by their imaginary part too
     value = a.data * share + b.data * rest if a.dtype == COMPLEX else np.maximum(a.data, b.data)

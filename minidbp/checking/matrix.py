@@ -4,7 +4,8 @@ Samples stay away from kinks by more than any step of a difference; kinks have t
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from minidbp.autodiff import operations as ops
 from minidbp.autodiff.differentiate import Function, grad
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor
 from minidbp.checking.gradcheck import GradcheckError, check_order, pull_back
+from minidbp.kernels import ConvGeometry
 
 ORDERS = (1, 2, 3)
 DTYPES = ("float64", "float32")
@@ -38,6 +40,11 @@ class Cell(NamedTuple):
     detail: str
 
 
+def use(f: Function, *inputs: np.ndarray, **static: Any) -> Sample:
+    """The sample f(*inputs, **static)."""
+    return Sample(partial(f, **static), inputs)
+
+
 def samples(seed: int = 0) -> dict[str, list[Sample]]:
     """The samples of every public operation, by its name; the arrays come from `seed`."""
     rng = np.random.default_rng(seed)
@@ -55,80 +62,77 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
 
     def pairs(f: Function, a: Make, b: Make) -> list[Sample]:
         shapes = [((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 2))]
-        return [Sample(f, (a(*s), b(*t))) for s, t in shapes]
+        return [use(f, a(*s), b(*t)) for s, t in shapes]
 
-    def maxima(*shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Arrays that are nowhere equal to each other."""
-        return tuple(0.5 * k + apart(*s) * 3 + 0.02 for k, s in enumerate(shapes))
-
+    conv, transpose, weight, conv_relu = [], [], [], []
     geometries: list[tuple] = [  # image, kernel, stride, padding
         ((4, 4), (3, 3), 1, "valid"), ((5, 4), (3, 2), (2, 1), "same"), ((3, 3), (3, 3), 1, 0),
         ((4, 5), (2, 3), (1, 2), ((1, 0), (0, 2))),
     ]  # fmt: skip
-    conv, transpose, weight = [], [], []
     for image, kernel, stride, padding in geometries:
-        x, w = normal(2, *image, 2), normal(*kernel, 2, 2)
-        y = linear.conv2d(x, w, None, stride, padding).data
-        conv.append(Sample(lambda x, w, b, s=stride, p=padding: linear.conv2d(x, w, b, s, p), (x, w, normal(2))))
-        transpose.append(
-            Sample(
-                lambda g, w, i=image, s=stride, p=padding: linear.conv2d_transpose(g, w, i, s, p),
-                (normal(*y.shape), w),
-            )
-        )
-        weight.append(
-            Sample(
-                lambda x, g, k=kernel, s=stride, p=padding: linear.conv2d_weight_grad(x, g, k, s, p),
-                (x, normal(*y.shape)),
-            )
-        )
+        geometry = ConvGeometry.of(image, kernel, stride, padding)
+        x, w, g = normal(2, *image, 2), normal(*kernel, 2, 2), normal(2, *geometry.output, 2)
+        how = {"stride": stride, "padding": padding}
+        conv.append(use(linear.conv2d, x, w, normal(2), **how))
+        transpose.append(use(linear.conv2d_transpose, g, w, image=image, **how))
+        weight.append(use(linear.conv2d_weight_grad, x, g, kernel=kernel, **how))
+        conv_relu.append(use(linear.conv2d_relu, x[:1], w, normal(2), **how))
+    # with the mask of a ReLU, for images and for matrices
+    for masked_geometry, x, w, g in (
+        (ConvGeometry.of((4, 3), (2, 2), 1, "same"), normal(2, 4, 3, 2), normal(2, 2, 2, 2), normal(2, 4, 3, 2)),
+        (None, normal(3, 2), normal(2, 4), normal(3, 4)),
+    ):
+        static = {"geometry": masked_geometry, "mask": rng.random(g.shape) < 0.6}
+        conv.append(use(linear._conv2d, x, w, **static))
+        transpose.append(use(linear._conv2d_transpose, g, w, **static))
+        weight.append(use(linear._conv2d_weight_grad, x, g, **static))
 
     return {
-        "abs": [Sample(ops.abs, (apart(2, 3),)), Sample(lambda x: ops.abs(x) ** 3, (apart(3),))],
+        "abs": [use(ops.abs, apart(2, 3)), use(lambda x: ops.abs(x) ** 3, apart(3))],
         "add": pairs(ops.add, normal, normal),
-        "astype": [Sample(lambda x: ops.astype(x, x.dtype), (normal(2, 3),))],
-        "broadcast_to": [Sample(lambda x: ops.broadcast_to(x, (2, 2, 3)), (a,)) for a in (normal(3), normal(2, 1))],
+        "astype": [use(lambda x: ops.astype(x, x.dtype), normal(2, 3))],
+        "broadcast_to": [use(ops.broadcast_to, a, shape=(2, 2, 3)) for a in (normal(3), normal(2, 1))],
         "conv2d": conv,
+        "conv2d_relu": conv_relu,
         "conv2d_transpose": transpose,
         "conv2d_weight_grad": weight,
         "divide": pairs(ops.divide, normal, positive),
-        "exp": [Sample(ops.exp, (normal(2, 3),))],
+        "exp": [use(ops.exp, normal(2, 3))],
         "getitem": [
-            Sample(lambda x: x[1:, ::-2], (normal(3, 3),)),
-            Sample(lambda x: x[[2, 0, 2]], (normal(3, 2),)),
-            Sample(lambda x: x[[0, 1, 1], :, [1, 0, 0]], (normal(2, 2, 2),)),
-            Sample(lambda x: x[..., None, 0], (normal(2, 2),)),
+            use(lambda x: x[1:, ::-2], normal(3, 3)),
+            use(lambda x: x[[2, 0, 2]], normal(3, 2)),
+            use(lambda x: x[[0, 1, 1], :, [1, 0, 0]], normal(2, 2, 2)),
+            use(lambda x: x[..., None, 0], normal(2, 2)),
         ],
-        "log": [Sample(ops.log, (positive(2, 3),))],
-        "log_softmax": [Sample(lambda x, a=a: ops.log_softmax(x, a), (normal(2, 3),)) for a in (-1, 0)],
-        "logsumexp": [Sample(lambda x, a=a: ops.logsumexp(x, a), (normal(2, 3),)) for a in (-1, (0, 1), None)],
-        "masked": [Sample(lambda x: ops.masked(x, mask=np.array([True, False, True])), (normal(2, 3)[0],))],
+        "linear_relu": [use(linear.linear_relu, normal(*s), normal(3, 2), normal(2)) for s in [(3, 3), (2, 2, 3)]],
+        "log": [use(ops.log, positive(2, 3))],
+        "log_softmax": [use(ops.log_softmax, normal(2, 3), axis=a) for a in (-1, 0)],
+        "logsumexp": [use(ops.logsumexp, normal(2, 3), axis=a) for a in (-1, (0, 1), None)],
+        "masked": [use(ops.masked, normal(3), mask=np.array([True, False, True]))],
         "matmul": [
-            Sample(linear.matmul, (normal(2, 3), normal(3, 2))),
-            Sample(linear.matmul, (normal(2, 2, 3), normal(3, 2))),
-            Sample(linear.matmul, (normal(2, 2), normal(2, 2, 2))),
-            Sample(linear.matmul, (normal(3), normal(3, 2))),
-            Sample(linear.matmul, (normal(3), normal(3))),
+            use(linear.matmul, normal(*s), normal(*t))
+            for s, t in [((2, 3), (3, 2)), ((2, 2, 3), (3, 2)), ((2, 2), (2, 2, 2)), ((3,), (3, 2)), ((3,), (3,))]
         ],
-        "max": [Sample(lambda x, a=a: ops.max(x, a) ** 2, (apart(2, 3),)) for a in (None, 0, 1)],
+        "max": [use(lambda x, a: ops.max(x, a) ** 2, apart(2, 3), a=a) for a in (None, 0, 1)],
         "maximum": [
-            Sample(lambda a, b: ops.maximum(a, b) * a, maxima(s, t)) for s, t in [((2, 3), (2, 3)), ((2, 3), (3,))]
+            use(lambda a, b: ops.maximum(a, b) * a, 3 * apart(2, 3) + 0.02, 3 * apart(*s) + 0.52)
+            for s in [(2, 3), (3,)]
         ],
-        "mean": [Sample(lambda x, a=a: ops.mean(x * x, a), (normal(2, 3),)) for a in (None, 0, (0, 1))],
-        "move_axis": [Sample(lambda x: ops.move_axis(x * x, 0, -1), (normal(2, 2, 3),))],
+        "mean": [use(lambda x, a: ops.mean(x * x, a), normal(2, 3), a=a) for a in (None, 0, (0, 1))],
+        "move_axis": [use(lambda x: ops.move_axis(x * x, 0, -1), normal(2, 2, 3))],
         "multiply": pairs(ops.multiply, normal, normal),
-        "negative": [Sample(ops.negative, (normal(2, 3),))],
+        "negative": [use(ops.negative, normal(2, 3))],
         "power": [
-            *(Sample(lambda x, n=n: x**n, (positive(3),)) for n in (3, 0.5, -2, 1, 0)),
+            *(use(lambda x, n: x**n, positive(3), n=n) for n in (3, 0.5, -2, 1, 0)),
             *pairs(ops.power, positive, normal),
         ],
-        "relu": [Sample(ops.relu, (apart(2, 3),)), Sample(lambda x: ops.relu(x) ** 3, (apart(3),))],
-        "reshape": [Sample(lambda x: (x * x).reshape(3, 2), (normal(2, 3),))],
-        "sign": [Sample(ops.sign, (apart(2, 3),))],
-        "softmax": [Sample(lambda x, a=a: ops.softmax(x, a), (normal(2, 3),)) for a in (-1, 0)],
+        "relu": [use(ops.relu, apart(2, 3)), use(lambda x: ops.relu(x) ** 3, apart(3))],
+        "reshape": [use(lambda x: (x * x).reshape(3, 2), normal(2, 3))],
+        "sign": [use(ops.sign, apart(2, 3))],
+        "softmax": [use(ops.softmax, normal(2, 3), axis=a) for a in (-1, 0)],
         "subtract": pairs(ops.subtract, normal, normal),
-        "sum": [Sample(lambda x, a=a: ops.sum(x * x, a), (normal(2, 3),)) for a in (None, 0, (0, 1))],
-        "transpose": [Sample(lambda x: ops.transpose(x * x, (1, 2, 0)), (normal(2, 2, 3),))],
+        "sum": [use(lambda x, a: ops.sum(x * x, a), normal(2, 3), a=a) for a in (None, 0, (0, 1))],
+        "transpose": [use(lambda x: ops.transpose(x * x, (1, 2, 0)), normal(2, 2, 3))],
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import minidbp as mdb
 from minidbp import autodiff as ad
-from minidbp.autodiff import NotDifferentiableError, Tensor, record
+from minidbp.autodiff import NotDifferentiableError, Tensor, operation
 from minidbp.checking import complex_step_hvp
 from minidbp.checking.finite_differences import STEPS, directional_difference
 
@@ -32,9 +32,9 @@ def along(f: Callable[[Tensor], Tensor], x: Any, d: Any = None) -> Any:
 )
 def test_smooth_functions_are_accurate_to_ten_digits(f: Any, derivative: Any) -> None:
     x = np.array([0.3, 1.0, 2.5])
-    found = along(f, x)
-    np.testing.assert_allclose(found.values[0], derivative(x) * np.ones(3), rtol=2e-10)
-    assert found.step == STEPS[0]
+    difference = along(f, x)
+    np.testing.assert_allclose(difference.values[0], derivative(x) * np.ones(3), rtol=2e-10)
+    assert difference.step == STEPS[0]
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_at_a_kink_the_operation_and_the_element_are_named(f: Any, x: Any, eleme
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-5, 3e-8])
 def test_near_a_kink_the_step_becomes_smaller(distance: float) -> None:
-    found = along(lambda t: mdb.relu(t) * 3, [1.0, distance, -distance])
-    assert found.step < distance
-    np.testing.assert_allclose(found.values[0], [3, 3, 0], atol=found.rounding)
+    difference = along(lambda t: mdb.relu(t) * 3, [1.0, distance, -distance])
+    assert difference.step < distance
+    np.testing.assert_allclose(difference.values[0], [3, 3, 0], atol=difference.rounding)
 
 
 def test_nearer_than_the_smallest_step_is_at_the_kink() -> None:
@@ -68,24 +68,26 @@ def test_nearer_than_the_smallest_step_is_at_the_kink() -> None:
 
 
 def test_a_kink_that_no_operation_declares_shows_itself() -> None:
-    def raw(t: Tensor) -> Tensor:
-        return record("raw", np.abs(t.data), (t,), (lambda g, out: g,))
+    @operation
+    def raw(t: Tensor) -> Any:
+        return np.abs(t.data), lambda g, out: g
 
     with pytest.raises(NotDifferentiableError, match="do not settle"):
         along(raw, [1.0, 0.0])
 
 
 def test_a_jump_shows_itself() -> None:
-    def jump(t: Tensor) -> Tensor:
-        return record("jump", np.floor(t.data), (t,), (lambda g, out: g,))
+    @operation
+    def jump(t: Tensor) -> Any:
+        return np.floor(t.data), lambda g, out: g
 
     with pytest.raises(NotDifferentiableError, match="do not settle"):
         along(jump, [0.5, 1.0])
 
 
 def test_a_kink_that_no_step_crosses_is_no_trouble() -> None:
-    found = along(lambda t: mdb.relu(t[0]) + t[1] ** 2, [0.0, 2.0], [0.0, 1.0])
-    np.testing.assert_allclose(found.values[0], 4, rtol=1e-9)
+    difference = along(lambda t: mdb.relu(t[0]) + t[1] ** 2, [0.0, 2.0], [0.0, 1.0])
+    np.testing.assert_allclose(difference.values[0], 4, rtol=1e-9)
 
 
 def test_the_pattern_of_the_backward_pass_counts_too() -> None:
@@ -111,6 +113,12 @@ SCALARS: dict[str, Callable[[Tensor], Tensor]] = {
     "kinks": lambda x: (mdb.relu(x @ A) ** 3 + mdb.abs(x) ** 2.5 + mdb.maximum(x, 0.1) ** 3).sum() + x.max() ** 3,
     "indexing and shapes": lambda x: (x[[0, 0, 3]] ** 3).sum() + (x.reshape(2, 2).T @ x[:2] ** 2).sum(),
     "convolution": lambda x: mdb.exp(mdb.conv2d(x.reshape(1, 2, 2, 1), A.reshape(2, 2, 1, 4), padding=1)).sum(),
+    "linear_relu": lambda x: (mdb.linear_relu(x.reshape(2, 2), A[:2], A[0]) ** 3 * A[:2]).sum(),
+    "linear_relu in the weights": lambda w: (mdb.linear_relu(A, w.reshape(4, 1), A[0, :1]) ** 3).sum(),
+    "conv2d_relu": lambda x: (mdb.conv2d_relu(x.reshape(1, 2, 2, 1), A.reshape(2, 2, 1, 4), A[0], 1, 1) ** 3).sum(),
+    "conv2d_relu in the weights": lambda w: (
+        mdb.conv2d_relu(A.reshape(1, 4, 4, 1), w.reshape(2, 2, 1, 1), A[0, :1]) ** 3
+    ).sum(),
     "convolution in the weights": lambda w: (mdb.conv2d(A.reshape(1, 4, 4, 1), w.reshape(2, 2, 1, 1)) ** 3).sum(),
 }
 

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import minidbp as mdb
-from minidbp.autodiff import Tensor, record, sum, transpose, vjp
-from minidbp.autodiff.tensor import wrap
+from minidbp.autodiff import Tensor, operation, sum, transpose, vjp
+from minidbp.autodiff.tensor import from_array
 from minidbp.checking import GradcheckError
 from minidbp.checking.gradcheck import likely_cause
 
@@ -19,30 +20,37 @@ def one_rule(
     name: str, forward: Callable[[np.ndarray], np.ndarray], rule: Callable[..., Tensor]
 ) -> Callable[..., Tensor]:
     """An operation of one operand x with the given rule(g, x)."""
-    return lambda x: record(name, forward(x.data), (x,), (lambda g, out: rule(g, x),))
+
+    def declared(x: Tensor) -> Any:
+        return forward(x.data), lambda g, out: rule(g, x)
+
+    declared.__name__ = name
+    return operation(declared)
 
 
-def bad_add(x: Tensor, b: Tensor) -> Tensor:
-    """x (2, 2) + b (2,), whose rule for b returns one row of the cotangent instead of the sum of all."""
-    rules = (lambda g, out: g, lambda g, out: g[..., 0, :])
-    return record("bad_add", x.data + b.data, (x, b), rules)
+@operation
+def bad_add(x: Tensor, b: Tensor) -> Any:
+    """`x + b` for x (2, 2) and b (2,), whose rule for b returns one row of the cotangent instead of the sum of all."""
+    return x.data + b.data, lambda g, out: g, lambda g, out: g[..., 0, :]
 
 
-def bad_matmul(x: Tensor, y: Tensor) -> Tensor:
-    rules = (lambda g, out: g @ y, lambda g, out: transpose(x) @ g)  # g @ y.T would be right
-    return record("bad_matmul", x.data @ y.data, (x, y), rules)
+@operation
+def bad_matmul(x: Tensor, y: Tensor) -> Any:
+    """`x @ y`, whose rule for x should be g @ y.T."""
+    return x.data @ y.data, lambda g, out: g @ y, lambda g, out: transpose(x) @ g
 
 
-def bad_stride(x: Tensor, w: Tensor) -> Tensor:
+@operation
+def bad_stride(x: Tensor, w: Tensor) -> Any:
     """A conv2d of stride 2 whose rule for x takes its padding from the other side."""
     right = mdb.conv2d(x, w, stride=2, padding=((1, 0), (1, 0)))
-    rules = (
+    return (
+        right.data,
         lambda g, out: mdb.conv2d_transpose(
             g.reshape(-1, *out.shape[1:]), w, x.shape[1:3], 2, ((0, 1), (0, 1))
         ).reshape(g.shape[:-4] + x.shape),
         lambda g, out: vjp(lambda w: mdb.conv2d(x, w, stride=2, padding=((1, 0), (1, 0))), w, g, True)[1],
     )
-    return record("bad_stride", right.data, (x, w), rules)
 
 
 IMAGE, FILTER = np.arange(16.0).reshape(1, 4, 4, 1) ** 1.5, np.array([3.0, -1.0, 2.0, 5.0]).reshape(2, 2, 1, 1)
@@ -70,21 +78,24 @@ def test_a_wrong_derivative_is_caught(f: Callable[..., Tensor], inputs: list[np.
         mdb.gradcheck(f, inputs)
 
 
-def captured_square(x: Tensor) -> Tensor:
+@operation
+def captured_square(x: Tensor) -> Any:
     """x^2 whose rule saved x raw: to a second derivative it is a constant."""
-    raw = wrap(x.data.copy())
-    return record("captured_square", x.data**2, (x,), (lambda g, out: 2 * g * raw,))
+    raw = from_array(x.data.copy())
+    return x.data**2, lambda g, out: 2 * g * raw
 
 
-def captured_product(x: Tensor, y: Tensor) -> Tensor:
+@operation
+def captured_product(x: Tensor, y: Tensor) -> Any:
     """x y whose rule for x saved y raw: the mixed second derivative is dropped."""
-    raw = wrap(y.data.copy())
-    return record("captured_product", x.data * y.data, (x, y), (lambda g, out: g * raw, lambda g, out: g * x))
+    raw = from_array(y.data.copy())
+    return x.data * y.data, lambda g, out: g * raw, lambda g, out: g * x
 
 
-def raw_in_cotangent(x: Tensor) -> Tensor:
+@operation
+def raw_in_cotangent(x: Tensor) -> Any:
     """3x whose rule leaves the graph: the derivative of v^T J in v is lost."""
-    return record("raw_in_cotangent", 3 * x.data, (x,), (lambda g, out: 3 * g.detach(),))
+    return 3 * x.data, lambda g, out: 3 * g.detach()
 
 
 @pytest.mark.parametrize(
@@ -131,9 +142,9 @@ def test_a_rule_that_changes_the_dtype_is_named() -> None:
 
 
 def test_the_error_says_input_index_and_both_values() -> None:
-    def f(x: Tensor, y: Tensor) -> Tensor:  # 3x + y, but the last element's derivative in y is doubled
-        rules = (lambda g, out: 3 * g, lambda g, out: g * np.array([[1.0, 1.0], [1.0, 2.0]]))
-        return record("f", 3 * x.data + y.data, (x, y), rules)
+    @operation
+    def f(x: Tensor, y: Tensor) -> Any:  # 3x + y, but the last element's derivative in y is doubled
+        return 3 * x.data + y.data, lambda g, out: 3 * g, lambda g, out: g * np.array([[1.0, 1.0], [1.0, 2.0]])
 
     with pytest.raises(GradcheckError) as caught:
         mdb.gradcheck(f, [X, Y])
@@ -157,7 +168,7 @@ def test_float32_is_refused(check: Callable[..., bool]) -> None:
 
 def test_small_derivatives_are_not_waved_through() -> None:
     """HIPS' scalar_close accepts any difference below 1e-6; here what counts is the size of the derivative."""
-    f = one_rule("small", lambda x: 1e-7 * np.sin(x), lambda g, x: g * 0.99e-7 * wrap(np.cos(x.data)))
+    f = one_rule("small", lambda x: 1e-7 * np.sin(x), lambda g, x: g * 0.99e-7 * from_array(np.cos(x.data)))
     with pytest.raises(GradcheckError):
         mdb.gradcheck(f, X)
 
@@ -214,10 +225,11 @@ def test_large_functions_are_checked_along_directions() -> None:
     w, x = rng.standard_normal((300, 200)), rng.standard_normal((1, 300))
     assert mdb.check_derivatives(lambda w: mdb.exp(mdb.relu(x @ w) * 0.1), w, order=2)
 
-    def bad(w: Tensor) -> Tensor:  # one element of 60,000 is wrong by its own size
+    @operation
+    def bad(w: Tensor) -> Any:  # one element of 60,000 is wrong by its own size
         wrong = np.ones(w.shape)
         wrong[17, 23] = 2.0
-        return record("bad", w.data**2, (w,), (lambda g, out: 2 * g * w * wrong,))
+        return w.data**2, lambda g, out: 2 * g * w * wrong
 
     with pytest.raises(GradcheckError, match="along a random direction of input 0"):
         mdb.gradcheck(lambda w: bad(w).sum(), w)
@@ -251,7 +263,7 @@ def test_the_edge_of_a_domain_is_no_error(f: Callable[..., Tensor], x: list[floa
 
 
 def test_a_rule_must_return_a_tensor() -> None:
-    with pytest.raises(TypeError, match="the rule of raw returned ndarray; a rule must return a Tensor"):
+    with pytest.raises(TypeError, match="a rule of raw returned ndarray; a rule must return a Tensor"):
         mdb.gradcheck(one_rule("raw", np.negative, lambda g, x: -g.data), X)
 
 
