@@ -181,6 +181,7 @@ def test_a_wrong_sign_at_zero_is_not_passed() -> None:
         check_derivatives(wrong_at_zero, np.array([1.0, 0.0, -2.0]), order=1)
 
 
+@pytest.mark.slow
 def test_without_a_fault_nothing_is_caught() -> None:
     for entry in {*NAMES.values(), *(entry for *_, entry in BROKEN.values())}:
         check_all(entry)

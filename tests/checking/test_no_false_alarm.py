@@ -10,6 +10,8 @@ from minidbp.autodiff import Tensor
 from minidbp.checking import matrix as catalogue
 from minidbp.checking.gradcheck import check_order
 
+pytestmark = pytest.mark.slow
+
 OF_THE_CATALOGUE, CHAINS, BLOCKS = 2500, 7500, 10
 
 
