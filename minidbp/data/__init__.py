@@ -1,6 +1,6 @@
 """MNIST: find, verify, split, batch."""
 
-from minidbp.data.errors import DataError
+from minidbp.data.files import DataError
 from minidbp.data.mnist import Mnist, load_mnist
 from minidbp.data.split import Split, batches, split_train_validation
 

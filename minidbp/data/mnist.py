@@ -1,25 +1,20 @@
-"""MNIST as four arrays, found, verified and scaled."""
+"""MNIST as four arrays: found or downloaded, verified and scaled."""
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minidbp.data import download
-from minidbp.data.errors import DataError
-from minidbp.data.files import (
-    FILES,
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-    MnistFile,
-    find,
-    read_verified,
+from minidbp.data.files import FILES, DataError, MnistFile, find, parse_idx, read_verified
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-from minidbp.data.idx import parse_idx
 
 
 @dataclass(frozen=True, eq=False)  # == of arrays is an array, so a generated __eq__ would raise
@@ -37,14 +32,17 @@ class Mnist:
 
 
 def load_mnist(folder: Path | str | None = None) -> Mnist:
-    """Load MNIST from `folder`, which has each of the four IDX files gzipped (.gz, preferred) or not.
+    """Load MNIST from a folder with the four IDX files, each gzipped (.gz, preferred) or not.
 
-    Without a folder, that is the project's data/ beside the package; where there is none, as in an installed
-    copy, it is the user's cache folder, into which the files are downloaded once. The SHA-256 of the
-    uncompressed bytes is verified on every load, wherever they come from.
+    The SHA-256 of the uncompressed bytes is verified on every load.
 
-    Raises DataError, one sentence with the file's path, if a file is missing, unreadable, truncated, changed
-    or swapped with another, or cannot be downloaded.
+    Args:
+        folder: By default the project's data/ beside the package. Where there is none, as in an installed copy, it is
+            the user's cache folder, into which the files are downloaded once.
+
+    Raises:
+        DataError: A file is missing, unreadable, truncated, changed or swapped with another, or cannot be downloaded.
+            The message is one sentence with the file's path.
 
     Source: Y. LeCun and C. Cortes, http://yann.lecun.com/exdb/mnist/ , CC BY-SA 3.0.
     """
@@ -54,15 +52,19 @@ def load_mnist(folder: Path | str | None = None) -> Mnist:
     elif _holds_mnist(home := _folder_beside_the_code()):
         remedy = "`git checkout data/` restores it"
     else:
-        home = download.cache_folder()
+        home = cache_folder()
         remedy = "delete this cached copy, and the next load downloads it again"
-        download.fetch_missing(home)
-    return Mnist(
-        x_train=_images(home, TRAIN_IMAGES, remedy),
-        y_train=_labels(home, TRAIN_LABELS, remedy),
-        x_test=_images(home, TEST_IMAGES, remedy),
-        y_test=_labels(home, TEST_LABELS, remedy),
-    )
+        for file in FILES:
+            if find(home, file) is None:
+                _download(file, home)
+    return Mnist(*(_array(home, file, remedy) for file in FILES))
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for minidbp, where the system keeps such folders; it need not exist yet."""
+    import pooch  # type: ignore[import-untyped, unused-ignore]  # here, so that whoever has data/ does not wait for it
+
+    return Path(pooch.os_cache("minidbp"))
 
 
 def _folder_beside_the_code() -> Path:
@@ -70,26 +72,55 @@ def _folder_beside_the_code() -> Path:
 
 
 def _holds_mnist(folder: Path) -> bool:
-    # One sign of ours is enough: a clone that has lost a file must say so, not quietly download another copy.
-    # A folder called data without any, such as another project's in site-packages, is not ours.
+    # One file of ours is enough: a clone that has lost a file must say so, and not quietly download another copy.  A
+    # folder called data without any, such as another project's in site-packages, is not ours.
     return os.path.lexists(folder / "SHA256SUMS") or any(find(folder, file) for file in FILES)
 
 
-def _images(folder: Path, file: MnistFile, remedy: str) -> NDArray[np.float32]:
-    pixels = parse_idx(_read(folder, file, remedy), n_axes=3)[..., np.newaxis]
-    x = np.divide(pixels, np.float32(255), dtype=np.float32)
-    x.flags.writeable = False
-    return x
-
-
-def _labels(folder: Path, file: MnistFile, remedy: str) -> NDArray[np.int64]:
-    y = parse_idx(_read(folder, file, remedy), n_axes=1).astype(np.int64)
-    y.flags.writeable = False
-    return y
-
-
-def _read(folder: Path, file: MnistFile, remedy: str) -> bytes:
+def _array(folder: Path, file: MnistFile, remedy: str) -> NDArray[Any]:
     path = find(folder, file)
     if path is None:
         raise DataError(f"{file.name}.gz is missing from the folder {folder}; {remedy}")
-    return read_verified(path, file, remedy)
+    raw = parse_idx(read_verified(path, file, remedy), len(file.shape))
+    images = raw.ndim == 3
+    array = np.divide(raw[..., np.newaxis], np.float32(255), dtype=np.float32) if images else raw.astype(np.int64)
+    array.flags.writeable = False
+    return array
+
+
+def _download(file: MnistFile, cache: Path) -> None:
+    """Download a file into `cache`; it is verified before it appears there, and nothing half-written stays behind.
+
+    Raises:
+        DataError: The folder cannot be made, or no mirror has the right bytes.
+    """
+    import pooch  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"MNIST cannot be downloaded because the cache folder {cache} cannot be made ({error.strerror}); "
+            "make it writable, or give load_mnist a folder that holds MNIST"
+        ) from error
+    name = f"{file.name}.gz"
+    failures = []
+    for mirror in MIRRORS:
+        try:
+            # The temporary folder is inside the cache, so that the replacement stays within one file system.  Each
+            # mirror gets a new one, because pooch downloads nothing where a file of that name is already.
+            with tempfile.TemporaryDirectory(prefix="download-", dir=cache) as temporary:
+                # No known_hash: gzip files of the same bytes differ, and only the decoded bytes count.
+                path = Path(pooch.retrieve(mirror + name, known_hash=None, fname=name, path=temporary))
+                read_verified(path, file, "the download was discarded")
+                path.replace(cache / name)  # atomic
+            return
+        except DataError as error:
+            failures.append(f"{mirror} ({error})")
+        except (OSError, ValueError) as error:  # every error of requests is one of these
+            # The messages of requests have many nested lines, so the error's class must do.  The system's are short.
+            failures.append(f"{mirror} ({getattr(error, 'strerror', None) or type(error).__name__})")
+    raise DataError(
+        f"{name} could not be downloaded into {cache}, neither from {' nor from '.join(failures)}; "
+        "check the network, or give load_mnist a folder that holds MNIST"
+    )

@@ -1,4 +1,4 @@
-"""Splits and mini-batches; all chance comes from the Generator that is passed in."""
+"""Splits and mini-batches; all randomness comes from the Generator that is passed in."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,13 +25,16 @@ def split_train_validation(
     how: str = "random",
     rng: np.random.Generator | None = None,
 ) -> Split:
-    """Set `n_validation` of the images x (N, ...) and labels y (N,) aside, the paper's 5,000 of 60,000.
+    """Set `n_validation` of the images x (N, ...) and labels y (N,) aside.  The paper takes 5,000 of 60,000.
 
-    The paper does not say which. `how`: "random" draws them with `rng`, which it needs; "first" and "last"
-    take that end of the arrays, as views. Dtypes stay as they are.
+    Args:
+        how: The paper does not say which images. "random" draws them with `rng`; "first" and "last" take that end of
+            the arrays, as views.
 
-    Raises ValueError if `how` is another word, if "random" has no rng, if x and y differ in length, or if
-    n_validation is not in 0 to N - 1; TypeError if it is not an integer.
+    Raises:
+        ValueError: `how` is another word, "random" has no rng, x and y differ in length, or n_validation is not in
+            0 to N - 1.
+        TypeError: n_validation is not an integer.
     """
     n = len(x)
     if len(y) != n:
@@ -55,23 +58,24 @@ def split_train_validation(
     else:
         raise ValueError(f"how must be 'random', 'first' or 'last'; got {how!r}")
 
-    parts = Split(x_train=x[train], y_train=y[train], x_validation=x[validation], y_validation=y[validation])
-    for part in (parts.x_train, parts.y_train, parts.x_validation, parts.y_validation):
+    parts = Split(x[train], y[train], x[validation], y[validation])
+    for part in vars(parts).values():
         part.flags.writeable = False
     return parts
 
 
 def batches(n: int, size: int, rng: np.random.Generator | None = None) -> Iterator[NDArray[np.intp]]:
-    """Index arrays (size,) that cover 0..n-1 once, the last one smaller if size does not divide n.
+    """Index arrays (size,) that cover 0..n-1 once; the last one is smaller if size does not divide n.
 
-    In order without `rng`, shuffled with it: one permutation is drawn per call, which is one epoch.
+    They are in order without `rng` and shuffled with it.  One call draws one permutation, for one epoch.
 
-    Raises ValueError if size is below 1 or n below 0.
+    Raises:
+        ValueError: size is below 1 or n below 0.
     """
     if size < 1:
         raise ValueError(f"the batch size must be at least 1; got {size}")
     if n < 0:
         raise ValueError(f"the number of samples must be at least 0; got {n}")
-    # Not a generator function: the checks and the draw happen at the call, not at the first next().
+    # This is not a generator function, so that the checks and the draw happen at the call, not at the first next().
     order = np.arange(n) if rng is None else rng.permutation(n)
     return (order[start : start + size] for start in range(0, n, size))

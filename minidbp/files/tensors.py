@@ -1,9 +1,10 @@
 """Named arrays and texts in a safetensors file, which PyTorch and other programs open; a SHA-256 protects the content.
 
 A safetensors file is the length of a JSON header (8 bytes), the header, and the numbers in C order, little-endian.  The
-header gives every array's dtype, shape and place, and under `__metadata__` the texts, with the SHA-256 among them.  The
-`safetensors` library checks the header against the file.  The SHA-256 covers every name, dtype, shape, number and text,
-so a damaged file is refused or read as the original.  It is no signature: anyone can compute it for other numbers.
+header gives every array's dtype, shape and place, and the texts under `__metadata__`.  The `safetensors` library checks
+the header against the file.  The text `sha256` is the checksum of the same file without that text.  It covers every
+name, dtype, shape, number and text, so a damaged file is refused or read as the original.  It is no signature: anyone
+can compute it for other numbers.
 """
 
 import hashlib
@@ -16,24 +17,15 @@ import numpy as np
 from minidbp.files.atomic import write_bytes
 from minidbp.files.reading import from_json, parse_json
 
-DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+DTYPES = {"F32": "<f4", "F64": "<f8"}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
 MOST_HEADER = 1 << 16  # bytes; a weights file has about 700
 Arrays = Mapping[str, np.ndarray]
 
 
 def dump_tensors(arrays: Arrays, texts: Mapping[str, str]) -> bytes:
-    """The safetensors file of these arrays (float32 or float64) and texts; the same content gives the same bytes.
-
-    The library's own writer puts the texts in an order that changes from call to call.
-    """
-    header: dict[str, dict] = {"__metadata__": {**texts, "sha256": _sha256(arrays, texts)}}
-    end = 0
-    for name, array in arrays.items():
-        start, end = end, end + array.nbytes
-        header[name] = {"dtype": _code(array), "shape": array.shape, "data_offsets": (start, end)}
-    raw = json.dumps(header, separators=(",", ":")).encode()
-    raw += b" " * (-len(raw) % 8)
-    return b"".join([len(raw).to_bytes(8, "little"), raw, *(array.tobytes() for array in arrays.values())])
+    """The safetensors file of these arrays (float32 or float64) and texts; the same content gives the same bytes."""
+    return _dump(arrays, {**texts, "sha256": _sha256(arrays, texts)})
 
 
 def write_tensors(path: Path, raw: bytes, what: str, error: type[ValueError]) -> None:
@@ -93,16 +85,20 @@ def check_arrays(arrays: Arrays, likes: Arrays, whose: str, source: str, error: 
             raise error(f"{source}: {name} holds NaN or infinite numbers")
 
 
-def _code(array: np.ndarray) -> str:
-    return {dtype: code for code, dtype in DTYPES.items()}[array.dtype]
+def _dump(arrays: Arrays, texts: Mapping[str, str]) -> bytes:
+    # The library's own writer puts the texts in an order that changes from call to call.
+    header: dict[str, dict] = {"__metadata__": dict(texts)}
+    end = 0
+    for name, array in sorted(arrays.items()):
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": CODES[array.dtype.str], "shape": array.shape, "data_offsets": (start, end)}
+    raw = json.dumps(header, sort_keys=True).encode()
+    raw += b" " * (-len(raw) % 8)
+    return b"".join([len(raw).to_bytes(8, "little"), raw, *(array.tobytes() for _, array in sorted(arrays.items()))])
 
 
 def _sha256(arrays: Arrays, texts: Mapping[str, str]) -> str:
-    description = [{name: (_code(array), array.shape) for name, array in arrays.items()}, dict(texts)]
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for name in sorted(arrays):
-        digest.update(arrays[name].tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(_dump(arrays, texts)).hexdigest()
 
 
 def _listed(names: Arrays) -> str:
