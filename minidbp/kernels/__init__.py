@@ -11,13 +11,13 @@ from minidbp.kernels.patches import col2im, im2col
 
 def warm_up() -> None:
     """Compile every kernel for float32, or fetch it from the cache, so that no first step has to wait."""
-    geometry = ConvGeometry.of((3, 3), (2, 2), 1, 1)
-    for n_in, n_out in (1, 1), (1, 16), (16, 16):  # by patches, straight from the image, along lists
-        image, filters = np.ones((5, 3, 3, n_in), np.float32), np.ones((2, 2, n_in, n_out), np.float32)
+    geometry = ConvGeometry.of((6, 6), (3, 3), 1, 1)
+    for n_in, n_out in (1, 1), (1, 16), (16, 16):  # the plain, the direct and the sparse route
+        image, filters = np.ones((10, 6, 6, n_in), np.float32), np.ones((3, 3, n_in, n_out), np.float32)
         y = conv2d(image, filters, geometry)
         conv2d_transpose(y, filters, geometry)
         conv2d_weight_grad(image, y, geometry)
-        conv2d(image[:1], filters, geometry, y[:1] > 0)
+        conv2d(image, filters, geometry, y > 0)
     masked(image, image > 0)
     absolute(image)
     adam(filters, filters, np.zeros_like(filters), np.zeros_like(filters), 1e-3, 0.9, 0.999, 1e-8, 1)

@@ -10,139 +10,150 @@ geometry the product is one of matrices: x (*B, I), w (I, O), g (*B, O).  All ar
 A mask is a Boolean array of the outputs.  Its shape is the end of theirs: (*B', h, w, O), or (*B', O) for matrices,
 where B' is the end of B.  The leading axes of B share it.  A mask of M images for N = K * M images is taken too: image
 n has the mask of image n mod M.  `conv2d` gives 0 where the mask is False, and the other two take g as 0 there.
-Each function raises ValueError for a mask that does not fit.
+
+`_route` decides how a product is made.  All routes give the same to rounding; `reference.py` has plain loops.
 """
 
 import math
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
-from minidbp.kernels import patches
+from minidbp.kernels import fast, patches
 from minidbp.kernels.elementwise import mask_in_place, masked
-from minidbp.kernels.fast import direct as narrow
-from minidbp.kernels.fast import sparse
-from minidbp.kernels.fast.buffers import empty
-from minidbp.kernels.fast.microkernel import VECTOR_BYTES
+from minidbp.kernels.fast import direct, sparse
+from minidbp.kernels.fast.microkernel import LANES, ROWS
 from minidbp.kernels.geometry import ONE_PIXEL, ConvGeometry
-from minidbp.kernels.jit import contiguous
+
+
+class Route(NamedTuple):
+    """A module with the three functions.  Where it takes no mask, this module masks g, or what `conv2d` returns."""
+
+    module: ModuleType
+    takes_mask: bool
+
+
+PLAIN = Route(patches, False)  # im2col and BLAS
+DIRECT = Route(direct, True)  # from the pixels where they are, for few channels
+SPARSE = Route(sparse, True)  # along lists of the outputs that the mask lets through
+DENSE_LISTS = Route(sparse, False)  # along lists of all outputs
+
+SMALL = 1 << 14  # multiply-adds: Python's time for a smaller product exceeds the time of its arithmetic
+LISTS_FROM = 1 << 18  # multiply-adds for which making the lists is worth its time
+
+
+def _route(
+    function: str, a: np.ndarray, b: np.ndarray, channels: tuple[int, int], form: ConvGeometry, mask: np.ndarray | None
+) -> Route:
+    """The fastest route, as measured (benchmarks/NOTES.md), for operands a and b of which a has the images."""
+    n, (n_in, n_out), lanes = len(a), channels, LANES.get(a.dtype)
+    outputs = n * form.positions * n_out
+    products = outputs * form.taps * n_in
+    if not fast.enabled or lanes is None or a.dtype != b.dtype or products < SMALL:
+        return PLAIN
+    many = n >= ROWS and products >= LISTS_FROM
+    shared = many and mask is not None and outputs >= ROWS * mask.size  # ROWS images or more have the same mask
+    long_in, long_out = n_in >= lanes, n_out >= lanes  # the channels of a pixel fill a vector
+    # fmt: off
+    table = (  # the first line that holds; PLAIN if none does
+        ("conv2d",             shared and long_in,                             SPARSE),
+        ("conv2d",             long_out and not long_in,                       DIRECT),
+        ("conv2d",             long_out and form.output[1] % ROWS == 0,        DIRECT),
+        ("conv2d",             many and long_in,                               DENSE_LISTS),
+        ("conv2d_transpose",   shared,                                         SPARSE),
+        ("conv2d_transpose",   many,                                           DENSE_LISTS),
+        ("conv2d_weight_grad", shared and long_in,                             SPARSE),
+        ("conv2d_weight_grad", long_out and not long_in,                       DIRECT),
+        ("conv2d_weight_grad", many and long_in and form.image != (1, 1),      DENSE_LISTS),
+    )
+    # fmt: on
+    for name, holds, route in table:
+        if holds and name == function:
+            return route
+    return PLAIN
 
 
 def conv2d(
     x: np.ndarray, w: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
     """Cross-correlation, which deep learning calls convolution: x and w to (*B, h, w, O).  It is 0 outside the mask."""
-    sizes = (x.shape[:-1] if geometry is None else (*x.shape[:-3], *geometry.output)) + w.shape[-1:]
-    mask = _images_of_mask("conv2d", mask, sizes, geometry)
-    return _conv2d(_images(x, geometry), _filters(w, geometry), geometry or ONE_PIXEL, mask).reshape(sizes)
+    n_in, n_out = w.shape[-2:]
+    outputs = (*x.shape[:-1], n_out) if geometry is None else (*x.shape[:-3], *geometry.output, n_out)
+    if mask is not None:
+        _check("conv2d", mask, outputs, geometry)
+    if not x.size or not w.size:
+        return np.zeros(outputs, x.dtype)
+    form = geometry or ONE_PIXEL
+    x, w = x.reshape(-1, *form.image, n_in), w.reshape(*form.kernel, n_in, n_out)
+    mask = None if mask is None else mask.reshape(-1, *form.output, n_out)
+    route = _route("conv2d", x, w, (n_in, n_out), form, mask)
+    if route is PLAIN and form is ONE_PIXEL:
+        y = x.reshape(-1, n_in) @ w[0, 0]
+    else:
+        y = route.module.conv2d(x, w, form, *([mask] if route.takes_mask else []))
+    if mask is not None and not route.takes_mask:
+        mask_in_place(y, mask)
+    return y.reshape(outputs)
 
 
 def conv2d_transpose(
     g: np.ndarray, w: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
     """The adjoint of conv2d in x: g and w to (*B, H, W, I).  g counts as 0 outside the mask."""
-    sizes = (g.shape[:-1] if geometry is None else (*g.shape[:-3], *geometry.image)) + w.shape[-2:-1]
-    mask = _images_of_mask("conv2d_transpose", mask, g.shape, geometry)
-    return _conv2d_transpose(_images(g, geometry), _filters(w, geometry), geometry or ONE_PIXEL, mask).reshape(sizes)
+    n_in, n_out = w.shape[-2:]
+    images = (*g.shape[:-1], n_in) if geometry is None else (*g.shape[:-3], *geometry.image, n_in)
+    if mask is not None:
+        _check("conv2d_transpose", mask, g.shape, geometry)
+    if not g.size or not w.size:
+        return np.zeros(images, g.dtype)
+    form = geometry or ONE_PIXEL
+    g, w = g.reshape(-1, *form.output, n_out), w.reshape(*form.kernel, n_in, n_out)
+    mask = None if mask is None else mask.reshape(-1, *form.output, n_out)
+    route = _route("conv2d_transpose", g, w, (n_in, n_out), form, mask)
+    if mask is not None and not route.takes_mask:
+        g = masked(g.reshape(-1, *mask.shape), mask).reshape(g.shape)
+    if route is PLAIN and form is ONE_PIXEL:
+        x = g.reshape(-1, n_out) @ w[0, 0].T
+    else:
+        x = route.module.conv2d_transpose(g, w, form, *([mask] if route.takes_mask else []))
+    return x.reshape(images)
 
 
 def conv2d_weight_grad(
     x: np.ndarray, g: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """The adjoint of conv2d in w: x and g to (kh, kw, I, O).  g counts as 0 outside the mask."""
-    mask = _images_of_mask("conv2d_weight_grad", mask, g.shape, geometry)
-    w = _conv2d_weight_grad(_images(x, geometry), _images(g, geometry), geometry or ONE_PIXEL, mask)
-    return w.reshape(w.shape[2:]) if geometry is None else w
+    """The adjoint of conv2d in w: x and g to (kh, kw, I, O).  g counts as 0 outside the mask.
+
+    The fast routes and this one return filters that lie one after the other in memory, as the layers' filters do.
+    """
+    n_in, n_out = x.shape[-1], g.shape[-1]
+    filters = (n_in, n_out) if geometry is None else (*geometry.kernel, n_in, n_out)
+    if mask is not None:
+        _check("conv2d_weight_grad", mask, g.shape, geometry)
+    if not x.size or not g.size:
+        return np.zeros(filters, x.dtype)
+    form = geometry or ONE_PIXEL
+    x, g = x.reshape(-1, *form.image, n_in), g.reshape(-1, *form.output, n_out)
+    mask = None if mask is None else mask.reshape(-1, *form.output, n_out)
+    route = _route("conv2d_weight_grad", x, g, (n_in, n_out), form, mask)
+    if mask is not None and not route.takes_mask:
+        g = masked(g.reshape(-1, *mask.shape), mask).reshape(g.shape)
+    if route is PLAIN and form is ONE_PIXEL:
+        w = (g.reshape(-1, n_out).T @ x.reshape(-1, n_in)).T
+    else:
+        w = route.module.conv2d_weight_grad(x, g, form, *([mask] if route.takes_mask else []))
+    return w.reshape(filters)
 
 
-def _images(array: np.ndarray, geometry: ConvGeometry | None) -> np.ndarray:
-    """Images (N, H, W, C) from images with any batch axes, or from the rows of a matrix."""
-    if geometry is None:
-        return array.reshape(math.prod(array.shape[:-1]), 1, 1, array.shape[-1])
-    return array if array.ndim == 4 else array.reshape(math.prod(array.shape[:-3]), *array.shape[-3:])
-
-
-def _filters(w: np.ndarray, geometry: ConvGeometry | None) -> np.ndarray:
-    return w.reshape(1, 1, *w.shape) if geometry is None else w
-
-
-def _images_of_mask(
-    name: str, mask: np.ndarray | None, outputs: tuple[int, ...], geometry: ConvGeometry | None
-) -> np.ndarray | None:
-    """A mask as (M, h, w, O).  The compiled loops check no bounds, so a mask that does not fit is refused here."""
-    if mask is None:
-        return None
+def _check(function: str, mask: np.ndarray, outputs: tuple[int, ...], geometry: ConvGeometry | None) -> None:
+    """Refuse a mask that does not fit, because the compiled loops check no bounds."""
     axes = 1 if geometry is None else 3
-    batch, mask_batch = outputs[:-axes], mask.shape[:-axes]
-    fits = mask_batch == batch[len(batch) - len(mask_batch) :] and len(mask_batch) <= len(batch)
-    shared = len(mask_batch) == 1 and mask_batch[0] > 0 and math.prod(batch) % mask_batch[0] == 0
-    if mask.dtype != bool or mask.shape[-axes:] != outputs[-axes:] or not (fits or shared):
+    n, n_masks = math.prod(outputs[:-axes]), math.prod(mask.shape[:-axes])
+    is_end = mask.shape == outputs[max(0, len(outputs) - mask.ndim) :]
+    repeats = mask.ndim == axes + 1 and n_masks > 0 and n % n_masks == 0
+    if mask.dtype != bool or mask.shape[-axes:] != outputs[-axes:] or not (is_end or repeats):
         raise ValueError(
-            f"{name}: the mask must be Boolean, and its shape the end of the outputs' shape {outputs} from "
+            f"{function}: the mask must be Boolean, and its shape the end of the outputs' shape {outputs} from "
             f"{outputs[-axes:]} on; got {mask.dtype} of shape {mask.shape}"
         )
-    return _images(mask, geometry)
-
-
-def _conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None) -> np.ndarray:
-    channels, filters = w.shape[2:]
-    if not x.size or not w.size:
-        return np.zeros((len(x), *geometry.output, filters), np.result_type(x, w))
-    if mask is not None and sparse.pays(mask, len(x), channels, x, w):
-        return sparse.conv2d(x, w, geometry, mask)
-    if narrow.pays(channels, filters, x, w) or narrow.fills_blocks(geometry, filters, x, w):
-        return narrow.conv2d(x, w, geometry, mask)
-    everything = _everything(geometry, filters)
-    if sparse.pays(everything, len(x), channels, x, w):
-        y = sparse.conv2d(x, w, geometry, everything)
-    else:
-        y = patches.conv2d(x, w, geometry)
-    if mask is not None:
-        mask_in_place(sparse.rows_of(y, mask), mask)
-    return y
-
-
-def _conv2d_transpose(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None) -> np.ndarray:
-    channels, filters = w.shape[2:]
-    if not g.size or not w.size:
-        return np.zeros((len(g), *geometry.image, channels), np.result_type(g, w))
-    lanes = VECTOR_BYTES // g.itemsize
-    if mask is not None and not sparse.pays(mask, len(g), max(channels, lanes), g, w):
-        g, mask = masked(sparse.rows_of(g, mask), mask).reshape(g.shape), None
-    if mask is None:
-        mask = _everything(geometry, filters)
-    if not sparse.pays(mask, len(g), max(channels, lanes), g, w):
-        return patches.conv2d_transpose(g, w, geometry)
-    if channels >= lanes:
-        return sparse.conv2d_transpose(g, w, geometry, mask)
-    # pixels are shorter than a vector, but patches, filled up to whole vectors, are not: col2im of a product with them
-    taps = geometry.taps * channels
-    wide = np.zeros((1, 1, -(-taps // lanes) * lanes, filters), w.dtype)
-    wide[0, 0, :taps] = w.reshape(taps, filters)
-    places = g.size // filters, 1, 1, filters
-    col = sparse.conv2d_transpose(g.reshape(places), wide, ONE_PIXEL, mask.reshape(mask.size // filters, 1, 1, filters))
-    x = empty((len(g), *geometry.image, channels), g.dtype)
-    return patches.col2im(col.reshape(*g.shape[:3], wide.shape[2]), geometry, out=x)
-
-
-def _conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, mask: np.ndarray | None) -> np.ndarray:
-    channels, filters = x.shape[3], g.shape[3]
-    if not x.size or not g.size:
-        return np.zeros((*geometry.kernel, channels, filters), np.result_type(x, g))
-    if mask is not None and sparse.pays(mask, len(x), channels, x, g):
-        return sparse.conv2d_weight_grad(x, g, geometry, mask)
-    if narrow.pays(channels, filters, x, g):
-        return narrow.conv2d_weight_grad(x, g, geometry, mask)
-    if mask is not None:
-        g = masked(sparse.rows_of(g, mask), mask).reshape(g.shape)
-    if geometry == ONE_PIXEL:
-        x, g = contiguous(x).reshape(len(x), channels), contiguous(g).reshape(len(x), filters)
-        return (g.T @ x).T.reshape(1, 1, channels, filters)
-    everything = _everything(geometry, filters)
-    if sparse.pays(everything, len(x), channels, x, g):
-        return sparse.conv2d_weight_grad(x, g, geometry, everything)
-    return patches.conv2d_weight_grad(x, g, geometry)
-
-
-def _everything(geometry: ConvGeometry, filters: int) -> np.ndarray:
-    """The mask of one image that lets all through; images share it as a Jacobian's rows share theirs."""
-    return np.ones((1, *geometry.output, filters), bool)

@@ -1,25 +1,25 @@
-"""Loops over elements that NumPy would need several passes over memory for."""
+"""Loops over elements for which NumPy would pass over the memory several times.
+
+Small arrays go to NumPy, because a call of a compiled loop takes longer than their arithmetic.
+"""
 
 import numpy as np
 
 from minidbp.kernels.fast.buffers import axes_in_memory, empty, empty_like
 from minidbp.kernels.jit import contiguous, kernel
 
-
-@kernel
-def _masked(g, mask, out):  # type: ignore[no-untyped-def]
-    for k in range(g.shape[0]):
-        for i in range(g.shape[1]):
-            out[k, i] = g[k, i] if mask[i] else 0
+SMALL = 512  # elements
 
 
 def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """g where the mask is true, 0 elsewhere.  g (..., *mask.shape): extra leading axes share the mask."""
+    """g where the mask is True, 0 elsewhere.  g (..., *mask.shape): extra leading axes share the mask."""
     if g.shape[g.ndim - mask.ndim :] != mask.shape:
         raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
-    rows = g.size // max(1, mask.size)
+    if g.size < SMALL:
+        return np.positive(g, out=np.zeros(g.shape, g.dtype), where=mask)
     out = empty(g.shape, g.dtype)
-    _masked(contiguous(g).reshape(rows, mask.size), contiguous(mask).reshape(mask.size), out.reshape(rows, mask.size))
+    out[...] = g
+    mask_in_place(out, mask)
     return out
 
 
@@ -31,7 +31,7 @@ def _mask_in_place(g, mask):  # type: ignore[no-untyped-def]
 
 
 def mask_in_place(g: np.ndarray, mask: np.ndarray) -> None:
-    """Put 0 into g (..., *mask.shape), C-contiguous, where the mask is false."""
+    """Put 0 into g (..., *mask.shape), C-contiguous, where the mask is False."""
     _mask_in_place(g.reshape(g.size // max(1, mask.size), mask.size), contiguous(mask).reshape(mask.size))
 
 
@@ -44,6 +44,8 @@ def _absolute(x, out, signs):  # type: ignore[no-untyped-def]
 
 def absolute(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(|x|, sign(x)), in memory as x is."""
+    if x.size < SMALL:
+        return np.abs(x), np.sign(x)
     out, signs = empty_like(x), empty_like(x)
     order = axes_in_memory(x)
     flat = [array.transpose(order).reshape(-1) for array in (x, out, signs)]

@@ -4,6 +4,7 @@ The first table changes what every operation's rules return; the second breaks t
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_a_mutated_rule_is_caught(name: str, mutation: str, monkeypatch: pytest.
 
 
 def changed(geometry: kernels.ConvGeometry, **parts: Any) -> kernels.ConvGeometry:
-    return kernels.ConvGeometry(**{**vars(geometry), **parts})
+    return replace(geometry, **parts)
 
 
 honest_conv, honest_transpose, honest_weight_grad, honest_masked = (

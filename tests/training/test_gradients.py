@@ -8,7 +8,7 @@ import pytest
 import minidbp as mdb
 from minidbp import nn
 from minidbp.data import Mnist
-from minidbp.kernels.fast import buffers as memory
+from minidbp.kernels.fast import buffers
 from minidbp.robust import PENALTIES, Objective
 from minidbp.training import Protocol, TrainingState, batch_gradient, training_step, workers
 from minidbp.training.workers import SHARD_BYTES, shard_size
@@ -122,9 +122,9 @@ def test_a_step_finds_its_arrays_where_the_first_one_left_them(
 ) -> None:
     """The kernels' arrays, which are the large ones: nothing is asked of the system after the first steps."""
     fresh: list[int] = []
-    honest = memory._aligned
-    monkeypatch.setattr(memory, "_aligned", lambda size: fresh.append(size) or honest(size))
-    monkeypatch.setattr(memory, "_free", {})
+    honest = buffers._aligned
+    monkeypatch.setattr(buffers, "_aligned", lambda size: fresh.append(size) or honest(size))
+    monkeypatch.setattr(buffers, "_free", {})
     state = TrainingState(nn.build_model(name), 5.0, Protocol(), np.random.default_rng(0))
     with workers(1) as pool:
         for step in range(4):

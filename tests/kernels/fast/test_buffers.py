@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from minidbp.kernels.fast import buffers as memory
-from minidbp.kernels.fast.buffers import LINE, SMALL, empty
+from minidbp.kernels.fast import buffers
+from minidbp.kernels.fast.buffers import CACHE_LINE, SMALL, empty
 from minidbp.kernels.jit import contiguous
 
 
 @pytest.fixture(autouse=True)
 def no_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_free", {})
-    monkeypatch.setattr(memory, "_given", [0])
+    monkeypatch.setattr(buffers, "_free", {})
+    monkeypatch.setattr(buffers, "_returned", [0])
 
 
 def address(array: np.ndarray) -> int:
@@ -29,19 +29,19 @@ def test_shape_dtype_and_alignment(shape: tuple[int, ...], dtype: type) -> None:
     assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
     assert array.flags.c_contiguous
     assert array.flags.writeable
-    assert address(array) % LINE == 0 or array.nbytes < SMALL
+    assert address(array) % CACHE_LINE == 0 or array.nbytes < SMALL
     array[...] = 1
 
 
 def test_memory_comes_back() -> None:
     array = empty((100, 100), np.float32)
     first = address(array)
-    assert memory.kept() == 0
+    assert buffers.pooled_bytes() == 0
     del array
-    assert memory.kept() >= 40_000
+    assert buffers.pooled_bytes() >= 40_000
     again = empty((10_000,), np.float32)  # another shape of the same size
     assert address(again) == first
-    assert memory.kept() == 0
+    assert buffers.pooled_bytes() == 0
 
 
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -66,23 +66,23 @@ def test_not_as_long_as_a_view_is_left(view: str) -> None:
     left = VIEWS[view](array)
     del array
     gc.collect()
-    assert memory.kept() == 0
+    assert buffers.pooled_bytes() == 0
     del left
     gc.collect()
-    assert memory.kept() >= 40_000
+    assert buffers.pooled_bytes() >= 40_000
 
 
 @pytest.mark.parametrize("sizes", [[10_000] * 8, [10_000 * k for k in range(1, 9)], [1_000_000]])
-def test_no_more_is_kept_than_agreed(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pool_holds_no_more_than_its_limit(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Over all sizes together, and however large one array is."""
-    monkeypatch.setattr(memory, "KEPT", 200_000)
+    monkeypatch.setattr(buffers, "POOL_BYTES", 200_000)
     for _ in range(3):
         arrays = [empty((size,), np.float32) for size in sizes]
         del arrays
-        assert memory.kept() <= 200_000
+        assert buffers.pooled_bytes() <= 200_000
     for size in sizes:  # one alive at a time
         empty((size,), np.float32)
-        assert memory.kept() <= 200_000
+        assert buffers.pooled_bytes() <= 200_000
 
 
 def test_two_threads_never_share() -> None:
