@@ -1,95 +1,49 @@
+"""The three conv functions, whichever route they take: the same as the plain loops, as each other, and as SciPy."""
+
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from conv_problems import FEW, Problem, assert_close, numbers, problems
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
 from minidbp import kernels
-from minidbp.kernels import ConvGeometry, patches, reference
+from minidbp.kernels import ConvGeometry, conv, reference
+
+DTYPES = (np.float32, np.float64, np.complex128)
 
 
-class Problem(NamedTuple):
-    geometry: ConvGeometry
-    x: np.ndarray  # (N, H, W, I)
-    w: np.ndarray  # (kh, kw, I, O)
-    g: np.ndarray  # (N, h, w, O)
-
-
-def array(rng: np.random.Generator, shape: tuple[int, ...], dtype: type, contiguous: bool) -> np.ndarray:
-    """Normal numbers; if not contiguous, every second element of a wider array, its axes in reverse."""
-    if contiguous:
-        return rng.standard_normal(shape).astype(dtype)
-    wide = rng.standard_normal((*shape[::-1], 2)).astype(dtype)
-    return wide[..., 0].T
-
-
-@st.composite
-def problems(draw: st.DrawFn, dtypes: tuple[type, ...] = (np.float32, np.float64)) -> Problem:
-    side, channels = st.integers(0, 2), st.integers(1, 4)
-    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    padding = draw(
-        st.one_of(
-            st.sampled_from(["valid", "same"]),
-            side,
-            st.tuples(side, side),
-            st.tuples(st.tuples(side, side), st.tuples(side, side)),
-        )
-    )
-    extra = draw(st.tuples(st.integers(0, 4), st.integers(0, 4)))
-    geometry = ConvGeometry.of((kernel[0] + extra[0], kernel[1] + extra[1]), kernel, stride, padding)
-    n, n_in, n_out = draw(st.sampled_from([0, 1, 3])), draw(channels), draw(channels)
-    dtype, contiguous = draw(st.sampled_from(dtypes)), draw(st.booleans())
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    shapes = (n, *geometry.image, n_in), (*geometry.kernel, n_in, n_out), (n, *geometry.output, n_out)
-    return Problem(geometry, *(array(rng, shape, dtype, contiguous) for shape in shapes))
-
-
-def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
-    # both add the same at most 300 products of size about 1, in another order
-    assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=300 * np.finfo(got.dtype).eps)
-
-
-@pytest.mark.parametrize("patch_bytes", [1, 4000, patches.PATCH_BYTES])
-@given(problem=problems())
-def test_kernels_are_their_references(patch_bytes: int, problem: Problem) -> None:
-    geometry, x, w, g = problem
+@contextmanager
+def fast_from(products: int | None) -> Iterator[None]:
+    """The fast routes are taken from so many multiply-adds on, by default as usual."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patches, "PATCH_BYTES", patch_bytes)  # 1: every image is a chunk of its own
+        if products is not None:
+            patch.setattr(conv, "SMALL", products)
+            patch.setattr(conv, "LISTS_FROM", products)
+        yield
+
+
+@pytest.mark.parametrize("products", [None, 0])
+@given(problem=st.one_of(problems(), problems(FEW, DTYPES, images=(0, 1, 3))))
+def test_whichever_route_is_taken(products: int | None, problem: Problem) -> None:
+    geometry, x, w, g, mask = problem.geometry, problem.x, problem.w, problem.g, problem.mask
+    with fast_from(products):
         assert_close(kernels.conv2d(x, w, geometry), reference.conv2d(x, w, geometry))
-        assert_close(kernels.conv2d_transpose(g, w, geometry), reference.conv2d_transpose(g, w, geometry))
-        assert_close(kernels.conv2d_weight_grad(x, g, geometry), reference.conv2d_weight_grad(x, g, geometry))
+        assert_close(kernels.conv2d(x, w, geometry, mask), problem.masked_conv2d)
+        assert_close(kernels.conv2d_transpose(g, w, geometry, mask), problem.conv2d_transpose)
+        assert_close(kernels.conv2d_transpose(problem.inside, w, geometry), problem.conv2d_transpose)
+        assert_close(kernels.conv2d_weight_grad(x, g, geometry, mask), problem.conv2d_weight_grad)
+        assert_close(kernels.conv2d_weight_grad(x, problem.inside, geometry), problem.conv2d_weight_grad)
 
 
-@given(problems())
-def test_im2col_and_col2im_are_their_references(problem: Problem) -> None:
-    geometry, x, _, _ = problem
-    col = kernels.im2col(x, geometry)
-    taps = geometry.kernel[0] * geometry.kernel[1] * x.shape[3]
-    assert col.shape == (len(x), *geometry.output, taps)
-    rows = col.reshape(-1, taps)
-    if len(x):  # reference.im2col lets NumPy infer the row length, which it cannot from nothing
-        np.testing.assert_array_equal(rows, reference.im2col(x, geometry))
-    assert_close(kernels.col2im(col, geometry), reference.col2im(rows, len(x), geometry))
-
-
-def test_what_was_in_the_output_before_does_not_matter() -> None:
-    geometry = ConvGeometry.of((5, 5), (3, 3), 2, 1)
-    x = np.random.default_rng(0).standard_normal((2, 5, 5, 3))
-    dirty = np.full((2, 3, 3, 27), np.nan)
-    np.testing.assert_array_equal(kernels.im2col(x, geometry, out=dirty), kernels.im2col(x, geometry))
-    image = np.full((2, 5, 5, 3), np.nan)
-    np.testing.assert_array_equal(kernels.col2im(dirty, geometry, out=image), kernels.col2im(dirty, geometry))
-
-
-@given(problems(dtypes=(np.float64,)))
+@given(problems(FEW, (np.float64,), rows=(1,), images=(0, 1, 3)))
 def test_one_trilinear_form(problem: Problem) -> None:
-    geometry, x, w, g = problem
+    geometry, x, w, g = problem.geometry, problem.x, problem.w, problem.inside
     y = kernels.conv2d(x, w, geometry)
     t = np.vdot(y, g)
     # relative to the sum of the absolute values: t itself may cancel to nearly 0
@@ -110,14 +64,6 @@ def test_forward_is_scipys_correlate2d(padding: kernels.Padding, mode: str, stri
         for o in range(4):
             expected = sum(correlate2d(x[n, :, :, i], w[:, :, i, o], mode) for i in range(3))
             np.testing.assert_allclose(got[n, :, :, o], expected[::stride, ::stride], rtol=1e-12, atol=1e-13)
-
-
-DTYPES = (np.float32, np.float64, np.complex128)
-
-
-def numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    values = rng.standard_normal(shape)
-    return (values + 1j * rng.standard_normal(shape) if dtype is np.complex128 else values).astype(dtype)
 
 
 @given(
@@ -159,6 +105,22 @@ def test_any_batch_axes_and_a_mask_that_leading_axes_share(
     assert_close(kernels.conv2d_transpose(shaped(g), weights, form, mask), shaped(back))
     grad = reference.conv2d_weight_grad(x, inside, geometry)
     assert_close(kernels.conv2d_weight_grad(shaped(x), shaped(g), form, mask), grad[0, 0] if matrices else grad)
+
+
+@pytest.mark.parametrize("mask", [np.ones((2, 3, 3, 4)), np.ones((4, 3, 3, 4), bool), np.ones((2, 3, 4), bool)])
+def test_a_mask_that_does_not_fit_is_refused(mask: np.ndarray) -> None:
+    geometry = ConvGeometry.of((3, 3), (1, 1), 1, "valid")
+    x, w, g = np.ones((6, 3, 3, 2)), np.ones((1, 1, 2, 4)), np.ones((6, 3, 3, 4))
+    for call in (
+        lambda: kernels.conv2d(x, w, geometry, mask),
+        lambda: kernels.conv2d_transpose(g, w, geometry, mask),
+        lambda: kernels.conv2d_weight_grad(x, g, geometry, mask),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=r"mask must be Boolean, and its shape the end of .* \(6, 3, 3, 4\) from \(3, 3, 4\) on; got",
+        ):
+            call()
 
 
 @pytest.mark.parametrize(

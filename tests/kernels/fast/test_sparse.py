@@ -1,107 +1,33 @@
-"""The kernels that skip what a mask turns off, and those for few channels: the same as the plain loops."""
+"""The loops along lists of what a mask lets through: the same as the plain loops."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conv_problems import Problem, assert_close, problems
 from hypothesis import given
-from hypothesis import strategies as st
 
-from minidbp import kernels
 from minidbp.kernels import ConvGeometry, reference
-from minidbp.kernels.fast import direct, sparse
-
-
-class Problem(NamedTuple):
-    geometry: ConvGeometry
-    x: np.ndarray  # (R * N, H, W, I)
-    w: np.ndarray  # (kh, kw, I, O)
-    g: np.ndarray  # (R * N, h, w, O), NaN outside the mask
-    mask: np.ndarray  # (N, h, w, O)
-
-    @property
-    def inside(self) -> np.ndarray:
-        """g with zeros outside the mask."""
-        return np.where(np.broadcast_to(self.mask, (len(self.g) // max(1, len(self.mask)), *self.mask.shape)).reshape(
-            self.g.shape
-        ), self.g, self.g.dtype.type(0))  # fmt: skip
-
-
-CHANNELS = st.sampled_from([1, 2, 3, 8, 16, 17, 40, 64, 70, 130])  # around the widths of vectors and register blocks
-
-
-@st.composite
-def problems(draw: st.DrawFn) -> Problem:
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    side = st.integers(0, 2)
-    padding = draw(
-        st.one_of(st.sampled_from(["valid", "same"]), st.tuples(st.tuples(side, side), st.tuples(side, side)))
-    )
-    extra = draw(st.tuples(st.integers(0, 4), st.integers(0, 4)))
-    geometry = ConvGeometry.of((kernel[0] + extra[0], kernel[1] + extra[1]), kernel, stride, padding)
-    rows, images = draw(st.sampled_from([1, 2, 5, 7, 10, 11])), draw(st.sampled_from([1, 3]))
-    n_in, n_out = draw(CHANNELS), draw(CHANNELS)
-    dtype, share = draw(st.sampled_from([np.float32, np.float64])), draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    mask = rng.random((images, *geometry.output, n_out)) < share
-    x = rng.standard_normal((rows * images, *geometry.image, n_in)).astype(dtype)
-    w = rng.standard_normal((*geometry.kernel, n_in, n_out)).astype(dtype)
-    g = rng.standard_normal((rows, *mask.shape)).astype(dtype)
-    g[:, ~mask] = np.nan
-    if draw(st.booleans()):  # the layers' own order in memory
-        w = np.moveaxis(np.ascontiguousarray(np.moveaxis(w, -1, 0)), 0, -1)
-    return Problem(geometry, x, w, g.reshape(rows * images, *mask.shape[1:]), mask)
-
-
-def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
-    # both add the same at most 4000 products of size about 1, in another order
-    assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=4000 * np.finfo(got.dtype).eps)
-
-
-def masked_reference(problem: Problem) -> np.ndarray:
-    y = reference.conv2d(problem.x, problem.w, problem.geometry)
-    return reference.masked(y.reshape(-1, *problem.mask.shape) if y.size else y[None], problem.mask).reshape(y.shape)
+from minidbp.kernels.fast import sparse
 
 
 @given(problems())
 def test_only_what_is_inside_the_mask_counts(problem: Problem) -> None:
-    geometry, x, w, g, mask = problem
-    assert_close(sparse.conv2d(x, w, geometry, mask), masked_reference(problem))
-    assert_close(sparse.conv2d_transpose(g, w, geometry, mask), reference.conv2d_transpose(problem.inside, w, geometry))
-    assert_close(
-        sparse.conv2d_weight_grad(x, g, geometry, mask), reference.conv2d_weight_grad(x, problem.inside, geometry)
-    )
+    geometry, x, w, g, mask = problem.geometry, problem.x, problem.w, problem.g, problem.mask
+    assert_close(sparse.conv2d(x, w, geometry, mask), problem.masked_conv2d)
+    assert_close(sparse.conv2d_transpose(g, w, geometry, mask), problem.conv2d_transpose)
+    assert_close(sparse.conv2d_weight_grad(x, g, geometry, mask), problem.conv2d_weight_grad)
 
 
 @given(problems())
-def test_with_few_channels(problem: Problem) -> None:
-    geometry, x, w, g, mask = problem
-    weights = reference.conv2d_weight_grad(x, problem.inside, geometry)
-    assert_close(direct.conv2d(x, w, geometry), reference.conv2d(x, w, geometry))
-    assert_close(direct.conv2d(x, w, geometry, mask), masked_reference(problem))
-    assert_close(direct.conv2d_weight_grad(x, problem.inside, geometry), weights)
-    assert_close(direct.conv2d_weight_grad(x, g, geometry, mask), weights)
-
-
-@given(problems())
-def test_whichever_is_chosen_is_the_reference(problem: Problem) -> None:
-    geometry, x, w, g, mask = problem
-    image, weights = (
-        reference.conv2d_transpose(problem.inside, w, geometry),
-        reference.conv2d_weight_grad(x, problem.inside, geometry),
-    )
-    assert_close(kernels.conv2d(x, w, geometry), reference.conv2d(x, w, geometry))
-    assert_close(kernels.conv2d(x, w, geometry, mask), masked_reference(problem))
-    assert_close(kernels.conv2d_transpose(g, w, geometry, mask), image)
-    assert_close(kernels.conv2d_transpose(problem.inside, w, geometry), image)
-    assert_close(kernels.conv2d_weight_grad(x, g, geometry, mask), weights)
-    assert_close(kernels.conv2d_weight_grad(x, problem.inside, geometry), weights)
+def test_without_a_mask_everything_counts(problem: Problem) -> None:
+    geometry, x, w, g = problem.geometry, problem.x, problem.w, problem.inside
+    assert_close(sparse.conv2d(x, w, geometry), reference.conv2d(x, w, geometry))
+    assert_close(sparse.conv2d_transpose(g, w, geometry), problem.conv2d_transpose)
+    assert_close(sparse.conv2d_weight_grad(x, g, geometry), problem.conv2d_weight_grad)
 
 
 def test_a_long_pixel_is_taken_in_parts() -> None:
@@ -114,7 +40,7 @@ def test_a_long_pixel_is_taken_in_parts() -> None:
         w = rng.standard_normal((kernel, kernel, n_in, 20))
         g = (rng.standard_normal((10, *mask.shape)) * mask).reshape(20, *mask.shape[1:])
         problem = Problem(geometry, x, w, g, mask)
-        np.testing.assert_allclose(sparse.conv2d(x, w, geometry, mask), masked_reference(problem), atol=1e-10)
+        np.testing.assert_allclose(sparse.conv2d(x, w, geometry, mask), problem.masked_conv2d, atol=1e-10)
         np.testing.assert_allclose(
             sparse.conv2d_transpose(g, w, geometry, mask), reference.conv2d_transpose(g, w, geometry), atol=1e-10
         )
@@ -133,29 +59,14 @@ def test_what_is_not_finite_inside_the_mask_comes_out(value: float) -> None:
     assert not np.isfinite(sparse.conv2d_weight_grad(x, g, geometry, mask)[0, 0, :, 4]).any()
 
 
-@pytest.mark.parametrize("mask", [np.ones((2, 3, 3, 4)), np.ones((4, 3, 3, 4), bool), np.ones((2, 3, 4), bool)])
-def test_a_mask_that_does_not_fit_is_refused(mask: np.ndarray) -> None:
-    geometry = ConvGeometry.of((3, 3), (1, 1), 1, "valid")
-    x, w, g = np.ones((6, 3, 3, 2)), np.ones((1, 1, 2, 4)), np.ones((6, 3, 3, 4))
-    for call in (
-        lambda: kernels.conv2d(x, w, geometry, mask),
-        lambda: kernels.conv2d_transpose(g, w, geometry, mask),
-        lambda: kernels.conv2d_weight_grad(x, g, geometry, mask),
-    ):
-        with pytest.raises(
-            ValueError,
-            match=r"mask must be Boolean, and its shape the end of .* \(6, 3, 3, 4\) from \(3, 3, 4\) on; got",
-        ):
-            call()
-
-
 WITHOUT_AVX512 = """
 import numba
 import numpy as np
 np._core._multiarray_umath.__cpu_features__["AVX512F"] = False
 from minidbp import kernels
-from minidbp.kernels import ConvGeometry, reference
+from minidbp.kernels import ConvGeometry, conv, reference
 from minidbp.kernels.fast import sparse, microkernel
+conv.SMALL = conv.LISTS_FROM = 0
 rng = np.random.default_rng(0)
 for image, kernel, n_in in ((1, 1, 100), (7, 3, 40), (7, 3, 1)):
     geometry = ConvGeometry.of((image, image), (kernel, kernel), 1, "same")
