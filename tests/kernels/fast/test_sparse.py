@@ -85,6 +85,7 @@ assert (microkernel._vector(numba.float32).count, microkernel.VECTORS) == (8, 2)
 """
 
 
+@pytest.mark.slow
 def test_a_processor_without_avx512(tmp_path: Path) -> None:
     """Numba compiles for Intel's Haswell (AVX2), as it would on one, with a cache of its own."""
     environment = {
