@@ -14,7 +14,7 @@ import minidbp as mdb
 from minidbp import kernels, nn
 from minidbp.kernels import conv, fast, masked
 from minidbp.kernels.fast import buffers, direct, sparse
-from minidbp.robust import penalised_loss
+from minidbp.robust import Objective
 
 DTYPES = (np.float32, np.float64, np.complex128)
 
@@ -71,7 +71,7 @@ def test_the_step_is_the_plain_step(name: str, of: str, monkeypatch: pytest.Monk
     results = []
     for enabled in True, False:
         monkeypatch.setattr(fast, "enabled", enabled)
-        loss = penalised_loss(model, x, [3, 1, 4], 5.0, of=of, reduction="sum").loss
+        loss = Objective(5.0, of=of, reduction="sum")(model, x, [3, 1, 4]).total
         results.append((loss.item(), mdb.grad(loss, model.parameters())))
     (fast_loss, gradients), (plain_loss, expected) = results
     assert fast_loss == pytest.approx(plain_loss, rel=1e-5)
