@@ -1,5 +1,6 @@
 """Layers, losses and the paper's three models, on top of the engine."""
 
+from minidbp.nn.fuse import fuse
 from minidbp.nn.initialisers import INITIALISERS, glorot_uniform, he_normal
 from minidbp.nn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from minidbp.nn.losses import cross_entropy, sample_cross_entropy, smoothed_labels
@@ -19,6 +20,7 @@ __all__ = [
     "WeightsError",
     "build_model",
     "cross_entropy",
+    "fuse",
     "glorot_uniform",
     "he_normal",
     "load_model",

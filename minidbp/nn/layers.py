@@ -1,8 +1,8 @@
 """Layers: functions of a Tensor with the parameters they own."""
 
 import copy
+import typing
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,11 +16,11 @@ Initialiser = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 
 
 def _filters_apart(w: np.ndarray) -> np.ndarray:
-    """(..., O) with the O filters one after the other in memory, as the kernels that skip what is off want them."""
+    """(..., O) with the O filters one after the other in memory: kernels that skip inactive units are faster then."""
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(w, -1, 0)), 0, -1)
 
 
-class Layer(Protocol):
+class Layer(typing.Protocol):
     """Anything that maps a Tensor (N, ...) to a Tensor and lists its parameters, weights before biases."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
@@ -28,7 +28,7 @@ class Layer(Protocol):
 
 
 class Linear:
-    """x (N, in) to x W + b (N, out); W (in, out) from `initialiser`, b (out,) zero."""
+    """x (N, in) to `x W + b` (N, out); W (in, out) comes from `initialiser`, b (out,) is zero."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class Linear:
         return [self.w, self.b]
 
     def __repr__(self) -> str:
-        return f"Linear({self.w.shape[0]}, {self.w.shape[1]})"
+        return f"{type(self).__name__}({self.w.shape[0]}, {self.w.shape[1]})"
 
 
 class Conv2d:
-    """x (N, H, W, in) to conv2d(x, W) + b (N, h, w, out); W (k, k, in, out) from `initialiser`, b (out,) zero."""
+    """x (N, H, W, in) to `conv2d(x, W) + b` (N, h, w, out); W (k, k, in, out) comes from `initialiser`, b is zero."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Conv2d:
         rng: np.random.Generator,
         stride: int = 1,
         padding: Padding = "valid",
+        *,
         dtype: DTypeLike = "float32",
         initialiser: Initialiser = glorot_uniform,
     ) -> None:
@@ -78,7 +79,8 @@ class Conv2d:
 
     def __repr__(self) -> str:
         k, _, n_in, n_out = self.w.shape
-        return f"Conv2d({n_in}, {n_out}, kernel={k}, stride={self.stride}, padding={self.padding!r})"
+        name = type(self).__name__
+        return f"{name}({n_in}, {n_out}, kernel={k}, stride={self.stride}, padding={self.padding!r})"
 
 
 class ReLU:
@@ -108,10 +110,10 @@ class Flatten:
 
 
 class Sequential:
-    """Layers one after the other; itself a layer.  `parameters()` is [W1, b1, W2, b2, ...], by name and order.
+    """Layers one after the other; itself a layer. `parameters()` is [W1, b1, W2, b2, ...], by name and order.
 
-    input_shape: of one sample; where given, anything else is refused with ValueError.  Raises TypeError for samples of
-    another dtype than the parameters.
+    A call raises ValueError for samples of another shape than `input_shape`, if that is given, and TypeError for
+    samples of another dtype than the parameters.
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: tuple[int, ...] | None = None) -> None:
@@ -137,8 +139,8 @@ class Sequential:
         return [p for layer in self.layers for p in layer.parameters()]
 
     def astype(self, dtype: DTypeLike) -> "Sequential":
-        """A copy with parameters of this dtype: float64 for comparison with finite differences."""
-        layers = [copy.copy(layer) for layer in self.layers]
+        """A copy with parameters of this dtype, such as float64 for comparison with finite differences."""
+        layers = [layer.astype(dtype) if isinstance(layer, Sequential) else copy.copy(layer) for layer in self.layers]
         for layer in layers:
             for name, value in vars(layer).items():
                 if isinstance(value, Tensor):

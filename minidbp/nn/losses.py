@@ -8,7 +8,7 @@ from minidbp.nn.checks import validate_labels
 
 
 def smoothed_labels(labels: ArrayLike, n_classes: int, label_smoothing: float = 0.0) -> np.ndarray:
-    """The targets y: (1 - s) one_hot + s / c, with s = label_smoothing (Szegedy et al. 2016); float64 (N, c)."""
+    """The targets y: `(1 - s) one_hot + s / c`, with s = label_smoothing (Szegedy et al. 2016); float64 (N, c)."""
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
     one_hot = np.eye(n_classes)[validate_labels(labels, n_classes)]
@@ -16,7 +16,7 @@ def smoothed_labels(labels: ArrayLike, n_classes: int, label_smoothing: float = 
 
 
 def sample_cross_entropy(logits: Tensor, labels: ArrayLike, label_smoothing: float = 0.0) -> Tensor:
-    """L(f(x), y) = -sum_i y_i log softmax(f(x))_i for each sample: logits (N, c), labels (N,) of integers, result (N,).
+    """`L(f(x), y) = -sum_i y_i log softmax(f(x))_i` of each sample: logits (N, c), integer labels (N,), result (N,).
 
     Raises ValueError if the labels are not N integers in 0..c-1.
     """

@@ -13,7 +13,7 @@ from minidbp.nn.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sequential
 IMAGE_SHAPE = (28, 28, 1)
 N_CLASSES = 10
 
-# conv(filters, kernel, stride) as in Table 1, then the widths of the fully connected layers
+# (filters, kernel, stride) of each convolution in Table 1, and the widths of the fully connected layers
 CONVOLUTIONS: dict[str, Sequence[tuple[int, int, int]]] = {
     "A": ((64, 8, 2), (128, 6, 2), (128, 5, 1)),
     "B": ((128, 3, 1), (64, 3, 2)),
@@ -22,8 +22,9 @@ CONVOLUTIONS: dict[str, Sequence[tuple[int, int, int]]] = {
 FULLY_CONNECTED: dict[str, Sequence[int]] = {"A": (10,), "B": (128, 10), "C": (512, 256, 128, 10)}
 N_PARAMETERS = {"A": 710_218, "B": 1_460_938, "C": 567_434}  # the last line of Table 1
 
-# The paper does not give the padding; "same_first" (the first convolution SAME, the others VALID) gives its counts.
-PADDINGS = ("same_first", "same")  # VALID throughout leaves the third kernel of model A no room
+# The paper does not give the padding. "same_first" (the first convolution SAME, the others VALID) gives its numbers of
+# parameters. With VALID throughout, the third kernel of model A is larger than its input.
+PADDINGS = ("same_first", "same")
 
 
 def check_model_name(name: str) -> None:
@@ -39,10 +40,13 @@ def build_model(
     initialiser: str = "glorot_uniform",
     padding: str = "same_first",
 ) -> Sequential:
-    """Model A, B or C, with fresh weights from `seed`: images (N, 28, 28, 1) in [0, 1] to logits (N, 10).
+    """Model A, B or C with new weights from `seed`: images (N, 28, 28, 1) in [0, 1] to logits (N, 10).
 
-    ReLU after every layer but the last.  Raises ValueError for an unknown name, initialiser or padding, and
-    TypeError for a dtype other than float32 and float64.
+    A ReLU follows every layer except the last.
+
+    Raises:
+        ValueError: the name, initialiser or padding is unknown.
+        TypeError: the dtype is neither float32 nor float64.
     """
     check_model_name(name)
     for what, value, choices in (
@@ -59,7 +63,8 @@ def build_model(
     size, channels = IMAGE_SHAPE[1:]
     for i, (filters, kernel, stride) in enumerate(CONVOLUTIONS[name]):
         pad = "same" if padding == "same" or (padding == "same_first" and i == 0) else "valid"
-        layers += [Conv2d(channels, filters, kernel, rng, stride, pad, dtype, initialise), ReLU()]
+        layers.append(Conv2d(channels, filters, kernel, rng, stride, pad, dtype=dtype, initialiser=initialise))
+        layers.append(ReLU())
         size = ConvGeometry.of((size, size), (kernel, kernel), stride, pad).output[0]
         channels = filters
     layers.append(Flatten())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minidbp.autodiff import no_grad
-from minidbp.nn import N_CLASSES, Sequential
+from minidbp.nn import N_CLASSES, Sequential, fuse
 from minidbp.robust import fgsm, pgd
 from minidbp.training.gradients import DivergenceError
 from minidbp.training.protocol import Protocol
@@ -23,7 +23,8 @@ def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
 
 def correct(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done | None = None) -> np.ndarray:
     """Whether the predicted class of each image x (N, ...) is y (N,): (N,) booleans."""
-    return np.concatenate(over_shards(model, x, workers, lambda part: predict(model, x[part]) == y[part], done))
+    fused = fuse(model)
+    return np.concatenate(over_shards(model, x, workers, lambda part: predict(fused, x[part]) == y[part], done))
 
 
 def percent(correct: np.ndarray) -> float:
@@ -72,9 +73,10 @@ def correct_under_fgsm(
     model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, workers: Workers, done: Done | None = None
 ) -> np.ndarray:
     """`correct` under the protocol's FGSM."""
+    fused = fuse(model)
 
     def attack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return fgsm(model, images, labels, protocol.eps, **protocol.attack_kwargs())
+        return fgsm(fused, images, labels, protocol.eps, **protocol.attack_kwargs())
 
     return correct(model, attacked(model, x, y, workers, attack, done=done), y, workers)
 
@@ -90,10 +92,11 @@ def correct_under_pgd(
     done: Done | None = None,
 ) -> np.ndarray:
     """`correct` under the protocol's PGD, for the first n_pgd images."""
+    fused = fuse(model)
 
     def attack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return pgd(
-            model, images, labels, protocol.eps, protocol.pgd_step, protocol.pgd_steps,
+            fused, images, labels, protocol.eps, protocol.pgd_step, protocol.pgd_steps,
             restarts=protocol.pgd_restarts, seed=rng, **protocol.attack_kwargs(),
         )  # fmt: skip
 

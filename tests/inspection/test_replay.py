@@ -33,7 +33,7 @@ def small_step() -> mdb.Trace:
     rng = np.random.default_rng(0)
     model = mdb.nn.Sequential(
         [
-            mdb.nn.Conv2d(1, 3, 3, rng, 2, "same", "float64"), mdb.nn.ReLU(), mdb.nn.Flatten(),
+            mdb.nn.Conv2d(1, 3, 3, rng, 2, "same", dtype="float64"), mdb.nn.ReLU(), mdb.nn.Flatten(),
             mdb.nn.Linear(27, 5, rng, "float64"), mdb.nn.ReLU(), mdb.nn.Linear(5, 3, rng, "float64"),
         ]
     )  # fmt: skip

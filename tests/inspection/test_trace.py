@@ -63,9 +63,9 @@ def small(kind: str) -> tuple[mdb.nn.Sequential, np.ndarray]:
     width = 8
     if kind == "conv":
         convs = [
-            mdb.nn.Conv2d(1, 3, 3, rng, 1, "same", "float64"),
+            mdb.nn.Conv2d(1, 3, 3, rng, 1, "same", dtype="float64"),
             mdb.nn.ReLU(),
-            mdb.nn.Conv2d(3, 2, 3, rng, 2, 0, "float64"),
+            mdb.nn.Conv2d(3, 2, 3, rng, 2, 0, dtype="float64"),
         ]
         layers, width = [*convs, mdb.nn.ReLU(), mdb.nn.Flatten()], 8
     return mdb.nn.Sequential([*layers, mdb.nn.Linear(width, 4, rng, "float64")]), rng.uniform(0.1, 1, (3, 6, 6, 1))

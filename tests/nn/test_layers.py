@@ -77,3 +77,10 @@ def test_astype_is_a_copy_of_another_dtype() -> None:
     assert repr(twin) == repr(model)
     twin.parameters()[0].data = np.zeros(twin.parameters()[0].shape)
     assert model.parameters()[0].data.any()
+
+
+def test_astype_reaches_a_sequential_inside_another() -> None:
+    model = Sequential([Linear(3, 4, RNG(0)), Sequential([Linear(4, 2, RNG(1))])])
+    wide = model.astype(np.float64)
+    assert [p.dtype for p in wide.parameters()] == [np.float64] * 4
+    assert [p.dtype for p in model.parameters()] == [np.float32] * 4

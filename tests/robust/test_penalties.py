@@ -198,7 +198,7 @@ def build(spec: Spec) -> tuple[Spec, Net]:
             conv = conv._replace(padding="same")
         convs.append(conv)
         layers += [
-            nn.Conv2d(channels, conv.filters, conv.kernel, rng, conv.stride, conv.padding, "float64"),
+            nn.Conv2d(channels, conv.filters, conv.kernel, rng, conv.stride, conv.padding, dtype="float64"),
             nn.ReLU(),
         ]
         height, width, channels = output_size(height, 0, conv), output_size(width, 1, conv), conv.filters

@@ -18,7 +18,7 @@ from minidbp.training.workers import SHARD_BYTES, shard_size
 def model() -> nn.Sequential:
     rng = np.random.default_rng(0)
     layers = [
-        nn.Conv2d(1, 3, 3, rng, 2, "same", "float64"), nn.ReLU(), nn.Flatten(),
+        nn.Conv2d(1, 3, 3, rng, 2, "same", dtype="float64"), nn.ReLU(), nn.Flatten(),
         nn.Linear(48, 8, rng, "float64"), nn.ReLU(), nn.Linear(8, 10, rng, "float64"),
     ]  # fmt: skip
     return nn.Sequential(layers)
