@@ -1,7 +1,7 @@
 """Commands about models: train one, attack one, tell robust ones from those that hide their gradients."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -124,13 +124,13 @@ def attack(
     mnist = load_mnist(data)
     compile_kernels()
     folder = sweep.prepare(out or Path("out") / f"attack-{weights.stem}")
-    result = attacking.attack(weights, protocol, seed, folder, mnist, threads, messages)
+    result = attacking.attack(weights, protocol, seed, folder, mnist, threads=threads, console=messages)
     if as_json:
-        typer.echo(json.dumps(result, indent=1))
+        typer.echo(json.dumps(asdict(result), indent=1))
     else:
         screen.print(
-            f"model {result['model']}, eps {eps:g}: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%, "
-            f"PGD {result['pgd']:.2f}%",
+            f"model {result.model}, eps {eps:g}: clean {result.clean:.2f}%, FGSM {result.fgsm:.2f}%, "
+            f"PGD {result.pgd:.2f}%",
             highlight=False,
         )
     told_where(folder, "attack.json", "images.png")
@@ -157,8 +157,8 @@ def diagnose(
     diagnosis.md and pictures to --out, by default out/diagnose-NAME, or out/diagnose for several.
     """
     from minidbp.data import load_mnist
-    from minidbp.diagnosis import diagnose as diagnosis
-    from minidbp.diagnosis import report as diagnose_report
+    from minidbp.diagnosis import diagnose as diagnosing
+    from minidbp.diagnosis import report
     from minidbp.nn import load_model
     from minidbp.sweeps import sweep
     from minidbp.training import Protocol, workers
@@ -170,23 +170,24 @@ def diagnose(
     if not 0 < eps <= 1:
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
     protocol = Protocol(eps=eps, n_pgd=images, pgd_steps=steps, pgd_restarts=restarts)
-    models = {label: load_model(path)[0] for label, path in zip(diagnosis.labels_of(weights), weights, strict=True)}
+    models = {label: load_model(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
     mnist = load_mnist(data)
     name = f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose"
     folder = sweep.prepare(out or Path("out") / name)
     compile_kernels()
-    with workers(threads) as team, progress("attacks", diagnosis.work(len(models), protocol)) as done:
-        found = diagnosis.diagnose(models, mnist.x_test, mnist.y_test, protocol, team, seed, done)
-    found["environment"] = environment()
+    with workers(threads) as pool, progress("attacks", diagnosing.work(len(models), protocol)) as done:
+        test_images = diagnosing.LabelledImages(mnist.x_test[:images], mnist.y_test[:images], pool, seed, done)
+        diagnosis = diagnosing.diagnose(models, test_images, protocol)
+    diagnosis = replace(diagnosis, environment=environment())
     as_typed = f"minidbp diagnose {' '.join(path.name for path in weights)} --eps {eps:g} --images {images} " + (
         f"--steps {steps} --restarts {restarts} --seed {seed}"
     )
-    written = diagnose_report.write(found, folder, as_typed)
+    written = report.write(diagnosis, folder, as_typed)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(asdict(diagnosis), indent=1))
     else:
-        screen.print(diagnose_report.on_screen(found))
-        for sentence in diagnose_report.verdicts(found):
+        screen.print(report.on_screen(diagnosis))
+        for sentence in report.verdicts(diagnosis):
             screen.print(sentence, highlight=False, markup=False)
     told_where(folder, *written)
 

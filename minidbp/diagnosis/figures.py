@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from minidbp.diagnosis.diagnose import CHANCE
+from minidbp.diagnosis.diagnose import CHANCE, Diagnosis
 from minidbp.files.plots import COLOURS, MARKERS
 from minidbp.nn import Sequential
 from minidbp.robust import fgsm
@@ -24,20 +24,19 @@ DASHES = ("-", "--", "-.")
 COLUMNS = 3  # panels in a row
 
 
-def against_eps(found: Mapping[str, Any]) -> Figure:
+def against_eps(diagnosis: Diagnosis) -> Figure:
     """One panel for each model: accuracy under noise, FGSM and PGD, the eps of the diagnosis, and chance."""
-    models = found["models"]
+    models, eps = diagnosis.models, diagnosis.settings.eps
     columns = min(COLUMNS, len(models))
     rows = -(-len(models) // columns)
     figure = Figure(figsize=(4 * columns + 2.2, 3.6 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, (label, model) in zip(panels, models.items(), strict=False):
-        curves = model["against_eps"]
         for name, (legend, style) in CURVES.items():
-            axes.plot(curves["eps"], curves[name], label=legend, markersize=5, **style)
+            axes.plot(model.against_eps["eps"], model.against_eps[name], label=legend, markersize=5, **style)
         axes.axhline(CHANCE, label="chance", **CHANCE_LINE)
-        axes.axvline(found["settings"]["eps"], color="0.6", linewidth=1, label=f"ε = {found['settings']['eps']:g}")
-        axes.set_title(f"{label}: {model['verdict']['word']}", fontsize=10)
+        axes.axvline(eps, color="0.6", linewidth=1, label=f"ε = {eps:g}")
+        axes.set_title(f"{label}: {model.verdict.word}", fontsize=10)
         axes.set(xlabel="ε (pixel units)", ylim=(-3, 103))
         axes.grid(alpha=0.3)
     for axes in panels[len(models) :]:
@@ -49,20 +48,20 @@ def against_eps(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def against_steps(found: Mapping[str, Any]) -> Figure:
+def against_steps(diagnosis: Diagnosis) -> Figure:
     """Accuracy under PGD of one start by its number of steps, one line for each model, and chance."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    for i, (label, model) in enumerate(found["models"].items()):
+    for i, (label, model) in enumerate(diagnosis.models.items()):
         style: dict[str, Any] = {"color": COLOURS[i % 7], "marker": MARKERS[i % 5], "linestyle": DASHES[i % 3]}
-        axes.plot(model["against_steps"]["steps"], model["against_steps"]["pgd"], label=label, **style)
+        axes.plot(model.against_steps["steps"], model.against_steps["pgd"], label=label, **style)
     axes.axhline(CHANCE, label="chance", **CHANCE_LINE)
-    steps = model["against_steps"]["steps"]
+    steps = model.against_steps["steps"]
     axes.set_xscale("log")
     axes.set_xticks(steps, [str(k) for k in steps])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(
-        xlabel=f"steps of PGD, each 2.5 ε / steps, ε = {found['settings']['eps']:g}",
+        xlabel=f"steps of PGD, each 2.5 ε / steps, ε = {diagnosis.settings.eps:g}",
         ylabel="test accuracy (%)",
         ylim=(-3, 103),
     )
@@ -71,9 +70,10 @@ def against_steps(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def transfer(found: Mapping[str, Any]) -> Figure:
-    """The matrix of transfer, each cell with its accuracy.  `found` must be of several models."""
-    labels, accuracy = found["transfer"]["labels"], np.array(found["transfer"]["accuracy"])
+def transfer(diagnosis: Diagnosis) -> Figure:
+    """The matrix of transfer, each cell with its accuracy.  The diagnosis must be of several models."""
+    assert diagnosis.transfer
+    labels, accuracy = diagnosis.transfer.labels, np.array(diagnosis.transfer.accuracy)
     size = 0.9 * len(labels)
     figure = Figure(figsize=(size + 4, size + 2.2), layout="constrained")
     axes = figure.subplots()

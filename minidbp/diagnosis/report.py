@@ -1,20 +1,22 @@
-"""What `diagnose` found, on the screen and as Markdown."""
+"""A `Diagnosis` on the screen, as Markdown and as JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from minidbp.diagnosis import figures as diagnose_figures
+from minidbp.diagnosis import figures
+from minidbp.diagnosis.diagnose import Diagnosis
 from minidbp.files.atomic import write_text
 from minidbp.files.page import markdown_table
 from minidbp.files.plots import save
 from minidbp.training.environment import in_words
 
-# The rows of the table: accuracies in percent, then what was measured of the gradients.
+# The rows of the table: accuracies in percent, then figures about gradients with their digits.
 ATTACKS = {
     "clean": "clean",
     "noise_uniform": "noise, uniform",
@@ -41,39 +43,39 @@ DESCRIPTIONS = {
     "against_steps.png": "Accuracy of each model under PGD against its number of steps, with chance",
     "transfer.png": "The table of transfer as a matrix of colours",
 }
-NO_TRANSFER = "no transfer: it needs a second model's weights, best those of a plain one"
+NO_TRANSFER = "No transfer: it needs a second model's weights, best those of a plain one."
+
+_markdown = partial(markdown_table, align="---:")
 
 
-def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table(diagnosis: Diagnosis) -> tuple[list[str], list[list[str]]]:
     """The header and the rows: one column for each model."""
-    models = found["models"]
-    rows = [[name, *(f"{m['accuracy'][key]:.1f}" for m in models.values())] for key, name in ATTACKS.items()]
-    if found["transfer"]:
-        rows.append(["transfer, the strongest", *(f"{min(m['transfer'].values()):.1f}" for m in models.values())])
-    rows.append(["worst case of each image", *(f"{m['worst_case']:.1f}" for m in models.values())])
+    models = diagnosis.models.values()
+    rows = [[name, *(f"{m.accuracy[key]:.1f}" for m in models)] for key, name in ATTACKS.items()]
+    if diagnosis.transfer:
+        rows.append(["transfer, the strongest", *(f"{min(m.transfer.values()):.1f}" for m in models)])
+    rows.append(["worst case of each image", *(f"{m.worst_case:.1f}" for m in models)])
     for key, (name, digits) in GRADIENTS.items():
-        rows.append([name, *(f"{m['gradients'][key]:.{digits}f}" for m in models.values())])
-    rows.append(["verdict", *(m["verdict"]["word"] for m in models.values())])
-    return ["accuracy in %", *models], rows
+        rows.append([name, *(f"{getattr(m.gradients, key):.{digits}f}" for m in models)])
+    rows.append(["verdict", *(m.verdict.word for m in models)])
+    return ["accuracy in %", *diagnosis.models], rows
 
 
-def verdicts(found: Mapping[str, Any]) -> list[str]:
+def verdicts(diagnosis: Diagnosis) -> list[str]:
     """A line for each model, and one if there was no transfer."""
-    said = []
-    for label, model in found["models"].items():
-        first, *others = model["verdict"]["sentences"]
-        said.append(
-            f"{label}: {model['verdict']['word']}. {'. '.join(s[0].upper() + s[1:] for s in (first, *others))}."
-        )
-    return said if found["transfer"] else [*said, f"{NO_TRANSFER.capitalize()}."]
+    lines = []
+    for label, model in diagnosis.models.items():
+        sentences = ". ".join(sentence[0].upper() + sentence[1:] for sentence in model.verdict.sentences)
+        lines.append(f"{label}: {model.verdict.word}. {sentences}.")
+    return lines if diagnosis.transfer else [*lines, NO_TRANSFER]
 
 
-def on_screen(found: Mapping[str, Any]) -> Table:
+def on_screen(diagnosis: Diagnosis) -> Table:
     """The table for a terminal."""
-    s = found["settings"]
-    header, rows = table(found)
+    s = diagnosis.settings
+    header, rows = table(diagnosis)
     screen = Table(
-        title=f"eps {s['eps']:g}, {s['images']} test images, PGD {s['steps']} steps, {s['restarts']} starts",
+        title=f"eps {s.eps:g}, {s.images} test images, PGD {s.steps} steps, {s.restarts} starts",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -85,47 +87,41 @@ def on_screen(found: Mapping[str, Any]) -> Table:
     return screen
 
 
-def write(found: Mapping[str, Any], folder: Path, command: str) -> list[str]:
-    """Write diagnosis.json, diagnosis.md and the pictures to `folder`; the names of what was written."""
-    pictures = {"against_eps.png": diagnose_figures.against_eps, "against_steps.png": diagnose_figures.against_steps}
-    if found["transfer"]:
-        pictures["transfer.png"] = diagnose_figures.transfer
-    write_text(folder / "diagnosis.json", json.dumps(found, indent=1) + "\n")
-    write_text(folder / "diagnosis.md", as_markdown(found, command, list(pictures)))
+def write(diagnosis: Diagnosis, folder: Path, command: str) -> list[str]:
+    """Write diagnosis.json, diagnosis.md and the pictures to `folder`; the names of these files."""
+    pictures = {"against_eps.png": figures.against_eps, "against_steps.png": figures.against_steps}
+    if diagnosis.transfer:
+        pictures["transfer.png"] = figures.transfer
+    write_text(folder / "diagnosis.json", json.dumps(asdict(diagnosis), indent=1) + "\n")
+    write_text(folder / "diagnosis.md", as_markdown(diagnosis, command, list(pictures)))
     for name, draw in pictures.items():
-        save(draw(found), folder / name)
+        save(draw(diagnosis), folder / name)
     return ["diagnosis.json", "diagnosis.md", *pictures]
 
 
-def as_markdown(found: Mapping[str, Any], command: str, pictures: Sequence[str]) -> str:
+def as_markdown(diagnosis: Diagnosis, command: str, pictures: Sequence[str]) -> str:
     """The whole diagnosis: table, verdicts, the rules with their figures, transfer, pictures, machine."""
-    s, transfer, where = found["settings"], found["transfer"], found["environment"]
+    s, transfer = diagnosis.settings, diagnosis.transfer
     lines = [
         "# Diagnosis", "",
-        f"Made by `{command}`. Accuracy in percent of the first {s['images']} test images. ε = {s['eps']:g}, in pixel",
-        f"units; PGD takes {s['steps']} steps of 2.5 ε / {s['steps']} from {s['restarts']} random starts; noise is the",
-        f"worst of {s['noise_draws']} draws; δ is FGSM's. docs/diagnostics.md says what each figure means.", "",
-        _markdown(*table(found)),
-        *(f"- {sentence}" for sentence in verdicts(found)), "",
+        f"Made by `{command}`. Accuracy in percent of the first {s.images} test images. ε = {s.eps:g}, in pixel",
+        f"units; PGD takes {s.steps} steps of 2.5 ε / {s.steps} from {s.restarts} random starts; noise is the",
+        f"worst of {s.noise_draws} draws; δ is FGSM's. docs/diagnostics.md explains each figure.", "",
+        _markdown(*table(diagnosis)),
+        *(f"- {sentence}" for sentence in verdicts(diagnosis)), "",
     ]  # fmt: skip
-    for label, model in found["models"].items():
+    for label, model in diagnosis.models.items():
         rows = [
-            [f["rule"], f["kind"], f"{f['figure']:.2f}", f"{f['limit']:.2f}", "**yes**" if f["holds"] else "no"]
-            for f in model["verdict"]["findings"]
+            [f.rule, f.kind, f"{f.figure:.2f}", f"{f.limit:.2f}", "**yes**" if f.holds else "no"]
+            for f in model.verdict.findings
         ]
         header = ["rule", "kind", "by, % of images", "needs more than", "holds"]
         lines += [f"## Rules: {label}", "", _markdown(header, rows)]
     if transfer:
         rows = [
-            [label, *(f"{a:.1f}" for a in row)]
-            for label, row in zip(transfer["labels"], transfer["accuracy"], strict=True)
+            [label, *(f"{a:.1f}" for a in row)] for label, row in zip(transfer.labels, transfer.accuracy, strict=True)
         ]
-        header = ["made on (row), judged on", *transfer["labels"]]
+        header = ["made on (row), judged on", *transfer.labels]
         lines += ["## Transfer", "", "Accuracy on images made by PGD on the margin.", "", _markdown(header, rows)]
     lines += ["## Pictures", "", *(f"![{DESCRIPTIONS[name]}]({name})\n" for name in pictures)]
-    lines += ["## Machine", "", in_words(where)]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return markdown_table(header, rows, align="---:")
+    return "\n".join([*lines, "## Machine", "", in_words(diagnosis.environment)]) + "\n"

@@ -1,63 +1,71 @@
-"""Robust, not robust, or gradients masked: a verdict from which images withstood which attack, by rules one can read.
+"""Robust, not robust, or gradients masked: a verdict from the images that withstood each attack, by stated rules.
 
-The signs are those of Athalye, Carlini and Wagner 2018 ("Obfuscated gradients give a false sense of security", section
-3.1) and of Carlini et al. 2019 ("On evaluating adversarial robustness"): one step beats many, attacks without gradients
-beat those with, an unbounded attack fails, a larger eps makes the attack weaker.  AutoAttack (Croce and Hein 2020) has
-the worst case of each image over all attacks, a loss that does not saturate, and warns of gradients that are exactly 0.
+The signs of masking are those of Athalye, Carlini and Wagner 2018 ("Obfuscated gradients give a false sense of
+security", section 3.1) and of Carlini et al. 2019 ("On evaluating adversarial robustness"): one step beats many,
+attacks without gradients beat those with gradients, an unbounded attack fails, a larger eps makes the attack weaker.
+The worst case of each image over all attacks, a loss that does not saturate, and the warning of gradients that are
+exactly 0 are from AutoAttack (Croce and Hein 2020).
 
-No rule is triggered by chance: every difference must exceed STANDARD_ERRORS standard errors.  Attacks are compared on
-the same images, so the error of a difference is that of paired proportions.
+A difference must exceed STANDARD_ERRORS standard errors, so that chance triggers no rule.  All attacks get the same
+images, so the error of a difference is that of paired proportions.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
-from minidbp.training.evaluate import percent
+from minidbp.training import percent
 
 STANDARD_ERRORS = 3
-POINTS = 5.0  # honest attacks differ too: by less than this, in percent of the images, nothing is overstated
-ZERO_IMAGES = 1.0  # percent of the images whose whole gradient may be zero
+POINTS = 5.0  # honest attacks differ too: a smaller difference, in percent of the images, overstates nothing
+ZERO_IMAGES = 1.0  # percent of the images may have a gradient that is zero everywhere
 ROBUST = 0.5  # of the clean accuracy is left in the worst case
 
 
-class Finding(NamedTuple):
-    """One rule: it holds if figure > limit, both in percent of the images.
+@dataclass(frozen=True)
+class Finding:
+    """One rule.  It holds if figure > limit, both in percent of the images.
 
-    kind: "masking", a sign that gradients are masked; "overstated", a weak attack passes for a strong one.
+    kind: "masking", a sign of masked gradients; "overstated", a weak attack passes for a strong one.
     """
 
     rule: str
     kind: str
     figure: float
     limit: float
+    holds: bool = field(init=False)
 
-    @property
-    def holds(self) -> bool:
-        return self.figure > self.limit
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "holds", self.figure > self.limit)
 
     @property
     def sentence(self) -> str:
         return f"{self.rule} ({self.figure:.1f}% of the images)"
 
 
-class Verdict(NamedTuple):
-    """word: "robust", "partly robust", "not robust" or "masks"; sentences: why, the verdict's own first."""
+@dataclass(frozen=True)
+class MaskingVerdict:
+    """word: "robust", "partly robust", "not robust" or "masks"; sentences: the reasons, the word's own first."""
 
     word: str
     sentences: list[str]
     findings: list[Finding]
 
 
-class Withstood(NamedTuple):
+@dataclass(frozen=True)
+class Evidence:
     """Which of n images a model gets right, bool (n,) each: by attack; under PGD by eps and by steps; by source.
 
-    attacks has at least clean, pgd (cross-entropy, the true label), pgd_margin, fgsm_true, fgsm_predicted,
-    fgsm_smoothed, noise_uniform, noise_sign.  pgd_eps begins with 0 and ends with an eps that reaches every image;
-    pgd_steps has `steps` of them and more.
+    Attributes:
+        attacks: At least clean, pgd (cross-entropy, true label), pgd_margin, fgsm_true, fgsm_predicted, fgsm_smoothed,
+            noise_uniform and noise_sign.
+        pgd_eps: From 0 to an eps that reaches every image.
+        pgd_steps: Of `steps` steps and of more.
+        worst_case: Under all attacks together.
+        no_gradient: No attack: which images have a gradient of exactly 0.
     """
 
     attacks: Mapping[str, np.ndarray]
@@ -66,7 +74,7 @@ class Withstood(NamedTuple):
     steps: int
     transfer: Mapping[str, np.ndarray]
     worst_case: np.ndarray
-    no_gradient: np.ndarray  # not an attack: which images have a gradient of exactly 0
+    no_gradient: np.ndarray
 
 
 def share_error(right: np.ndarray) -> float:
@@ -85,70 +93,67 @@ def difference_error(a: np.ndarray, b: np.ndarray) -> float:
     return 100 * math.sqrt(only_a + only_b - (only_a - only_b) ** 2 / n) / n
 
 
-def judge(withstood: Withstood, chance: float) -> Verdict:
+def judge(evidence: Evidence, chance: float) -> MaskingVerdict:
     """Apply the rules.  chance: the accuracy of a guess, in percent."""
-    clean = withstood.attacks["clean"]
-    findings = find(withstood, chance)
+    findings = apply_rules(evidence, chance)
     signs = [f.sentence for f in findings if f.kind == "masking" and f.holds]
-    worst, pgd = percent(withstood.worst_case), percent(withstood.attacks["pgd"])
+    clean, pgd, worst = map(percent, (evidence.attacks["clean"], evidence.attacks["pgd"], evidence.worst_case))
     left = f"{worst:.1f}% of the images withstand every attack"
-    if percent(clean) <= chance + STANDARD_ERRORS * share_error(clean):
-        word, why = "not robust", f"it guesses: {percent(clean):.1f}% are right without any attack, {left}"
+    if clean <= _no_better_than(chance, evidence.attacks["clean"]):
+        word, why = "not robust", f"the model guesses: {clean:.1f}% are right without any attack, {left}"
     elif signs:
         word = "masks"
         why = f"{'; '.join(signs)}: the {pgd:.1f}% under PGD are no measure of robustness, {left}"
-    elif worst <= chance + STANDARD_ERRORS * share_error(withstood.worst_case):
+    elif worst <= _no_better_than(chance, evidence.worst_case):
         word, why = "not robust", f"{left}, no more than a guess would get right"
     else:
-        word = "robust" if worst >= ROBUST * percent(clean) else "partly robust"
-        why = f"{left}, of {percent(clean):.1f}% without attack, and there is no sign of masked gradients"
-    return Verdict(word, [why, *(f.sentence for f in findings if f.kind == "overstated" and f.holds)], findings)
+        word = "robust" if worst >= ROBUST * clean else "partly robust"
+        why = f"{left}, of {clean:.1f}% without attack, and there is no sign of masked gradients"
+    overstated = [f.sentence for f in findings if f.kind == "overstated" and f.holds]
+    return MaskingVerdict(word, [why, *overstated], findings)
 
 
-def find(withstood: Withstood, chance: float) -> list[Finding]:
-    """Every rule with its figure and its limit; a rule that needs another model's images is there if they are."""
-    right = withstood.attacks
-    pgd, fgsm, unbounded = right["pgd"], right["fgsm_true"], list(withstood.pgd_eps.values())[-1]
-    findings = [
+def apply_rules(evidence: Evidence, chance: float) -> list[Finding]:
+    """Every rule with its figure and its limit; the rule on another model's images only if there are such images."""
+    right, steps = evidence.attacks, evidence.pgd_steps
+    pgd, fgsm, unbounded = right["pgd"], right["fgsm_true"], list(evidence.pgd_eps.values())[-1]
+    rises = [
+        _stronger(f"PGD at eps {small:g} is stronger than at eps {large:g}", a, b)
+        for (small, a), (large, b) in pairwise(evidence.pgd_eps.items())
+    ]
+    none, over = evidence.no_gradient, "overstated"
+    return [
         _stronger("FGSM is stronger than PGD", fgsm, pgd),
         _stronger("uniform noise is stronger than PGD", right["noise_uniform"], pgd),
         _stronger("random signs are stronger than PGD", right["noise_sign"], pgd),
+        *(
+            _stronger(f"images made on {source} are stronger than PGD on the model itself", images, pgd)
+            for source, images in evidence.transfer.items()
+        ),
+        Finding(
+            "PGD does not bring accuracy down to chance at the largest eps",
+            "masking",
+            percent(unbounded),
+            _no_better_than(chance, unbounded),
+        ),
+        max(rises, key=lambda rise: rise.figure - rise.limit),
+        Finding("many images have no gradient at all", "masking", percent(none), _no_better_than(ZERO_IMAGES, none)),
+        _stronger(
+            "PGD on the margin is far stronger than on the cross-entropy", right["pgd_margin"], pgd, least=POINTS
+        ),
+        _stronger("FGSM overstates robustness: PGD is far stronger", pgd, fgsm, over, POINTS),
+        _stronger("FGSM with the predicted label overstates robustness", fgsm, right["fgsm_predicted"], over, POINTS),
+        _stronger("FGSM with smoothed labels overstates robustness", fgsm, right["fgsm_smoothed"], over, POINTS),
+        _stronger("more steps make PGD stronger", list(steps.values())[-1], steps[evidence.steps], over),
     ]
-    for source, images in withstood.transfer.items():
-        findings.append(_stronger(f"images made on {source} are stronger than PGD on the model itself", images, pgd))
-    limit = chance + STANDARD_ERRORS * share_error(unbounded)
-    findings.append(
-        Finding("PGD does not bring accuracy down to chance at the largest eps", "masking", percent(unbounded), limit)
-    )
-    rises = [
-        _stronger(f"PGD at eps {small:g} is stronger than at eps {large:g}", a, b)
-        for (small, a), (large, b) in pairwise(withstood.pgd_eps.items())
-    ]
-    findings.append(max(rises, key=lambda rise: rise.figure - rise.limit))
-    none = withstood.no_gradient
-    limit = ZERO_IMAGES + STANDARD_ERRORS * share_error(none)
-    findings.append(Finding("many images have no gradient at all", "masking", percent(none), limit))
-    findings.append(_far("PGD on the margin is far stronger than on the cross-entropy", right["pgd_margin"], pgd))
-    for rule, weak, strong in (
-        ("FGSM overstates robustness: PGD is far stronger", fgsm, pgd),
-        ("FGSM with the predicted label overstates robustness", right["fgsm_predicted"], fgsm),
-        ("FGSM with smoothed labels overstates robustness", right["fgsm_smoothed"], fgsm),
-    ):
-        findings.append(_far(rule, strong, weak)._replace(kind="overstated"))
-    more = list(withstood.pgd_steps.values())[-1]
-    findings.append(
-        _stronger("more steps make PGD stronger", more, withstood.pgd_steps[withstood.steps])._replace(
-            kind="overstated"
-        )
-    )
-    return findings
 
 
-def _stronger(rule: str, strong: np.ndarray, weak: np.ndarray) -> Finding:
-    """How many more images withstand the attack that should be the stronger one."""
-    return Finding(rule, "masking", percent(weak) - percent(strong), STANDARD_ERRORS * difference_error(weak, strong))
+def _stronger(rule: str, strong: np.ndarray, weak: np.ndarray, kind: str = "masking", least: float = 0.0) -> Finding:
+    """How many more images withstand `weak` than `strong`; the limit is at least `least`."""
+    limit = max(least, STANDARD_ERRORS * difference_error(weak, strong))
+    return Finding(rule, kind, percent(weak) - percent(strong), limit)
 
 
-def _far(rule: str, strong: np.ndarray, weak: np.ndarray) -> Finding:
-    found = _stronger(rule, strong, weak)
-    return found._replace(limit=max(found.limit, POINTS))
+def _no_better_than(share: float, right: np.ndarray) -> float:
+    """The largest share that may be `share`, in percent, but for chance."""
+    return share + STANDARD_ERRORS * share_error(right)

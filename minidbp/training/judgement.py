@@ -13,19 +13,16 @@ Report = Callable[[float, str], None]  # how much work was done since the last c
 
 
 @dataclass(frozen=True)
-class MaskingFigures:
-    """Figures on the first n_pgd test images that tell robustness from masked gradients.
+class GradientFigures:
+    """Means over images x and what FGSM makes of them, x + delta.
 
     Attributes:
         zero_gradients: Elements of the loss's gradient dL/dx that are exactly 0, in percent.
         zero_gradient_images: Images whose whole dL/dx is exactly 0, in percent.
-        gradient_cosine: The cosine of dL/dx at x and at FGSM's x + delta, mean.
-        jacobian_l1: The norm `||J||_1,1` at x, mean.
-        jacobian_l1_adv: The same at x + delta.
+        gradient_cosine: The cosine of dL/dx at x and at x + delta.
+        jacobian_l1: The norm `||J||_1,1` at x.
+        jacobian_l1_adv: The norm at x + delta.
         same_prediction: Images with the same predicted class at x and x + delta, in percent.
-        noise: Accuracy in percent under random signs, the worst of 10 draws for each image.
-        pgd_margin: Accuracy in percent under PGD on the margin.
-        worst_case: Images in percent that withstand every attack of the judge.
     """
 
     zero_gradients: float
@@ -34,6 +31,18 @@ class MaskingFigures:
     jacobian_l1: float
     jacobian_l1_adv: float
     same_prediction: float
+
+
+@dataclass(frozen=True)
+class MaskingFigures(GradientFigures):
+    """Figures that tell robustness from masked gradients; accuracies in percent.
+
+    Attributes:
+        noise: Under random signs, the worst of 10 draws for each image.
+        pgd_margin: Under PGD on the margin.
+        worst_case: Of images that withstand every attack of the judge.
+    """
+
     noise: float
     pgd_margin: float
     worst_case: float

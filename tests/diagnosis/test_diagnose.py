@@ -1,6 +1,7 @@
 """The diagnosis, on models whose robustness is known in closed form and on models that hide their gradients."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from minidbp import nn
 from minidbp.autodiff import Tensor, sign
 from minidbp.data import Mnist
-from minidbp.diagnosis.diagnose import CHANCE, column_passes, diagnose, diagnose_columns, labels_of, work
+from minidbp.diagnosis.diagnose import CHANCE, LabelledImages, diagnose, labels_of, work
+from minidbp.diagnosis.judge import masking_figures, masking_passes
 from minidbp.robust import fgsm
 from minidbp.training import Protocol, correct_under_pgd, percent, workers
 
@@ -54,8 +56,9 @@ def block_images(brightness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def diagnosed(models: dict[str, nn.Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol = QUICK) -> Any:
+    n = protocol.n_pgd
     with workers(1) as pool:
-        return diagnose(models, x, y, protocol, pool)
+        return asdict(diagnose(models, LabelledImages(x[:n], y[:n], pool), protocol))
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +188,13 @@ def test_saturated_logits_keep_their_accuracy_at_any_eps(mnist: Mnist, fitted: n
 def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray) -> None:
     other = nn.build_model("C", seed=4)
     models = {"fitted": nn.Sequential([nn.Flatten(), linear(fitted)]), "C": other}
+    x, y = mnist.x_test[:260], mnist.y_test[:260]
     protocol, counted = Protocol(eps=0.05, n_pgd=260, pgd_steps=3, pgd_restarts=2), []
     found = {}
     for threads in (1, 2):
         with workers(threads) as pool:
-            found[threads] = diagnose(models, mnist.x_test, mnist.y_test, protocol, pool, 7, counted.append)
+            images = LabelledImages(x, y, pool, 7, counted.append)
+            found[threads] = asdict(diagnose(models, images, protocol))
     assert found[1] == found[2]
     assert sum(counted) == 2 * work(2, protocol)
     assert json.loads(json.dumps(found[1], allow_nan=False))["models"].keys() == models.keys()
@@ -204,15 +209,15 @@ def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray)
 
 def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> None:
     model = nn.Sequential([nn.Flatten(), linear(fitted)])
-    x, y = mnist.x_test, mnist.y_test
+    x, y = mnist.x_test[:300], mnist.y_test[:300]
     protocol = Protocol(eps=0.02, n_pgd=300, pgd_steps=4)
     with workers(2) as pool:
         by_pgd = correct_under_pgd(model, x, y, protocol, pool, seed=3)
         passes: list[int] = []
-        found = diagnose_columns(model, x, y, by_pgd, protocol, pool, 3, passes.append)
+        found = masking_figures(model, LabelledImages(x, y, pool, 3, passes.append), by_pgd, protocol)
     assert all(isinstance(value, float) for value in vars(found).values())
     assert found.jacobian_l1 == pytest.approx(np.abs(fitted).sum(), rel=1e-5)
-    assert sum(passes) == 300 * column_passes(protocol)
+    assert sum(passes) == 300 * masking_passes(protocol)
     assert 0 < found.worst_case <= min(percent(by_pgd), found.pgd_margin, found.noise)
     assert found.noise > percent(by_pgd)
 
@@ -220,10 +225,10 @@ def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> N
 def test_columns_of_blocks_are_their_closed_form() -> None:
     x, y = block_images(np.where(np.arange(100) % 10 < 6, 0.9, 0.4))
     with workers(1) as pool:
-        none_fooled = np.ones(100, bool)
-        found = diagnose_columns(blocks(), x, y, none_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), pool)
+        images, protocol = LabelledImages(x, y, pool), Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1)
+        found = masking_figures(blocks(), images, np.ones(100, bool), protocol)
         first_fooled = np.arange(100) > 0
-        other = diagnose_columns(blocks(), x, y, first_fooled, Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1), pool)
+        other = masking_figures(blocks(), images, first_fooled, protocol)
     assert found.worst_case == found.pgd_margin == 60.0
     assert found.noise == 100.0
     assert other.worst_case == 59.0

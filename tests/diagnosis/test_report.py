@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,27 @@ from rich.console import Console
 from minidbp import nn
 from minidbp.data import Mnist
 from minidbp.diagnosis import figures, report
-from minidbp.diagnosis.diagnose import diagnose
+from minidbp.diagnosis.diagnose import Diagnosis, LabelledImages, diagnose
 from minidbp.training import Protocol, workers
 
 
 @pytest.fixture(scope="module", params=[1, 2, 4])
-def found(request: pytest.FixtureRequest, mnist: Mnist) -> dict[str, Any]:
+def diagnosis(request: pytest.FixtureRequest, mnist: Mnist) -> Diagnosis:
     models = {f"seed {seed}": nn.build_model("C", seed=seed) for seed in range(request.param)}
     with workers(1) as pool:
-        result = diagnose(models, mnist.x_test, mnist.y_test, Protocol(eps=0.1, n_pgd=20, pgd_steps=2), pool)
+        images = LabelledImages(mnist.x_test[:20], mnist.y_test[:20], pool)
+        result = diagnose(models, images, Protocol(eps=0.1, n_pgd=20, pgd_steps=2))
     where = {"minidbp": "1", "python": "3", "processor": "p", "cores": 2, "blas": [], "variables": {}}
-    return {**result, "environment": where}
+    return replace(result, environment=where)
 
 
-def test_the_table_has_every_figure_in_its_column(found: dict[str, Any]) -> None:
-    header, rows = report.table(found)
+@pytest.fixture(scope="module")
+def found(diagnosis: Diagnosis) -> dict[str, Any]:
+    return asdict(diagnosis)
+
+
+def test_the_table_has_every_figure_in_its_column(diagnosis: Diagnosis, found: dict[str, Any]) -> None:
+    header, rows = report.table(diagnosis)
     assert header[1:] == list(found["models"])
     by_name = {name: values for name, *values in rows}
     for i, model in enumerate(found["models"].values()):
@@ -40,8 +47,8 @@ def test_the_table_has_every_figure_in_its_column(found: dict[str, Any]) -> None
     assert ("transfer, the strongest" in by_name) == (len(header) > 2)
 
 
-def test_what_is_written(found: dict[str, Any], tmp_path: Path) -> None:
-    written = report.write(found, tmp_path, "minidbp diagnose w.safetensors")
+def test_what_is_written(diagnosis: Diagnosis, found: dict[str, Any], tmp_path: Path) -> None:
+    written = report.write(diagnosis, tmp_path, "minidbp diagnose w.safetensors")
     assert {path.name for path in tmp_path.iterdir()} == set(written)
     assert json.loads((tmp_path / "diagnosis.json").read_text()) == found
     text = (tmp_path / "diagnosis.md").read_text()
@@ -57,17 +64,17 @@ def test_what_is_written(found: dict[str, Any], tmp_path: Path) -> None:
         assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.03
 
 
-def test_the_screen_shows_it_in_80_columns(found: dict[str, Any]) -> None:
+def test_the_screen_shows_it_in_80_columns(diagnosis: Diagnosis, found: dict[str, Any]) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(report.on_screen(found))
+    console.print(report.on_screen(diagnosis))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     for name in ("PGD, margin", "worst case", "verdict", *found["models"]):
         assert name in text
 
 
-def test_the_pictures_show_the_figures(found: dict[str, Any]) -> None:
-    eps = figures.against_eps(found)
+def test_the_pictures_show_the_figures(diagnosis: Diagnosis, found: dict[str, Any]) -> None:
+    eps = figures.against_eps(diagnosis)
     assert sum(axes.get_visible() for axes in eps.axes) == len(found["models"])
     for axes, (label, model) in zip(eps.axes, found["models"].items(), strict=False):
         assert label in axes.get_title()
@@ -76,16 +83,16 @@ def test_the_pictures_show_the_figures(found: dict[str, Any]) -> None:
         assert lines["FGSM"] == model["against_eps"]["fgsm"]
         assert lines["noise, random signs"] == model["against_eps"]["noise"]
         assert lines["chance"] == [10, 10]
-    (axes,) = figures.against_steps(found).axes
+    (axes,) = figures.against_steps(diagnosis).axes
     for label, model in found["models"].items():
         (line,) = (line for line in axes.lines if line.get_label() == label)
         assert list(line.get_xdata()) == model["against_steps"]["steps"]
         assert list(line.get_ydata()) == model["against_steps"]["pgd"]
 
 
-def test_the_matrix_of_transfer_has_rows_for_sources(found: dict[str, Any]) -> None:
+def test_the_matrix_of_transfer_has_rows_for_sources(diagnosis: Diagnosis, found: dict[str, Any]) -> None:
     if found["transfer"]:
-        axes = figures.transfer(found).axes[0]
+        axes = figures.transfer(diagnosis).axes[0]
         np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), found["transfer"]["accuracy"])
         assert axes.get_ylabel() == "adversarial images made on"
         shown = {text.get_position(): text.get_text() for text in axes.texts}

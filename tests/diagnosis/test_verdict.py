@@ -1,11 +1,12 @@
 """The rules: each held by evidence planted for it alone, none by chance; the errors against simulation."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from minidbp.diagnosis.verdict import Withstood, difference_error, find, judge, share_error
+from minidbp.diagnosis.verdict import Evidence, apply_rules, difference_error, judge, share_error
 
 N = 1000
 CHANCE = 10.0
@@ -16,13 +17,13 @@ def first(percent: float) -> np.ndarray:
     return np.arange(N) < round(N * percent / 100)
 
 
-def evidence(**changes: object) -> Withstood:
+def evidence(**changes: object) -> Evidence:
     """A sound evaluation of a model that is robust on 60% of the images."""
     attacks = {
         "clean": 98, "noise_uniform": 97, "noise_sign": 95, "fgsm_true": 63, "fgsm_predicted": 64,
         "fgsm_smoothed": 64, "pgd": 61, "pgd_margin": 60,
     }  # fmt: skip
-    sound = Withstood(
+    sound = Evidence(
         attacks={name: first(a) for name, a in attacks.items()},
         pgd_eps={0.0: first(98), 0.3: first(61), 0.6: first(20), 1.0: first(0)},
         pgd_steps={1: first(70), 40: first(61), 80: first(61)},
@@ -33,11 +34,11 @@ def evidence(**changes: object) -> Withstood:
     )
     attacks_changed = {name: value for name, value in changes.items() if name in attacks}
     rest = {name: value for name, value in changes.items() if name not in attacks}
-    return sound._replace(attacks={**sound.attacks, **attacks_changed}, **rest)
+    return replace(sound, attacks={**sound.attacks, **attacks_changed}, **rest)
 
 
-def held(found: Withstood) -> list[str]:
-    return [f.rule for f in find(found, CHANCE) if f.holds]
+def held(found: Evidence) -> list[str]:
+    return [f.rule for f in apply_rules(found, CHANCE) if f.holds]
 
 
 def test_a_sound_evaluation_holds_no_rule() -> None:
@@ -66,7 +67,7 @@ def test_a_sound_evaluation_holds_no_rule() -> None:
 def test_each_sign_of_masking_is_seen(changes: dict, rule: str) -> None:
     found = evidence(**changes)
     if "fgsm_true" in changes:  # the other labels go with it
-        found = found._replace(attacks={**found.attacks, "fgsm_predicted": first(56), "fgsm_smoothed": first(56)})
+        found = replace(found, attacks={**found.attacks, "fgsm_predicted": first(56), "fgsm_smoothed": first(56)})
     assert held(found) == [rule]
     verdict = judge(found, CHANCE)
     assert verdict.word == "masks"

@@ -32,8 +32,8 @@ Executed = tuple[RunResult, Sequential, list[tuple[float, str]]]
 @pytest.fixture(scope="module")
 def executed(mnist: Mnist) -> Executed:
     said: list[tuple[float, str]] = []
-    with workers(2) as team:
-        result, model = execute(RUN, mnist, team, JUDGE, lambda work, what: said.append((work, what)))
+    with workers(2) as pool:
+        result, model = execute(RUN, mnist, pool, JUDGE, lambda work, what: said.append((work, what)))
     return result, model, said
 
 
@@ -94,8 +94,8 @@ def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Mnist, figur
 
 def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Mnist) -> None:
     result, model, _ = executed
-    with workers(1) as team:
-        again, twin = execute(RUN, mnist, team, JUDGE, lambda work, what: None)
+    with workers(1) as pool:
+        again, twin = execute(RUN, mnist, pool, JUDGE, lambda work, what: None)
     assert bits(twin) == bits(model)
     assert without_time(again) == without_time(result)
     assert again.threads == 1
@@ -113,8 +113,8 @@ def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
 
 
 def test_a_divergence_comes_out(mnist: Mnist) -> None:
-    with workers(1) as team, pytest.raises(DivergenceError, match=r"epoch 1.*step 2.*lambda 2\.5"):
-        execute(DIVERGES, mnist, team, JUDGE, lambda work, what: None)
+    with workers(1) as pool, pytest.raises(DivergenceError, match=r"epoch 1.*step 2.*lambda 2\.5"):
+        execute(DIVERGES, mnist, pool, JUDGE, lambda work, what: None)
 
 
 # -- stopped, and gone on with --------------------------------------------------------------------------------------
@@ -133,11 +133,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
         if not left:
             raise Stopped
 
-    with workers(1) as team:
+    with workers(1) as pool:
         with pytest.raises(Stopped):
-            execute(RUN, mnist, team, JUDGE, stopping, checkpoint)
+            execute(RUN, mnist, pool, JUDGE, stopping, checkpoint)
         assert checkpoint.exists() == (steps > 3)
-        again, twin = execute(RUN, mnist, team, JUDGE, lambda work, what: said.append(what), checkpoint)
+        again, twin = execute(RUN, mnist, pool, JUDGE, lambda work, what: said.append(what), checkpoint)
     assert bits(twin) == bits(model)
     assert without_time(again) == without_time(result)
     trained_again = {1: 6, 2: 6, 3: 6, 4: 4, 7: 2, 8: 0, 11: 0}[steps]  # steps: whole epochs are not
@@ -147,13 +147,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
 def test_what_an_earlier_process_did_counts_as_done(mnist: Mnist, tmp_path: Path) -> None:
     checkpoint, stop = tmp_path / "checkpoint", tmp_path / "stop"
     heartbeat = Heartbeat(RUN, tmp_path, stop, JUDGE)
-    with workers(1) as team:
+    with workers(1) as pool:
         with pytest.raises(Stopped):
-            execute(RUN, mnist, team, JUDGE, lambda work, what: stop.touch() or heartbeat(work, what), checkpoint)
+            execute(RUN, mnist, pool, JUDGE, lambda work, what: stop.touch() or heartbeat(work, what), checkpoint)
         stop.unlink()
-        execute(RUN, mnist, team, JUDGE, lambda work, what: None, checkpoint)
+        execute(RUN, mnist, pool, JUDGE, lambda work, what: None, checkpoint)
         later = Heartbeat(RUN, tmp_path, stop, JUDGE)
-        execute(RUN, mnist, team, JUDGE, later, checkpoint)
+        execute(RUN, mnist, pool, JUDGE, later, checkpoint)
     assert later.first is not None
     assert later.first[1] == pytest.approx(3 * Cost(RUN, JUDGE).epoch)
     assert later.done == pytest.approx(Cost(RUN, JUDGE).total)
@@ -279,7 +279,7 @@ def test_a_process_trains_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_another_error_comes_out_and_frees_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(run: Run, mnist: Mnist, team: Any, judge: Any, report: Any, checkpoint: Path) -> Any:
+    def failing(run: Run, mnist: Mnist, pool: Any, judge: Any, report: Any, checkpoint: Path) -> Any:
         report(1.0, "on")
         raise OSError("the disk is full")
 

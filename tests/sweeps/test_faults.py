@@ -106,8 +106,8 @@ def test_a_checkpoint_that_cannot_be_written(mnist: Mnist, alone: Path, tmp_path
         if what.startswith("epoch 2"):
             raise Stopped
 
-    with workers(1) as team, pytest.raises(Stopped):
-        execute(run, mnist, team, JUDGE, stop_in_the_second_epoch, checkpoint)
+    with workers(1) as pool, pytest.raises(Stopped):
+        execute(run, mnist, pool, JUDGE, stop_in_the_second_epoch, checkpoint)
     before = checkpoint.read_bytes()
     with no_file_larger_than(1 << 20):
         result = sweep(out)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from minidbp.diagnosis.diagnose import column_passes
-from minidbp.diagnosis.judge import JUDGE
+from minidbp.diagnosis.judge import JUDGE, masking_passes
 from minidbp.sweeps import monitor as module
 from minidbp.sweeps.monitor import Cost, Heartbeat, Running, State, Stopped, SweepMonitor, left, multiply_adds, view
 from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunError, RunResult, keep
@@ -78,7 +77,9 @@ def test_the_exact_step_is_about_the_designs() -> None:
 
 def test_a_run_is_its_epochs_and_its_judging() -> None:
     cost = Cost(Run("C", 0.0, 0, SHORT), JUDGE)
-    passes = 3 * 100 * 3 + 50 * (1 + 3) + 20 * (2 * 7 * 2 + column_passes(SHORT))  # epochs; clean, FGSM; PGD, diagnosis
+    passes = (
+        3 * 100 * 3 + 50 * (1 + 3) + 20 * (2 * 7 * 2 + masking_passes(SHORT))
+    )  # epochs; clean, FGSM; PGD, diagnosis
     assert cost.total == pytest.approx(passes * cost.forward)
     assert cost.epoch == pytest.approx(300 * cost.forward)
 
