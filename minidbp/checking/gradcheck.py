@@ -7,6 +7,7 @@ generator: with a vector of ones, errors can cancel (every row of softmax's Jaco
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -101,7 +102,9 @@ def vjp_function(f: Functions, n: int) -> Functions:
 
     def pulled(ts: list[Tensor]) -> list[Tensor]:
         create_graph = any(t.requires_grad for t in ts)
-        xs = [t if t.requires_grad else _variable(t) for t in ts[:n]]
+        xs = [t if t.requires_grad else t.detach() for t in ts[:n]]
+        for x in xs:
+            x.requires_grad = True
         with recording(True):
             ys = f(xs)
         return grad_or_zeros(ys, xs, ts[n:], create_graph)
@@ -109,37 +112,53 @@ def vjp_function(f: Functions, n: int) -> Functions:
     return pulled
 
 
-def smooth_direction(
+class Slope(NamedTuple):
+    """A derivative along a direction: by the rules, by differences, and the size that errors are relative to."""
+
+    analytic: float
+    numeric: float
+    size: float
+    rounding: float
+    step: float
+
+    def allowed(self, rtol: float) -> float:
+        return rtol * self.size + self.rounding
+
+
+def smooth_slope(
     f: Functions,
     xs: list[np.ndarray],
     i: int,
     gradient: np.ndarray,
     rng: np.random.Generator,
     where: np.ndarray | None = None,
-) -> tuple[np.ndarray, Difference]:
-    """A direction in input i along which f crosses no kink, and the difference along it.
+) -> Slope:
+    """The slope of the sum of f's outputs along a direction in input i that crosses no kink.
 
     The direction is random, of length 1, plus the gradient under test scaled to length 1.  Along a random direction
-    alone, the derivative is smaller than the gradient by the root of the dimension, and rounding would hide errors.
-
-    Args:
-        where: A mask outside of which the direction is 0; the gradient must be 0 there too.
+    alone, the slope is smaller than the gradient by the root of the dimension, and rounding would hide errors.  It is 0
+    outside the mask `where`.
 
     Raises:
         NotDifferentiableError: Kinks are in the way of all 20 directions that were drawn.
     """
     why = ""
-    size = float(np.linalg.norm(gradient))
+    gradient = gradient if where is None else np.where(where, gradient, 0.0)
+    length = float(np.linalg.norm(gradient))
     for _ in range(TRIES):
         d = rng.standard_normal(xs[i].shape) * (1.0 if where is None else where)
         d = d / np.linalg.norm(d)
-        if size > 0:  # on the gradient's side: in one dimension the two would cancel
-            d = (d if np.vdot(d, gradient) >= 0 else -d) + gradient / size
-        direction = [d if j == i else np.zeros_like(x) for j, x in enumerate(xs)]
+        if length > 0:  # on the gradient's side: in one dimension the two would cancel
+            d = (d if np.vdot(d, gradient) >= 0 else -d) + gradient / length
         try:
-            return d, directional_difference(f, xs, direction)
+            difference = directional_difference(f, xs, [d if j == i else np.zeros_like(x) for j, x in enumerate(xs)])
         except NotDifferentiableError as error:
             why = str(error)
+            continue
+        analytic, numeric = float(np.vdot(gradient, d)), float(np.sum(difference.values))
+        # the size of <gradient, d> for a random d: a slope that is small by luck has no smaller allowance
+        size = max(length * float(np.linalg.norm(d)) / math.sqrt(d.size), abs(numeric))
+        return Slope(analytic, numeric, size, difference.rounding, difference.step)
     raise NotDifferentiableError(f"{why} (in each of {TRIES} random directions of input {i})")
 
 
@@ -159,7 +178,7 @@ class _Comparison:
                     f"an operation changed the dtype: float64 went in, {y.dtype} came out of {operations([y])}"
                 )
         if sum(x.size for x in self.xs) * sum(y.size for y in self.ys) <= MAX_ENTRIES:
-            columns = [self._columns(i) for i, x in enumerate(self.xs)]
+            columns = [self._columns(i) for i in range(len(self.xs))]
             for k in range(len(self.ys)):
                 self._compare_entries(k, columns)
         else:
@@ -237,19 +256,17 @@ class _Comparison:
         gradients = grad_or_zeros(self.ys, self.leaves, [from_array(u) for u in us], False)
         for i, gradient in ((i, g.data) for i, g in enumerate(gradients) if g.size):
             for _ in range(DIRECTIONS):
-                d, difference = smooth_direction(dot_u, self.xs, i, gradient, self.rng)
-                analytic, numeric = float(np.vdot(gradient, d)), float(np.sum(difference.values))
-                # the size of <gradient, d> for a random d: one that is small by luck has no smaller allowance
-                scale = float(np.linalg.norm(gradient) * np.linalg.norm(d)) / math.sqrt(gradient.size)
-                allowed = self.rtol * max(scale, abs(numeric)) + difference.rounding
-                if not abs(analytic - numeric) <= allowed:
-                    both = np.array([[analytic]]), np.array([[numeric]])
+                slope = smooth_slope(dot_u, self.xs, i, gradient, self.rng)
+                allowed = slope.allowed(self.rtol)
+                if not abs(slope.analytic - slope.numeric) <= allowed:
                     raise self._error(
                         f"the {self._ordinal()} derivative of {self._subject()} along a random direction of input {i} "
-                        f"is {numeric:.10g} by differences (step {difference.step:.1g}) but {analytic:.10g} by its "
-                        f"rules (allowed difference {allowed:.1g})",
+                        f"is {slope.numeric:.10g} by differences (step {slope.step:.1g}) but {slope.analytic:.10g} by "
+                        f"its rules (allowed difference {allowed:.1g})",
                         i,
-                        likely_cause(*both, allowed, (), (), order=self.order),
+                        likely_cause(
+                            np.array([[slope.analytic]]), np.array([[slope.numeric]]), allowed, (), (), order=self.order
+                        ),
                     )
 
     def _pull(self, y: Tensor, leaves: list[Tensor], v: np.ndarray) -> list[np.ndarray]:
@@ -322,12 +339,6 @@ def _worst(difference: np.ndarray) -> int:
 
 def _index(flat: int | np.integer, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(flat, shape)) if shape else ()
-
-
-def _variable(t: Tensor) -> Tensor:
-    t = t.detach()
-    t.requires_grad = True
-    return t
 
 
 def _leaves(xs: list[np.ndarray]) -> list[Tensor]:

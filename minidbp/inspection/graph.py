@@ -143,12 +143,16 @@ def _walks(steps: Sequence[Step]) -> dict[int, int]:
 
 def _band(order: int, top: float, width: float, height: float) -> str:
     """The ground and the title of a row."""
+    title = f"{'←' if order % 2 else '→'} {order_in_words(order)}"
     return (
         f'<rect x="6" y="{top:g}" width="{width - 12:g}" height="{height:g}" rx="8" fill="{_tint(order, 0.06)}"/>'
         f'<rect x="6" y="{top:g}" width="5" height="{height:g}" fill="{colour(order)}"/>'
-        f'<text x="20" y="{top + 18:g}" font-size="13" font-weight="bold" fill="{INK}">{"←" if order % 2 else "→"} '
-        f"{order_in_words(order)}</text>"
+        + _text(20, top + 18, title, 'font-size="13" font-weight="bold"')
     )
+
+
+def _text(x: float, y: float, text: str, style: str) -> str:
+    return f'<text x="{x:g}" y="{y:g}" {style} fill="{INK}">{escape(text)}</text>'
 
 
 def _box(step: Step, x: float, y: float) -> str:
@@ -170,13 +174,9 @@ def _box(step: Step, x: float, y: float) -> str:
         f"min {low}, mean {mean}, max {high}"
     )
     size = "×".join(map(str, step.shape)) or "a number"
-    return (
-        f"<g><title>{escape(tooltip)}</title>{outline}{_leaves(step, x, y)}"
-        f'<text x="{x + BOX_WIDTH / 2:g}" y="{y + 15:g}" text-anchor="middle" font-size="11" font-weight="bold" '
-        f'fill="{INK}">{escape(step.name)}</text>'
-        f'<text x="{x + BOX_WIDTH / 2:g}" y="{y + 28:g}" text-anchor="middle" font-size="10" fill="{INK}">'
-        f"{step.label} · {size}</text></g>"
-    )
+    name = _text(x + BOX_WIDTH / 2, y + 15, step.name, 'text-anchor="middle" font-size="11" font-weight="bold"')
+    label = _text(x + BOX_WIDTH / 2, y + 28, f"{step.label} · {size}", 'text-anchor="middle" font-size="10"')
+    return f"<g><title>{escape(tooltip)}</title>{outline}{_leaves(step, x, y)}{name}{label}</g>"
 
 
 def _leaves(step: Step, x: float, y: float) -> str:
@@ -188,9 +188,8 @@ def _leaves(step: Step, x: float, y: float) -> str:
         parts.append(
             f'<rect x="{x + 4:g}" y="{y - 15:g}" width="{width:g}" height="13" rx="6" fill="{PAPER}" '
             f'stroke="{INK}" stroke-width="0.8"/>'
-            f'<text x="{x + 4 + width / 2:g}" y="{y - 5.5:g}" text-anchor="middle" font-size="9" fill="{INK}">'
-            f"{escape(text)}</text>"
         )
+        parts.append(_text(x + 4 + width / 2, y - 5.5, text, 'text-anchor="middle" font-size="9"'))
         x += width + 4
     return "".join(parts)
 
