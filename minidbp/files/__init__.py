@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, and read within bounds.  Knows nothing of Tensors."""
+"""Files that are written whole or not at all and read within bounds.  Nothing here knows Tensors."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever happens meanwhile: a full disk, a kill, a power cut."""
+"""Files that are written whole or not at all, also when the disk is full, the process is killed or the power fails."""
 
 import contextlib
 import os
@@ -12,10 +12,13 @@ from typing import IO
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file to write to; it becomes `path` at the end of the block, and nothing is left if the block fails.
+    """A binary file to write to; it becomes `path` at the end of the block.  If the block fails, nothing is left.
 
-    Its bytes are on the disk before it takes the name, so a power cut leaves the old file or the new one.  A killed
-    process leaves `NAME.????????.part` beside it: see `remove_leftovers`.  Raises OSError.
+    The bytes are on the disk before the file takes the name, so a power cut leaves the old file or the new one.  A
+    killed process leaves `NAME.????????.part` beside it; see `remove_leftovers`.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
     try:
@@ -23,15 +26,20 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
+        os.chmod(temporary, 0o644)  # only their owner can read mkstemp's files
         os.replace(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):  # interrupted just after the replacement
+        with contextlib.suppress(FileNotFoundError):  # the interrupt came just after the replacement
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno:
-            error.filename = str(path)  # a write that fails does not say where, a replacement names the .part
+            error.filename = str(path)  # a failed write names no file, a failed replacement names the .part
         raise
-    _sync_folder(path.parent)
+    with contextlib.suppress(OSError):  # the new name too should be on the disk; not every system can open folders
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_bytes(path: Path, raw: bytes) -> None:
@@ -46,21 +54,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of `path` left beside it.
+    """Remove what killed writers of `path` left beside it.  Raises OSError.
 
-    Only for whoever knows that nobody else is writing `path` now, such as the holder of its lock.  Raises OSError.
+    Call it only while nobody else can write `path`, for example while holding its lock.
     """
-    leftover = re.compile(re.escape(path.name) + r"\.[^.]+\.part")  # mkstemp's letters have no dot: no other file's
+    leftover = re.compile(re.escape(path.name) + r"\.[^.]+\.part")  # mkstemp's letters contain no dot
     for other in path.parent.iterdir():
         if leftover.fullmatch(other.name):
             other.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too, where the system can: Windows opens no folder, some file systems refuse."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

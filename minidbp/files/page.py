@@ -1,4 +1,4 @@
-"""Pages of Markdown and HTML, and tables that a command puts between two marks of a page written by hand."""
+"""Markdown tables, HTML pages, and text that a command puts between two marks of a hand-written page."""
 
 import base64
 import html
@@ -19,13 +19,13 @@ img { max-width: 100%; } code { background: #f2f2f2; padding: 0 0.2rem; }
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---") -> str:
-    """A Markdown table whose columns, but for the first, have this alignment mark."""
+    """A Markdown table; all columns except the first have the alignment mark `align`."""
     lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def put_between(page: Path, begin: str, end: str, text: str, what: str) -> None:
-    """Replace what stands between two marks of a page.  Raises ValueError, which names `what`, if it has none."""
+    """Replace the text between two marks of a page.  Raises ValueError, which names `what`, if a mark is absent."""
     whole = page.read_text(encoding="utf-8")
     before, found, rest = whole.partition(begin)
     _, closed, after = rest.partition(end)
@@ -35,7 +35,7 @@ def put_between(page: Path, begin: str, end: str, text: str, what: str) -> None:
 
 
 def as_html(markdown: str, title: str, folder: Path) -> str:
-    """The Markdown as a page that needs no other file: the pictures of `folder` are in it."""
+    """The Markdown as an HTML page that needs no other file: the pictures are read from `folder` and embedded."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
 
     def embedded(match: re.Match[str]) -> str:

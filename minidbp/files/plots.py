@@ -1,4 +1,4 @@
-"""What all pictures share: their colours, and how they become a file."""
+"""The colours of all pictures, images on one scale, and saving as PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from minidbp.files.atomic import atomic_write
 
-# Okabe and Ito's colours keep apart for every kind of colour vision; markers and dashes do so in black and white.
+# Okabe and Ito's colours differ for every kind of colour vision.  Markers and dashes also differ in black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#BBBBBB"
-SIGNS = ListedColormap([COLOURS[4], "white", "#5E3C99"])  # -1, 0, +1: the ends of the map PuOr; print keeps them apart
+SIGNS = ListedColormap([COLOURS[4], "white", "#5E3C99"])  # -1, 0, +1: the ends of the map PuOr, which differ in print
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -325,6 +325,7 @@ def intact_or_refused(scratch: Path, plain: bytes, faults: Any) -> Callable[[byt
     return look
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_truncations(stored: bytes, plain: bytes, suffix: str, intact_or_refused: Callable) -> None:
     whole = stored if suffix else plain
@@ -349,6 +350,7 @@ def test_every_bit_of_the_gzip_header_and_checksum(stored: bytes, faults: Any, i
     assert 0 < faults.intact < 200  # the date, the system and the name are dead bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_ten_thousand_mutations(
     stored: bytes, plain: bytes, mutated: Callable, suffix: str, faults: Any, intact_or_refused: Callable

@@ -174,6 +174,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_file_is_whole_and_leftovers_can_be_removed(tmp_path: Path) -> None:
     path, rng, left = tmp_path / "a.safetensors", np.random.default_rng(0), 0
     others = [

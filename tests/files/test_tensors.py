@@ -109,6 +109,7 @@ def test_safetensors_itself_reads_it(tmp_path: Path) -> None:
         assert set(file.keys()) == set(ARRAYS)
 
 
+@pytest.mark.slow
 def test_pytorch_reads_it() -> None:
     torch = pytest.importorskip("safetensors.torch")
     tensors = torch.load(RAW)

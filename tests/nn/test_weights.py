@@ -117,6 +117,7 @@ def test_a_folder(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
+@pytest.mark.slow
 def test_pytorch_has_the_weights_by_their_names(saved: Path, model: Sequential) -> None:
     torch = pytest.importorskip("safetensors.torch")
     tensors = torch.load_file(saved)

@@ -63,7 +63,7 @@ def bits(state: TrainingState) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
-@pytest.mark.parametrize("lam", [0.0, 10.0])
+@pytest.mark.parametrize("lam", [0.0, pytest.param(10.0, marks=pytest.mark.slow)])
 def test_gone_on_from_any_epoch_it_ends_with_the_same_bits(
     keep: str, lam: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +155,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     """A real SIGKILL, in the middle of steps or of the writing; each process goes on from what it finds."""
@@ -381,6 +382,7 @@ def test_every_byte_changed(faults: Any) -> None:
     assert faults.intact < 10
 
 
+@pytest.mark.slow
 def test_ten_thousand_mutations(mutated: Callable[[bytes, np.random.Generator], bytes], faults: Any) -> None:
     rng, whole = np.random.default_rng(2), bits(SPARE[0])
     for _ in range(10_000):
