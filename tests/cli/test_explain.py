@@ -25,6 +25,7 @@ def test_help(command: Callable) -> None:
         assert word in " ".join(result.stdout.split())
 
 
+@pytest.mark.slow
 def test_it_trains_prints_and_writes_the_same_with_one_thread_and_two(
     command: Callable, files_in: Callable, tmp_path: Path
 ) -> None:
@@ -43,6 +44,7 @@ def test_it_trains_prints_and_writes_the_same_with_one_thread_and_two(
     assert max(check["relative_error"] for check in found["checks"]) < 1e-6
 
 
+@pytest.mark.slow
 def test_kept_weights(command: Callable, weights: Path) -> None:
     result = command("explain", "--weights", weights, "--lambda", "0", "--image", "9999", "--out", "o", "--json")
     assert result.exit_code == 0

@@ -15,7 +15,8 @@ from minidbp.explain.explanation import PROGRESS_STEPS, explain
 from minidbp.explain.step import PROTOCOL, TrainingStep, outer_products
 from minidbp.nn import Conv2d, Flatten, Linear, ReLU, Sequential
 
-each_model = pytest.mark.parametrize("name", ["A", "B", "C"])
+slow_A, slow_B = (pytest.param(name, marks=pytest.mark.slow) for name in "AB")  # some 10 s each to make
+each_model = pytest.mark.parametrize("name", [slow_A, slow_B, "C"])
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> float:

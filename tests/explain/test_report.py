@@ -96,7 +96,7 @@ def test_the_json_has_the_figures(folder: Path) -> None:
     assert [layer["bias_penalty_part"] for layer in found["layers"]] == [0.0] * 4
 
 
-@pytest.mark.parametrize("name", ["A", "C"])
+@pytest.mark.parametrize("name", [pytest.param("A", marks=pytest.mark.slow), "C"])
 def test_pictures_have_titles_and_axes_with_units(name: str) -> None:
     e = explained(name)
     assert set(figures.describe(e)) == set(figures.FIGURES)
@@ -113,7 +113,7 @@ def test_pictures_have_titles_and_axes_with_units(name: str) -> None:
 
 
 def test_bars_and_crosses_are_where_the_numbers_are() -> None:
-    e = explained("A")
+    e = explained("C")
     axes = figures.split(e).axes[0]
     heights = sorted(bar.get_height() for bar in axes.patches)
     crosses = sorted(float(y) for line in axes.lines for y in line.get_ydata())  # type: ignore[union-attr]
@@ -129,7 +129,7 @@ def on_a_terminal(e: Explanation, colours: bool, width: int = 100) -> str:
     return captured.get()
 
 
-@pytest.mark.parametrize("name", ["A", "C"])
+@pytest.mark.parametrize("name", [pytest.param("A", marks=pytest.mark.slow), "C"])
 def test_the_terminal_shows_all_within_100_columns(name: str) -> None:
     e = explained(name)
     coloured, plain = on_a_terminal(e, True), on_a_terminal(e, False)
