@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidbp.autodiff.operations import move_axis
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, current_tracers, from_array, recording
+from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, from_array, recording, state
 
 Function = Callable[..., Tensor]
 Tensors = Tensor | Sequence[Tensor]
@@ -153,7 +153,7 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
     for y, g in zip(ys, cotangents, strict=True):
         if id(y) in leads_to_x:
             gradients[id(y)] = gradients[id(y)] + g if id(y) in gradients else g
-    tracers = current_tracers()
+    tracers = state.tracers
     for t in reversed(order):
         node = t._node
         if node is None or id(t) not in gradients:
@@ -206,7 +206,7 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
         gs = list(given) if len(ys) > 1 and isinstance(given, (list, tuple)) else as_list(given)
     if len(gs) != len(ys):
         raise ValueError(f"grad: {len(ys)} outputs need as many grad_outputs; got {len(gs)}")
-    cotangents = []
+    cotangents, batch_axes = [], []
     for i, (y, g) in enumerate(zip(ys, gs, strict=True)):
         if g is None:
             if y.size != 1:
@@ -219,9 +219,9 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
                 f"got {g.dtype} of shape {g.shape}"
             )
         cotangents.append(g)
-    batch_axes = {g.shape[: g.ndim - y.ndim] for y, g in zip(ys, cotangents, strict=True)}
-    if len(batch_axes) > 1:
-        raise ValueError(f"grad: all grad_outputs must have the same leading axes; got {sorted(batch_axes)}")
+        batch_axes.append(g.shape[: g.ndim - y.ndim])
+    if batch_axes.count(batch_axes[0]) < len(batch_axes):
+        raise ValueError(f"grad: all grad_outputs must have the same leading axes; got {sorted(set(batch_axes))}")
     return cotangents
 
 
@@ -277,10 +277,10 @@ def grad_or_zeros(
 def _zeros_for_none(
     gradients: Sequence[Tensor | None], xs: Sequence[Tensor], batch_axes: tuple[int, ...] = ()
 ) -> list[Tensor]:
-    return [
-        from_array(np.zeros(batch_axes + x.shape, x.dtype)) if g is None else g
-        for g, x in zip(gradients, xs, strict=True)
-    ]
+    complete = []
+    for g, x in zip(gradients, xs, strict=True):
+        complete.append(from_array(np.zeros(batch_axes + x.shape, x.dtype)) if g is None else g)
+    return complete
 
 
 def operations(ys: Sequence[Tensor]) -> list[str]:

@@ -268,7 +268,10 @@ def normal_axes(name: str, x: Tensor, axis: Axis) -> tuple[int, ...]:
 
 def _keepdims_shape(shape: Shape, axes: tuple[int, ...]) -> Shape:
     """The shape after a reduction over `axes` that keeps them with size 1."""
-    return tuple([1 if i in axes else n for i, n in enumerate(shape)])
+    sizes = list(shape)
+    for axis in axes:
+        sizes[axis] = 1
+    return tuple(sizes)
 
 
 def _repeat(g: Tensor, out: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -15,7 +15,7 @@ any order.  This module computes no derivative: see `differentiate.py`.
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
@@ -223,12 +223,18 @@ def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
     return from_array(array.astype(dtype))
 
 
-def as_operands(name: str, values: Sequence[TensorLike]) -> tuple[Tensor, ...]:
+def as_operands(name: str, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
     """The inputs of an operation as Tensors of one dtype.
 
     Constants that are not Tensors take the Tensors' dtype: an operation never changes the dtype it was given.  Without
     a Tensor, the arrays decide.  Raises TypeError if two that decide differ.
     """
+    dtype = None
+    for v in values:
+        if not isinstance(v, Tensor) or v._data.dtype is not (dtype := dtype or v._data.dtype):
+            break
+    else:  # nothing to convert, as mostly
+        return values  # type: ignore[return-value]
     typed: list[Any] = [v for v in values if isinstance(v, Tensor)]
     typed = typed or [v for v in values if isinstance(v, np.ndarray) and v.dtype in DTYPES]
     dtypes = {v.dtype for v in typed}
@@ -310,19 +316,12 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
             if not n <= len(args) <= n + len(static_names):
                 raise TypeError(f"{name} takes {', '.join(operands + static_names)}; got {len(args)} arguments")
             static = {**dict(zip(static_names, args[n:], strict=False)), **static}
-        inputs = args[:n]
-        dtype = None
-        for x in inputs:
-            if not isinstance(x, Tensor) or x._data.dtype is not (dtype := dtype or x._data.dtype):
-                inputs = as_operands(name, inputs)  # most are Tensors of one dtype already, and need no conversion
-                break
-        state = _state
-        if state.pattern is None:
-            value, *rules = function(*inputs, **static)
-        else:
-            start = len(state.pattern)
-            value, *rules = function(*inputs, **static)
-            state.pattern[start:] = [(name, array) for _, array in state.pattern[start:]]
+        inputs = as_operands(name, args[:n])
+        pattern = state.pattern
+        start = len(pattern) if pattern is not None else 0
+        value, *rules = function(*inputs, **static)
+        if pattern is not None:
+            pattern[start:] = [(name, array) for _, array in pattern[start:]]
         if type(value) is not np.ndarray:
             value = np.asarray(value)  # NumPy turns what it computes from arrays of shape () into scalars
         if len(rules) != len(inputs) or value.dtype.char not in "fdD":
@@ -354,8 +353,8 @@ def locally_constant(array: np.ndarray) -> np.ndarray:
     """
     array = np.asarray(array)
     array.flags.writeable = False
-    if _state.pattern is not None:
-        _state.pattern.append(("", array))
+    if state.pattern is not None:
+        state.pattern.append(("", array))
     return array
 
 
@@ -371,40 +370,33 @@ class Tracer(Protocol):
 
 
 class _State(threading.local):
-    """What is switched on in this thread."""
-
-    recording = True
-    pattern: Pattern | None = None
+    recording = True  # whether operations are remembered
+    pattern: Pattern | None = None  # what `locally_constant` declares, where somebody collects it
     tracers: tuple[Tracer, ...] = ()
 
 
-_state = _State()
+state = _State()  # each thread has its own
 
 
 @contextmanager
-def _switched(**values: Any) -> Iterator[None]:
-    """The state of this thread has these values in this block, and those from before after it."""
-    before = {name: getattr(_state, name) for name in values}
-    _state.__dict__.update(values)
+def _switched(name: str, value: Any) -> Iterator[None]:
+    """Within this block, in this thread, the state's attribute `name` is `value`."""
+    before = getattr(state, name)
+    setattr(state, name, value)
     try:
         yield
     finally:
-        _state.__dict__.update(before)
+        setattr(state, name, before)
 
 
 def recording(on: bool) -> AbstractContextManager[None]:
     """A context in which operations are remembered, or not: `with recording(False): ...` (this thread only)."""
-    return _switched(recording=on)
+    return _switched("recording", on)
 
 
 def no_grad() -> AbstractContextManager[None]:
     """A context in which operations are not remembered, for evaluation: `with no_grad(): ...` (this thread only)."""
     return recording(False)
-
-
-def is_recording() -> bool:
-    """Whether operations are remembered now, in this thread: False under `no_grad`."""
-    return _state.recording
 
 
 @contextmanager
@@ -414,15 +406,10 @@ def recorded_pattern() -> Iterator[Pattern]:
     Two points with the same pattern lie on one smooth piece of a function: there is no kink between them.
     """
     pattern: Pattern = []
-    with _switched(pattern=pattern):
+    with _switched("pattern", pattern):
         yield pattern
 
 
 def traced_by(tracer: Tracer | None) -> AbstractContextManager[None]:
     """Tell `tracer` too of the operations in this block, in this thread; with None, tell no tracer."""
-    return _switched(tracers=() if tracer is None else (*_state.tracers, tracer))
-
-
-def current_tracers() -> tuple[Tracer, ...]:
-    """The tracers of this thread."""
-    return _state.tracers
+    return _switched("tracers", () if tracer is None else (*state.tracers, tracer))

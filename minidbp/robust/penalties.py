@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, TensorLike, abs, grad, jacobian, softmax
 from minidbp.autodiff.differentiate import with_graph
-from minidbp.autodiff.tensor import is_recording
+from minidbp.autodiff.tensor import state
 from minidbp.nn import sample_cross_entropy
 
 Model = Callable[[Tensor], Tensor]
@@ -28,7 +28,7 @@ def jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reduction: str 
         reduction: "sum" over classes i and pixels j, or "mean", which is the sum divided by c * d.
     """
     check_words(of, reduction)
-    J = jacobian(_target(model, of), x, create_graph=is_recording())
+    J = jacobian(_target(model, of), x, create_graph=state.recording)
     return _averaged(abs(J), reduction)
 
 
@@ -75,7 +75,7 @@ def _target(model: Model, of: str) -> Model:
 def _gradient_of_sum(f: Model, x: TensorLike) -> Tensor:
     """The gradient in x of the sum of f(x); samples are independent, so each has the gradient of its own outputs."""
     (variable,), total = with_graph(lambda t: f(t).sum(), (x,))
-    return grad(total, variable, create_graph=is_recording())[0]
+    return grad(total, variable, create_graph=state.recording)[0]
 
 
 def _averaged(values: Tensor, reduction: str) -> Tensor:

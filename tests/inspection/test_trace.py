@@ -10,7 +10,7 @@ import pytest
 
 import minidbp as mdb
 from minidbp import Tensor
-from minidbp.autodiff.tensor import _state
+from minidbp.autodiff.tensor import state
 from minidbp.inspection.steps import Leaf
 from minidbp.inspection.values import Recorded
 from minidbp.robust import Objective
@@ -281,10 +281,10 @@ def test_nothing_is_recorded_outside_and_traces_in_each_other_both_hear() -> Non
     mdb.exp(x)
     assert [s.name for s in outer] == ["exp", "exp", "log", "relu"]
     assert [s.name for s in inner] == ["exp", "log"]
-    assert _state.tracers == ()
+    assert state.tracers == ()
     with pytest.raises(ZeroDivisionError), mdb.trace():
         raise ZeroDivisionError
-    assert _state.tracers == ()
+    assert state.tracers == ()
 
 
 def test_a_rule_that_fails_leaves_the_trace_in_order() -> None:
