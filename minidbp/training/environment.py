@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, processor, threads, and which BLAS kernel runs."""
+"""The environment of a result: versions, processor, threads, and the BLAS kernel."""
 
 import importlib.metadata
 import os
@@ -18,7 +18,7 @@ VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_")
 
 
 def environment() -> dict[str, Any]:
-    """A description for JSON: everything about this machine and its software that may change a result or its speed."""
+    """Everything about this machine and its software that may change a result or its speed, for JSON."""
     return {
         "minidbp": minidbp.__version__,
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
 
 
 def in_words(environment: Mapping[str, Any]) -> str:
-    """What matters of an environment, or of one read from JSON, as a Markdown list."""
+    """The most important parts of an environment, new or read from JSON, as a Markdown list."""
     libraries = "; ".join(
         f"{b['library']} {b['version']}, kernel {b['kernel']}, {b['threads']} thread{'s' * (b['threads'] != 1)}"
         for b in environment["blas"]
@@ -43,7 +43,7 @@ def in_words(environment: Mapping[str, Any]) -> str:
 
 
 def processor() -> str:
-    """The processor's name, as Linux gives it, or as Python does elsewhere."""
+    """The processor's name, from Linux, or elsewhere from Python."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
@@ -53,7 +53,7 @@ def processor_flags() -> set[str]:
 
 
 def _cpuinfo(key: str) -> str:
-    """What /proc/cpuinfo says of the first processor; empty where there is none."""
+    """The value for the first processor in /proc/cpuinfo; empty if there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -62,9 +62,9 @@ def _cpuinfo(key: str) -> str:
 
 
 def blas() -> list[dict[str, Any]]:
-    """The BLAS that NumPy uses: name, version, kernel (the processor it is for), threads; all, if it has no own."""
-    np.ones((2, 2)) @ np.ones((2, 2))  # make sure that it is loaded
-    found = [library for library in threadpoolctl.threadpool_info() if library.get("user_api") == "blas"]
+    """The BLAS of NumPy, or every BLAS if NumPy has none of its own: name, version, processor, threads."""
+    np.ones((2, 2)) @ np.ones((2, 2))  # loads it
+    libraries = [library for library in threadpoolctl.threadpool_info() if library.get("user_api") == "blas"]
     return [
         {
             "library": library.get("internal_api"),
@@ -72,5 +72,5 @@ def blas() -> list[dict[str, Any]]:
             "kernel": library.get("architecture"),
             "threads": library.get("num_threads"),
         }
-        for library in [library for library in found if "numpy" in library["filepath"]] or found
+        for library in [library for library in libraries if "numpy" in library["filepath"]] or libraries
     ]

@@ -11,7 +11,7 @@ from minidbp.training.gradients import DivergenceError
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Result, Workers, shard_size, shards
 
-Done = Callable[[int], None]  # told how many more images are done
+Done = Callable[[int], None]  # its argument: how many more images are done
 Attack = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # images, labels, generator: new images
 
 

@@ -65,8 +65,8 @@ def test_fgsm_is_its_formula(smoothing: float, clip: Any, label: str) -> None:
     expected = X + 0.3 * np.sign((p - targets) @ w.T)
     if clip is not None:
         expected = np.clip(expected, *clip)
-    found = fgsm(linear(w, b), X, Y, 0.3, clip=clip, label=label, label_smoothing=smoothing)
-    np.testing.assert_array_equal(found, expected)
+    x_adv = fgsm(linear(w, b), X, Y, 0.3, clip=clip, label=label, label_smoothing=smoothing)
+    np.testing.assert_array_equal(x_adv, expected)
 
 
 def test_smoothed_labels_turn_fgsm_round_where_the_model_is_sure() -> None:
@@ -108,12 +108,12 @@ def test_a_pixel_without_gradient_stays() -> None:
 def test_what_comes_back_is_of_the_kind_that_went_in(attack: Attack, dtype: str, as_tensor: bool) -> None:
     pixels = X.astype(dtype)
     x = mdb.Tensor(pixels, requires_grad=True) if as_tensor else pixels
-    found = attack(small_net(dtype), x, Y, 0.2)
-    assert type(found) is type(x)
-    assert (found.shape, found.dtype) == (x.shape, np.dtype(dtype))
+    x_adv = attack(small_net(dtype), x, Y, 0.2)
+    assert type(x_adv) is type(x)
+    assert (x_adv.shape, x_adv.dtype) == (x.shape, np.dtype(dtype))
     np.testing.assert_array_equal(np.asarray(x), X.astype(dtype))
     if as_tensor:
-        np.testing.assert_array_equal(found.data, attack(small_net(dtype), pixels, Y, 0.2))
+        np.testing.assert_array_equal(x_adv.data, attack(small_net(dtype), pixels, Y, 0.2))
 
 
 @BOTH
@@ -123,14 +123,14 @@ def test_what_comes_back_is_of_the_kind_that_went_in(attack: Attack, dtype: str,
 def test_the_ball_and_the_range_are_kept(attack: Attack, dtype: str, clip: Any, eps: float) -> None:
     x = X.astype(dtype)
     x[0, :4], x[1, :4] = 0, 1  # at the edges, as MNIST's black border
-    found = attack(small_net(dtype), x, Y, eps, clip=clip)
+    x_adv = attack(small_net(dtype), x, Y, eps, clip=clip)
     rounding = 4 * np.finfo(dtype).eps
-    assert np.abs(found - x).max() <= eps * (1 + rounding) + rounding
+    assert np.abs(x_adv - x).max() <= eps * (1 + rounding) + rounding
     low, high = clip or (-np.inf, np.inf)
-    assert (found >= low).all()
-    assert (found <= high).all()
+    assert (x_adv >= low).all()
+    assert (x_adv <= high).all()
     if clip is None:
-        assert found.min() < 0  # there was something to clip
+        assert x_adv.min() < 0  # there was something to clip
 
 
 @BOTH
@@ -143,15 +143,15 @@ def test_eps_zero_changes_nothing(attack: Attack, clip: Any) -> None:
 def test_any_shape_of_image_and_any_function(attack: Attack) -> None:
     w = mdb.Tensor(RNG.normal(size=(6, 3)))
     x = RNG.uniform(0, 1, (5, 2, 3))
-    found = attack(lambda t: t.reshape(len(t), 6) @ w, x, np.zeros(5, int), 0.1)
-    assert found.shape == x.shape
+    x_adv = attack(lambda t: t.reshape(len(t), 6) @ w, x, np.zeros(5, int), 0.1)
+    assert x_adv.shape == x.shape
 
 
 @BOTH
 def test_under_no_grad_too(attack: Attack) -> None:
     with mdb.no_grad():
-        found = attack(NET, X, Y, 0.2)
-    np.testing.assert_array_equal(found, attack(NET, X, Y, 0.2))
+        x_adv = attack(NET, X, Y, 0.2)
+    np.testing.assert_array_equal(x_adv, attack(NET, X, Y, 0.2))
 
 
 @BOTH
@@ -171,12 +171,12 @@ def test_the_attacks_attack(attack: Attack) -> None:
 
 
 def test_pgd_is_decided_by_its_seed() -> None:
-    def found(seed: Any) -> np.ndarray:
+    def attacked(seed: Any) -> np.ndarray:
         return pgd(NET, X, Y, 0.1, 0.02, 3, restarts=2, seed=seed)
 
-    np.testing.assert_array_equal(found(5), found(5))
-    np.testing.assert_array_equal(found(5), found(np.random.default_rng(5)))
-    assert not np.array_equal(found(5), found(6))
+    np.testing.assert_array_equal(attacked(5), attacked(5))
+    np.testing.assert_array_equal(attacked(5), attacked(np.random.default_rng(5)))
+    assert not np.array_equal(attacked(5), attacked(6))
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
@@ -189,9 +189,9 @@ def test_on_a_linear_model_of_two_classes_pgd_finds_the_best_point(loss: str) ->
     corner = np.clip(x - 0.02 * np.sign(np.where(y[:, None] == 0, margin, -margin)), 0, 1)
     sure = np.argmax(corner @ w, axis=1) == y  # on the others PGD stops at the first point that does
     assert sure.sum() >= 10
-    found = pgd(linear(w), x, y, 0.02, 0.011, 6, loss=loss)
-    np.testing.assert_allclose(found[sure], corner[sure], rtol=0, atol=1e-15)
-    assert not right(linear(w), found[~sure], y[~sure]).any()
+    x_adv = pgd(linear(w), x, y, 0.02, 0.011, 6, loss=loss)
+    np.testing.assert_allclose(x_adv[sure], corner[sure], rtol=0, atol=1e-15)
+    assert not right(linear(w), x_adv[~sure], y[~sure]).any()
 
 
 @pytest.mark.parametrize("clip", [(0.0, 1.0), None])
@@ -206,11 +206,11 @@ def test_pgd_returns_the_worst_point_it_has_visited(clip: Any) -> None:
         visited.append(t.data.copy())
         return NET(t)
 
-    found = pgd(recorded, x, y, 0.02, 0.01, 5, restarts=3, clip=clip)
+    x_adv = pgd(recorded, x, y, 0.02, 0.01, 5, restarts=3, clip=clip)
     assert len(visited) == 1 + 3 * (5 + 1)  # the images themselves, then three paths
-    assert right(NET, found, y).all()
+    assert right(NET, x_adv, y).all()
     seen = np.array([losses(NET, point, y) for point in visited])
-    np.testing.assert_array_equal(losses(NET, found, y), seen.max(axis=0))
+    np.testing.assert_array_equal(losses(NET, x_adv, y), seen.max(axis=0))
     assert len(set(seen.argmax(axis=0))) > 1  # not the same pass for all
     for point in visited:
         assert np.abs(point - x).max() <= 0.02 + 1e-15
@@ -226,9 +226,9 @@ def test_an_image_once_fooled_stays_fooled() -> None:
             visited_wrong[owner] |= said != Y[owner]
         return z
 
-    found = pgd(recorded, X, Y, 0.1, 0.02, 10, restarts=2)
+    x_adv = pgd(recorded, X, Y, 0.1, 0.02, 10, restarts=2)
     assert 0 < visited_wrong.sum() < len(X)
-    np.testing.assert_array_equal(right(NET, found, Y), ~visited_wrong)
+    np.testing.assert_array_equal(right(NET, x_adv, Y), ~visited_wrong)
 
 
 def test_the_first_point_that_is_wrong_is_returned_though_others_have_a_larger_loss() -> None:
@@ -240,10 +240,10 @@ def test_the_first_point_that_is_wrong_is_returned_though_others_have_a_larger_l
         visited.append(t.data.copy())
         return t @ np.full((8, 3), 1e-9) * np.arange(3) + np.array(z[min(len(visited) - 1, 2)])
 
-    found = pgd(model, X[:1], [0], 0.1, 0.02, 4, restarts=3)
+    x_adv = pgd(model, X[:1], [0], 0.1, 0.02, 4, restarts=3)
     assert len(visited) == 2  # nothing is left to attack
     assert not np.array_equal(visited[0], visited[1])
-    np.testing.assert_array_equal(found, visited[1])
+    np.testing.assert_array_equal(x_adv, visited[1])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -262,15 +262,15 @@ def test_pgd_is_at_least_as_strong_as_where_it_starts(seed: int) -> None:
         visited.append(t.data.copy())
         return NET(t)
 
-    found = pgd(recorded, X, Y, 0.05, 0.02, 4, seed=seed)
+    x_adv = pgd(recorded, X, Y, 0.05, 0.02, 4, seed=seed)
     images, start = visited[:2]
-    attacked, still_right = right(NET, X, Y), right(NET, found, Y)
+    attacked, still_right = right(NET, X, Y), right(NET, x_adv, Y)
     assert (images == X).all()
     assert (start != X[attacked]).all()  # a random point of the ball, not the image
-    assert (found[~attacked] == X[~attacked]).all()  # what was wrong already is left alone
-    found, y, still_right = found[attacked], Y[attacked], still_right[attacked]
+    assert (x_adv[~attacked] == X[~attacked]).all()  # what was wrong already is left alone
+    x_adv, y, still_right = x_adv[attacked], Y[attacked], still_right[attacked]
     assert right(NET, start, y)[still_right].all()
-    assert (losses(NET, found, y) >= losses(NET, start, y))[still_right].all()
+    assert (losses(NET, x_adv, y) >= losses(NET, start, y))[still_right].all()
 
 
 def test_more_steps_than_one_are_worth_it() -> None:
@@ -294,10 +294,10 @@ def test_on_a_linear_model_the_margin_reaches_its_closed_form() -> None:
     rise = eps * np.array([np.abs(w - w[:, [label]]).sum(axis=0) for label in y])
     best = margins(X @ w + rise, y)
     sure = best < 0
-    found = pgd(linear(w), X, y, eps, 0.011, 6, restarts=4, clip=None, loss="margin")
+    x_adv = pgd(linear(w), X, y, eps, 0.011, 6, restarts=4, clip=None, loss="margin")
     assert 10 < sure.sum() < len(X)
-    np.testing.assert_allclose(margins(found @ w, y)[sure], best[sure], rtol=0, atol=1e-12)
-    assert not right(linear(w), found[~sure], y[~sure]).any()
+    np.testing.assert_allclose(margins(x_adv @ w, y)[sure], best[sure], rtol=0, atol=1e-12)
+    assert not right(linear(w), x_adv[~sure], y[~sure]).any()
 
 
 def test_the_margin_has_a_gradient_where_softmax_is_saturated() -> None:
@@ -307,11 +307,11 @@ def test_the_margin_has_a_gradient_where_softmax_is_saturated() -> None:
     y = np.argmax(x @ w, axis=1)
     model = linear(w)
     np.testing.assert_array_equal(fgsm(model, x, y, 0.3), x)
-    found = pgd(model, x, y, 0.3, 0.05, 20, clip=None, loss="margin")
+    x_adv = pgd(model, x, y, 0.3, 0.05, 20, clip=None, loss="margin")
     gap = np.abs((x @ w) @ [1.0, -1.0])
     can_be_fooled = gap < 0.29 * np.abs(w @ [1.0, -1.0]).sum()
     assert can_be_fooled.sum() > 10
-    assert not right(model, found, y)[can_be_fooled].any()
+    assert not right(model, x_adv, y)[can_be_fooled].any()
 
 
 def test_going_on_returns_the_wrong_point_with_the_largest_loss() -> None:
@@ -321,15 +321,15 @@ def test_going_on_returns_the_wrong_point_with_the_largest_loss() -> None:
         visited.append(t.data.copy())
         return NET(t)
 
-    found = pgd(recorded, X, Y, 0.1, 0.03, 5, restarts=2, loss="margin", go_on=True)
+    x_adv = pgd(recorded, X, Y, 0.1, 0.03, 5, restarts=2, loss="margin", go_on=True)
     assert len(visited) == 1 + 2 * (5 + 1)  # all images on all paths
     seen = np.array([margins(NET(points).data, Y) for points in visited])
     wrong = np.array([~right(NET, points, Y) for points in visited])
     expected = np.where(wrong.any(axis=0), np.where(wrong, seen, -np.inf).max(axis=0), seen.max(axis=0))
-    np.testing.assert_allclose(margins(NET(found).data, Y), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(margins(NET(x_adv).data, Y), expected, rtol=0, atol=1e-12)
     stopped = pgd(NET, X, Y, 0.1, 0.03, 5, restarts=2, loss="margin")
     fooled = ~right(NET, stopped, Y)
-    assert (margins(NET(found).data, Y) > margins(NET(stopped).data, Y))[fooled].mean() > 0.5
+    assert (margins(NET(x_adv).data, Y) > margins(NET(stopped).data, Y))[fooled].mean() > 0.5
 
 
 # -- noise ----------------------------------------------------------------------------------------------------------

@@ -32,11 +32,11 @@ def test_every_penalty_is_in_the_table_above() -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_the_sum_of_its_parts(penalty: str, of: str, reduction: str, smoothing: float) -> None:
     lam = 2.5
-    found = Objective(lam, penalty, of, reduction, smoothing)(MODEL, X, Y)
-    assert found.penalty is not None
-    assert found.penalty.item() == SEPARATE[penalty](of, reduction, smoothing).item()
-    assert found.cross_entropy.item() == nn.cross_entropy(MODEL(X), Y, smoothing).item()
-    assert found.total.item() == pytest.approx(found.cross_entropy.item() + lam * found.penalty.item(), rel=1e-14)
+    loss = Objective(lam, penalty, of, reduction, smoothing)(MODEL, X, Y)
+    assert loss.penalty is not None
+    assert loss.penalty.item() == SEPARATE[penalty](of, reduction, smoothing).item()
+    assert loss.cross_entropy.item() == nn.cross_entropy(MODEL(X), Y, smoothing).item()
+    assert loss.total.item() == pytest.approx(loss.cross_entropy.item() + lam * loss.penalty.item(), rel=1e-14)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -54,11 +54,11 @@ def test_one_forward_pass_is_enough(penalty: str) -> None:
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_lambda_zero_is_plain_training(penalty: str) -> None:
-    found = Objective(0.0, penalty, label_smoothing=0.1)(MODEL, X, Y)
+    loss = Objective(0.0, penalty, label_smoothing=0.1)(MODEL, X, Y)
     plain = nn.cross_entropy(MODEL(X), Y, 0.1)
-    assert found.penalty is None
-    assert found.total.item() == found.cross_entropy.item() == plain.item()
-    ours, expected = (mdb.grad(loss, MODEL.parameters()) for loss in (found.total, plain))
+    assert loss.penalty is None
+    assert loss.total.item() == loss.cross_entropy.item() == plain.item()
+    ours, expected = (mdb.grad(total, MODEL.parameters()) for total in (loss.total, plain))
     assert all(np.array_equal(a.data, b.data) for a, b in zip(ours, expected, strict=True))
 
 

@@ -222,8 +222,8 @@ NET = build(Spec(3, (6, 5, 1), [Conv(3, 3, 2, "same"), Conv(2, 2, 1, "valid")], 
 def assert_equal_gradients(ours: tuple[mdb.Tensor, ...], theirs: list[np.ndarray]) -> None:
     """To 1e-10 of each parameter's own gradient; below 1e-14 of the largest one there is only rounding."""
     floor = 1e-14 * max(np.linalg.norm(g) for g in theirs)
-    for mine, expected in zip(ours, theirs, strict=True):
-        assert np.linalg.norm(mine.data - expected) <= 1e-10 * np.linalg.norm(expected) + floor
+    for gradient, expected in zip(ours, theirs, strict=True):
+        assert np.linalg.norm(gradient.data - expected) <= 1e-10 * np.linalg.norm(expected) + floor
 
 
 @each_case
@@ -244,11 +244,11 @@ def test_value_and_gradient_agree_with_hips(case: Case, spec: Spec, lam: float) 
     plain, plain_gradient = autograd.value_and_grad(lambda v: anp.mean(hips_losses(spec, v, x, y, case.smoothing)))(
         values
     )
-    found = Objective(lam, label_smoothing=case.smoothing, **case.words)(model, x, y)
-    assert found.cross_entropy.item() == pytest.approx(plain, rel=1e-10)
-    assert found.total.item() == pytest.approx(plain + lam * value, rel=1e-10)
+    loss = Objective(lam, label_smoothing=case.smoothing, **case.words)(model, x, y)
+    assert loss.cross_entropy.item() == pytest.approx(plain, rel=1e-10)
+    assert loss.total.item() == pytest.approx(plain + lam * value, rel=1e-10)
     assert_equal_gradients(
-        mdb.grad(found.total, parameters), [a + lam * b for a, b in zip(plain_gradient, gradient, strict=True)]
+        mdb.grad(loss.total, parameters), [a + lam * b for a, b in zip(plain_gradient, gradient, strict=True)]
     )
 
 
@@ -324,10 +324,10 @@ def test_jacobian_l1_is_the_formula_of_the_design() -> None:
     np.testing.assert_allclose(mdb.jacobian(model, x).data.reshape(n, c, -1), J, rtol=1e-10, atol=1e-14)
     penalty = jacobian_l1(model, x)
     assert penalty.item() == pytest.approx(np.abs(J).sum() / n, rel=1e-10)
-    found = mdb.grad(penalty, model.parameters())
-    for mine, formula in zip(found[::2], expected, strict=True):
-        assert np.linalg.norm(mine.data - formula) <= 1e-10 * np.linalg.norm(formula)
-    for bias in found[1::2]:  # J of a ReLU net does not move with a bias, but where a mask changes
+    gradients = mdb.grad(penalty, model.parameters())
+    for gradient, formula in zip(gradients[::2], expected, strict=True):
+        assert np.linalg.norm(gradient.data - formula) <= 1e-10 * np.linalg.norm(formula)
+    for bias in gradients[1::2]:  # J of a ReLU net does not move with a bias, but where a mask changes
         assert not bias.data.any()
 
 

@@ -14,14 +14,14 @@ from minidbp.training.environment import blas, environment, processor, processor
 
 
 def test_it_names_what_a_result_depends_on() -> None:
-    found = environment()
-    assert found["minidbp"] == minidbp.__version__
-    assert found["python"] == platform.python_version()
-    assert found["packages"]["numpy"] == np.__version__
-    assert found["packages"]["numba"] == numba.__version__
-    assert found["cores"] == available_cores()
-    assert found["processor"]
-    assert json.loads(json.dumps(found)) == found
+    description = environment()
+    assert description["minidbp"] == minidbp.__version__
+    assert description["python"] == platform.python_version()
+    assert description["packages"]["numpy"] == np.__version__
+    assert description["packages"]["numba"] == numba.__version__
+    assert description["cores"] == available_cores()
+    assert description["processor"]
+    assert json.loads(json.dumps(description)) == description
 
 
 def test_it_names_the_blas_that_numpy_uses() -> None:
@@ -36,10 +36,10 @@ def test_variables_that_change_speed_or_bits_are_kept_and_no_others(monkeypatch:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("SECRET_TOKEN", "x")
-    found = environment()["variables"]
-    assert found["OPENBLAS_CORETYPE"] == "Haswell"
-    assert found["OMP_NUM_THREADS"] == "3"
-    assert "SECRET_TOKEN" not in found
+    variables = environment()["variables"]
+    assert variables["OPENBLAS_CORETYPE"] == "Haswell"
+    assert variables["OMP_NUM_THREADS"] == "3"
+    assert "SECRET_TOKEN" not in variables
 
 
 def test_without_proc_there_is_still_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,10 +50,10 @@ def test_predict_is_the_largest_logit(model: nn.Sequential, images: tuple[np.nda
 @pytest.mark.parametrize("threads", [1, 2])
 def test_accuracy(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray], threads: int) -> None:
     with workers(threads) as pool:
-        found = accuracy(model, *images, pool)
+        percentage = accuracy(model, *images, pool)
         one = [accuracy(model, images[0][:1], label, pool) for label in (images[1][:1], images[1][:1] + 1)]
-    assert found == pytest.approx(share_right(model, *images), abs=1e-12)
-    assert 60 < found < 100
+    assert percentage == pytest.approx(share_right(model, *images), abs=1e-12)
+    assert 60 < percentage < 100
     assert sorted(one) in ([0.0, 100.0], [0.0, 0.0])
 
 
@@ -76,9 +76,9 @@ def test_fgsm_reads_the_protocol(
 ) -> None:
     x, y = images
     with workers(2) as pool:
-        found = percent(correct_under_fgsm(model, x, y, Protocol(**reading), pool))
+        percentage = percent(correct_under_fgsm(model, x, y, Protocol(**reading), pool))
         expected = share_right(model, fgsm(model, x, y, **arguments), y)
-    assert found == pytest.approx(expected, abs=100 / N * 1.01)  # one image may stand on the border by rounding
+    assert percentage == pytest.approx(expected, abs=100 / N * 1.01)  # one image may stand on the border by rounding
 
 
 def test_pgd_reads_the_protocol_and_its_first_images(
@@ -88,25 +88,25 @@ def test_pgd_reads_the_protocol_and_its_first_images(
     protocol = Protocol(eps=0.05, n_pgd=100, pgd_steps=4, pgd_step=0.02, pgd_restarts=2)
     rng = np.random.default_rng([7, 0])
     with workers(2) as pool:
-        found = percent(correct_under_pgd(model, x, y, protocol, pool, seed=7))
+        percentage = percent(correct_under_pgd(model, x, y, protocol, pool, seed=7))
         expected = share_right(model, pgd(model, x[:100], y[:100], 0.05, 0.02, 4, restarts=2, seed=rng), y[:100])
-        assert found == pytest.approx(expected, abs=1e-12)
-        assert found <= percent(correct_under_fgsm(model, x[:100], y[:100], protocol, pool)) + 5
-        assert found < accuracy(model, x[:100], y[:100], pool)
+        assert percentage == pytest.approx(expected, abs=1e-12)
+        assert percentage <= percent(correct_under_fgsm(model, x[:100], y[:100], protocol, pool)) + 5
+        assert percentage < accuracy(model, x[:100], y[:100], pool)
 
 
 def test_the_number_of_threads_changes_nothing(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
-    protocol, found = Protocol(eps=0.1, pgd_steps=2), []
+    protocol, results = Protocol(eps=0.1, pgd_steps=2), []
     for threads in (1, 2, 3):
         with workers(threads) as pool:
-            found.append(
+            results.append(
                 (
                     accuracy(model, *images, pool),
                     percent(correct_under_fgsm(model, *images, protocol, pool)),
                     percent(correct_under_pgd(model, *images, protocol, pool, seed=1)),
                 )
             )
-    assert found[0] == found[1] == found[2]
+    assert results[0] == results[1] == results[2]
 
 
 def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
@@ -127,9 +127,9 @@ def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.nda
 def test_percent_by_class_against_counting(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = images
     with workers(2) as pool:
-        found = correct(model, x, y, pool)
+        is_correct = correct(model, x, y, pool)
     said = np.argmax(model(x).data, axis=1)
-    for label, share in enumerate(percent_by_class(found, y)):
-        mine = [s == t for s, t in zip(said, y, strict=True) if t == label]
-        assert share == pytest.approx(100 * sum(mine) / len(mine), abs=1e-12)
+    for label, share in enumerate(percent_by_class(is_correct, y)):
+        of_class = [s == t for s, t in zip(said, y, strict=True) if t == label]
+        assert share == pytest.approx(100 * sum(of_class) / len(of_class), abs=1e-12)
     assert percent_by_class(np.array([True]), np.array([3])) == [None] * 3 + [100.0] + [None] * 6

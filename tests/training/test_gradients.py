@@ -47,15 +47,15 @@ def test_it_is_the_gradient_of_the_whole_batch(
     x, y = data(n)
     protocol = Protocol(penalty=penalty, penalty_target=penalty_target, reduction="sum", label_smoothing=0.1)
     with workers(2) as pool:
-        found = batch_gradient(model, x, y, lam, protocol, pool)
+        batch = batch_gradient(model, x, y, lam, protocol, pool)
     whole = Objective(lam, penalty, penalty_target, "sum", 0.1)(model, x, y)
-    assert found.loss == pytest.approx(whole.total.item(), rel=1e-12)
-    assert found.cross_entropy == pytest.approx(whole.cross_entropy.item(), rel=1e-12)
+    assert batch.loss == pytest.approx(whole.total.item(), rel=1e-12)
+    assert batch.cross_entropy == pytest.approx(whole.cross_entropy.item(), rel=1e-12)
     # sum_i f_i of softmax is constant: its derivative is rounding alone
-    assert found.penalty == pytest.approx(whole.penalty.item() if whole.penalty else 0.0, rel=1e-10, abs=1e-13)
+    assert batch.penalty == pytest.approx(whole.penalty.item() if whole.penalty else 0.0, rel=1e-10, abs=1e-13)
     expected = mdb.grad(whole.total, model.parameters())
-    for mine, theirs in zip(found.gradients, expected, strict=True):
-        assert np.linalg.norm(mine - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
+    for gradient, theirs in zip(batch.gradients, expected, strict=True):
+        assert np.linalg.norm(gradient - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -67,15 +67,15 @@ def test_adversarial_training_adds_the_fgsm_image_of_each_image(
     x, y = data(7)
     protocol = Protocol(penalty=penalty, adversarial_training=True, eps=0.2, clip=clip, attack_label=label)
     with workers(2) as pool:
-        found = batch_gradient(model, x, y, 0.5, protocol, pool)
+        batch = batch_gradient(model, x, y, 0.5, protocol, pool)
         (g,) = mdb.grad(mdb.nn.cross_entropy(model(variable := mdb.Tensor(x, True)), attacked(model, x, y, label),
                                              0.1 if label == "smoothed" else 0.0), variable)  # fmt: skip
     twins = x + 0.2 * np.sign(g.data)
     both = np.concatenate([x, np.clip(twins, 0, 1) if clip else twins])
     whole = Objective(0.5, penalty, label_smoothing=0.1)(model, both, np.concatenate([y, y]))
-    assert found.loss == pytest.approx(whole.total.item(), rel=1e-12)
-    for mine, theirs in zip(found.gradients, mdb.grad(whole.total, model.parameters()), strict=True):
-        assert np.linalg.norm(mine - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
+    assert batch.loss == pytest.approx(whole.total.item(), rel=1e-12)
+    for gradient, theirs in zip(batch.gradients, mdb.grad(whole.total, model.parameters()), strict=True):
+        assert np.linalg.norm(gradient - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
 
 
 def attacked(model: nn.Sequential, x: np.ndarray, y: np.ndarray, label: str) -> np.ndarray:
@@ -87,24 +87,24 @@ def attacked(model: nn.Sequential, x: np.ndarray, y: np.ndarray, label: str) -> 
 )
 def test_the_same_bits_with_one_thread_two_or_three(mnist: Mnist, name: str, n: int, lam: float) -> None:
     model, protocol = nn.build_model(name), Protocol()
-    found = []
+    results = []
     for threads in (1, 2, 3, 2):
         with workers(threads) as pool:
-            found.append(batch_gradient(model, mnist.x_train[:n], mnist.y_train[:n], lam, protocol, pool))
-    assert found[0].loss > 0
-    for other in found[1:]:
+            results.append(batch_gradient(model, mnist.x_train[:n], mnist.y_train[:n], lam, protocol, pool))
+    assert results[0].loss > 0
+    for other in results[1:]:
         assert (other.loss, other.cross_entropy, other.penalty) == (
-            found[0].loss, found[0].cross_entropy, found[0].penalty,
+            results[0].loss, results[0].cross_entropy, results[0].penalty,
         )  # fmt: skip
-        for a, b in zip(found[0].gradients, other.gradients, strict=True):
+        for a, b in zip(results[0].gradients, other.gradients, strict=True):
             assert a.tobytes() == b.tobytes()
 
 
 def test_the_gradient_of_float32_is_float32(mnist: Mnist) -> None:
     model = nn.build_model("C")
     with workers(1) as pool:
-        found = batch_gradient(model, mnist.x_train[:8], mnist.y_train[:8], 1.0, Protocol(), pool)
-    assert [(g.shape, g.dtype) for g in found.gradients] == [(p.shape, p.dtype) for p in model.parameters()]
+        batch = batch_gradient(model, mnist.x_train[:8], mnist.y_train[:8], 1.0, Protocol(), pool)
+    assert [(g.shape, g.dtype) for g in batch.gradients] == [(p.shape, p.dtype) for p in model.parameters()]
 
 
 @pytest.mark.parametrize("rows", [1, 10])

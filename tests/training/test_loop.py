@@ -156,13 +156,13 @@ def test_training_lowers_the_loss_and_the_penalty_lowers_the_jacobian(split: Spl
 
 @pytest.mark.parametrize("lam", [0.0, 10.0])
 def test_the_same_seed_gives_the_same_bits_with_any_number_of_threads(split: Split, lam: float) -> None:
-    found = []
+    results = []
     for threads in (1, 2, 2):
         model = nn.build_model("C", seed=4)
         history = run(model, split, lam, threads)
         numbers = [(e.loss, e.cross_entropy, e.penalty, e.validation_accuracy) for e in history]
-        found.append((numbers, [p.data.tobytes() for p in model.parameters()]))
-    assert found[0] == found[1] == found[2]
+        results.append((numbers, [p.data.tobytes() for p in model.parameters()]))
+    assert results[0] == results[1] == results[2]
 
 
 def test_the_order_of_the_images_comes_from_the_generator(split: Split) -> None:
@@ -211,10 +211,10 @@ def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
     honest = loop.batch_gradient
 
     def spoiled(*arguments: Any) -> Any:
-        found = honest(*arguments)
-        gradients = [g.copy() for g in found.gradients]
+        batch = honest(*arguments)
+        gradients = [g.copy() for g in batch.gradients]
         gradients[-1][3] = np.nan
-        return dataclasses.replace(found, gradients=gradients)
+        return dataclasses.replace(batch, gradients=gradients)
 
     monkeypatch.setattr(loop, "batch_gradient", spoiled)
     model = small_model()
