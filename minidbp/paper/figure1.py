@@ -35,7 +35,7 @@ QUANTITIES = {
     "span": "span of f_y between x and x + εv",
     "norm_x": "‖∇f_y‖₁ at x",
     "norm_x_adv": "‖∇f_y‖₁ at x + εv",
-    "penalty_x": "penalty, before λ, at x",
+    "penalty_x": "penalty at x, as a sum, before λ",
 }
 
 # epochs and training images by preset and model; all presets have the paper's batch size
@@ -407,8 +407,8 @@ sign of the loss gradient at that moment, ε = {p.eps:g}, and pixels are clipped
 x + εv, with the class that has the largest logit (red and crossed where wrong) and the probability of the true class.
 
 **Below**, against the step: Δ, and dotted the span of f_y (largest minus smallest) between x and x + εv; ‖∇f_y‖₁ at
-both points, in logits per unit of pixel value; and the penalty at x, {PENALTIES[p.penalty]}, before its weight
-λ.{control}
+both points, in logits per unit of pixel value; and the penalty at x as a sum, before its weight λ:
+{PENALTIES[p.penalty]}.{control}
 
 All {len(first.observations)} observations as a film: [figure1.gif](figure1.gif). Every number, for all ten classes:
 [figure1.json](figure1.json).

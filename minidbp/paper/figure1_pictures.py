@@ -93,7 +93,7 @@ def frame(study: Study, k: int) -> Figure:
 def film(study: Study, path: Path, done: Callable[[], None]) -> None:
     """Write one frame for each observation of the first run, as a GIF that loops and holds its last frame.
 
-    The file appears whole or not at all.  done() is called after every frame.
+    The file appears whole or not at all. done() is called after every frame.
     """
     pictures = []
     for k in range(len(study.observed[0].observations)):
