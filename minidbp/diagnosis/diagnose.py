@@ -10,7 +10,7 @@ import numpy as np
 
 from minidbp.autodiff import no_grad
 from minidbp.diagnosis.verdict import Evidence, MaskingVerdict, judge
-from minidbp.nn import N_CLASSES, Sequential
+from minidbp.nn import N_CLASSES, Sequential, fuse
 from minidbp.robust import fgsm, gradient_cosines, input_gradients, jacobian_l1, pgd, random_noise, zero_shares
 from minidbp.training import Protocol, Workers, correct, percent, predict
 from minidbp.training.evaluate import attacked, over_shards
@@ -172,7 +172,7 @@ class LabelledImages:
 
     def attacked(self, model: Sequential, trial: Trial) -> np.ndarray:
         """The images of this attack on the model."""
-        attack = partial(trial.attack, model)
+        attack = partial(trial.attack, fuse(model))
         return attacked(
             model, self.x, self.y, self.pool, attack, seed=self.seed, done=lambda n: self.done(n * trial.passes)
         )
@@ -184,12 +184,14 @@ class LabelledImages:
     def gradient_figures(self, model: Sequential, x_adv: np.ndarray) -> tuple[GradientFigures, np.ndarray]:
         """The figures about gradients at x and x_adv, and which images have a gradient of exactly 0 at x."""
 
+        fused = fuse(model)
+
         def on_shard(part: slice) -> np.ndarray:
             pair = self.x[part], x_adv[part]
-            g, g_adv = (input_gradients(model, images, self.y[part]) for images in pair)
+            g, g_adv = (input_gradients(fused, images, self.y[part]) for images in pair)
             with no_grad():
-                J, J_adv = (np.full(len(g), jacobian_l1(model, images).item()) for images in pair)
-            same = predict(model, pair[0]) == predict(model, pair[1])
+                J, J_adv = (np.full(len(g), jacobian_l1(fused, images).item()) for images in pair)
+            same = predict(fused, pair[0]) == predict(fused, pair[1])
             return np.array([zero_shares(g), gradient_cosines(g, g_adv), J, J_adv, same], np.float64)
 
         parts = over_shards(

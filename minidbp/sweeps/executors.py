@@ -1,4 +1,4 @@
-"""Where runs are trained: each place is an Executor of `concurrent.futures`."""
+"""Where runs are trained.  Each function is a context with an `Executor` of `concurrent.futures`."""
 
 import logging
 import multiprocessing
@@ -13,7 +13,7 @@ from typing import Any
 
 from minidbp.sweeps.runs import RunError, RunFailed
 
-# Read by BLAS, OpenMP and Numba when they are loaded.  Our own threads do the work (training/workers.py).
+# BLAS, OpenMP and Numba read these when they are loaded.  The threads of training/workers.py do the work.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 WAIT_FOR_WORKERS = 30  # seconds
@@ -21,32 +21,27 @@ WAIT_FOR_WORKERS = 30  # seconds
 
 @contextmanager
 def in_process() -> Iterator[Executor]:
-    """One run after the other in a thread of this process, so that the main thread can show how far it is."""
-    with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
-        yield pool
+    """One run after the other in a thread of this process; the main thread shows the progress."""
+    with ThreadPoolExecutor(1, thread_name_prefix="run") as executor:
+        yield executor
 
 
 @contextmanager
 def processes(count: int, threads: int) -> Iterator[Executor]:
-    """`count` spawned processes on this machine; their libraries are held to `threads` threads before NumPy loads."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    """`count` spawned processes on this machine.  Their libraries get `threads` threads before NumPy is loaded."""
+    before = {name: value for name, value in os.environ.items() if name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # a spawned process inherits them
     try:
-        with _Pool(count, multiprocessing.get_context("spawn"), _begin_worker) as pool:
-            yield pool
+        with _ProcessPool(count, multiprocessing.get_context("spawn"), _begin_worker) as executor:
+            yield executor
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in THREAD_VARIABLES:
+            del os.environ[name]
+        os.environ.update(before)
 
 
-class _Pool(ProcessPoolExecutor):
-    """Ctrl-C waits while a process is started; no worker could bear it half started, nor the pool one it has not noted.
-
-    To be used from the main thread.
-    """
+class _ProcessPool(ProcessPoolExecutor):
+    """For the main thread.  It delays Ctrl-C while a process starts, when neither worker nor pool could handle it."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
         with _ctrl_c_later():
@@ -55,9 +50,9 @@ class _Pool(ProcessPoolExecutor):
 
 @contextmanager
 def _ctrl_c_later() -> Iterator[None]:
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows; a started process inherits it, until its _begin_worker
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows; a worker inherits the mask until its _begin_worker
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -65,12 +60,12 @@ def _ctrl_c_later() -> Iterator[None]:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.signal(signal.SIGINT, before)
-        if came:
+        if received:
             signal.raise_signal(signal.SIGINT)
 
 
 def _begin_worker() -> None:
-    """A worker leaves Ctrl-C to the process that started it, and does not outlive it."""
+    """A worker ignores Ctrl-C, which its parent handles, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in spawned processes only
@@ -87,7 +82,9 @@ def _begin_worker() -> None:
 def dask(address: str) -> Iterator[Executor]:
     """The workers of a Dask scheduler.
 
-    Raises RunError if the extra is not installed or nobody answers, RunFailed if the scheduler or workers die in use.
+    Raises:
+        RunError: Dask is not installed, or no scheduler or no worker answers.
+        RunFailed: The scheduler or the workers died in use.
     """
     try:
         from distributed import Client
@@ -101,7 +98,7 @@ def dask(address: str) -> Iterator[Executor]:
         raise RunError(
             f"no Dask scheduler answers at {address} ({reason}); it should look like tcp://host:8786"
         ) from None
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it shows tracebacks; below is what they mean
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # no tracebacks: the errors below say it
     with client:
         try:
             client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
@@ -111,7 +108,7 @@ def dask(address: str) -> Iterator[Executor]:
                 f"`dask worker {address}`"
             ) from None
         try:
-            # not pure: a task that found its run busy may be asked again
+            # not pure: a task that found its run busy may be submitted again
             yield client.get_executor(pure=False, retries=2)
         except CancelledError:
             raise RunFailed(

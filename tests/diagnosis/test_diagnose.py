@@ -124,6 +124,7 @@ def test_gradients_of_a_linear_model_are_its_formula() -> None:
 # -- models that mask, and models that do not -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_untrained_and_plainly_fitted_models_are_not_robust(mnist: Mnist, fitted: np.ndarray) -> None:
     models = {"untrained": nn.build_model("C", seed=1), "fitted": nn.Sequential([nn.Flatten(), linear(fitted)])}
     found = diagnosed(models, mnist.x_test, mnist.y_test)
@@ -185,6 +186,7 @@ def test_saturated_logits_keep_their_accuracy_at_any_eps(mnist: Mnist, fitted: n
 # -- the whole --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray) -> None:
     other = nn.build_model("C", seed=4)
     models = {"fitted": nn.Sequential([nn.Flatten(), linear(fitted)]), "C": other}

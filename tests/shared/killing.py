@@ -1,6 +1,6 @@
 """Kill a sweep with SIGKILL at random moments, start it again, and see that nothing is lost, repeated or half-written.
 
-    python tests/experiments/killing.py 50
+    python tests/shared/killing.py 50
 
 Small sweeps (see tiny_sweep.py), each killed until it comes to its end, two side by side, as many as so many kills
 take. A moment is anywhere in the life of the process: its imports, the runs, the report. Sometimes there are two

@@ -1,6 +1,6 @@
 """The command `minidbp` with small presets added to table2, and what tests need to start, watch and compare sweeps.
 
-    python tests/experiments/tiny_sweep.py table2 --preset tiny --out DIR
+    python tests/shared/tiny_sweep.py table2 --preset tiny --out DIR
 
 Presets: tiny, four runs of three epochs; long, four of six; endless; diverging, as tiny, but one lambda overflows.
 Where the environment names a file in TRAINED, every run that is begun adds a line to it.

@@ -21,6 +21,8 @@ from tiny_sweep import PATIENCE, assert_same, descendants, files_in, finish, pas
 from minidbp.sweeps import executors
 from minidbp.sweeps.runs import RunError, RunFailed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:

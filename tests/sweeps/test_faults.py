@@ -25,6 +25,7 @@ from minidbp.sweeps.monitor import Stopped
 from minidbp.sweeps.sweep import load
 from minidbp.training import TrainingState, load_checkpoint, workers
 
+pytestmark = pytest.mark.slow
 ROOT = Path(minidbp.__file__).parents[1]
 
 
@@ -74,7 +75,7 @@ def finished(alone: Path, tmp_path: Path) -> Path:
 
 
 def test_kills_at_random_moments(tmp_path: Path) -> None:
-    """Eight here; `python tests/experiments/killing.py 50` for more, see docs/faults.md."""
+    """Eight here; `python tests/shared/killing.py 50` for more, see docs/faults.md."""
     counts = torment(8, 1, tmp_path)
     assert counts["kills"] == 8
     assert counts["sweeps"] >= 1
