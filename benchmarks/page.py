@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from minidbp.bench.contention import warning
+from minidbp.bench.machine import contention_warning
 from minidbp.files.page import markdown_table, put_between
 
 BEGIN, END = "<!-- peers: made by benchmarks/peers.py --page -->", "<!-- end of peers -->"
@@ -77,7 +77,7 @@ def write(page: Path, results: dict[str, Any]) -> None:
     parts = [f"**{title[0].upper()}{title[1:]}**\n\n{markdown_table(h, rows)}" for title, h, rows in tables(results)]
     parts.append(f"Made by `{results['made_by']}`: batch {results['batch']}, {results['threads']} threads, float32.\n")
     tasks = [found[task] for found in results["models"].values() for task in TITLES if task in found]
-    said = warning(max((task.get("others_share") or 0.0 for task in tasks), default=0.0))
-    if said:
-        parts.append(f"Not to be trusted: {said}.\n")
+    warning = contention_warning(max((task.get("others_share") or 0.0 for task in tasks), default=0.0))
+    if warning:
+        parts.append(f"These times are unreliable: {warning}.\n")
     put_between(page, BEGIN, END, "\n".join(parts), "the figures of the peers")

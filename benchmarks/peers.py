@@ -38,10 +38,8 @@ from rich.console import Console
 from rich.table import Table
 
 from minidbp import kernels
-from minidbp.bench.contention import TOO_MUCH, Contention, warning
-from minidbp.bench.counts import active_shares, step_gflop
-from minidbp.bench.gemm import blas_name, gemm_gflops_per_s
-from minidbp.bench.setting import Trainer, batches_of
+from minidbp.bench.machine import MAX_OTHERS_SHARE, Contention, blas_name, contention_warning, gemm_gflops_per_s
+from minidbp.bench.step import Trainer, active_shares, batches_of, step_gflop
 from minidbp.data import Mnist, load_mnist
 from minidbp.files.atomic import write_text
 from minidbp.nn import N_CLASSES, N_PARAMETERS, Sequential, build_model
@@ -236,7 +234,7 @@ def undisturbed(measure: Callable[[], Any], patience: float) -> tuple[Any, float
     while True:
         contention, found = Contention(), measure()
         others = contention.share() or 0.0
-        if others <= TOO_MUCH or time.monotonic() > end:
+        if others <= MAX_OTHERS_SHARE or time.monotonic() > end:
             return found, others
         time.sleep(min(1.0, patience))
 
@@ -292,7 +290,7 @@ def compare(entries: Sequence[Entry], pairs: int, patience: float = 0.0) -> dict
         }
     times = times or [turn(ours, seconds[0]) for _ in range(pairs)]
     share = statistics.fmean(others or [0.0])
-    if said := warning(share):
+    if said := contention_warning(share):
         messages.print(f"  {said}", style="yellow")
     return {
         "minidbp_ms": 1e3 * statistics.median(times),

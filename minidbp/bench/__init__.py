@@ -1,1 +1,1 @@
-"""How fast minidbp is, and where the time goes: what `minidbp bench` and benchmarks/peers.py measure."""
+"""How long a training step, its kernels and a start take on this machine, and what the machine could do at best."""

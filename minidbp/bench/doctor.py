@@ -1,4 +1,4 @@
-"""Is everything here that minidbp needs, and is the machine used as it could be?"""
+"""Whether everything that minidbp needs is here, and whether it uses the machine fully."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ WIDE_KERNELS = ("SkylakeX", "Cooperlake", "Sapphirerapids", "Zen4", "Zen5")
 
 @dataclass
 class Examination:
-    """What was found: facts by name, things that cost speed, things that do not work."""
+    """Facts by name; warnings about lost speed; problems that prevent minidbp from working."""
 
     facts: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -22,41 +22,42 @@ class Examination:
 
 
 def examine(data: Path | None = None) -> Examination:
-    """Look at versions, threads, BLAS, the kernel cache and the data (in `data`, or where load_mnist looks)."""
-    found, here = Examination(), environment()
-    found.facts["minidbp"] = f"{here['minidbp']}, Python {here['python']}"
-    found.facts["packages"] = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
-    found.facts["processor"] = f"{here['processor']}, {here['cores']} cores"
-    found.facts["threads"] = f"{here['cores']} of ours, each with BLAS on one thread, while training"
-    found.facts["BLAS"] = "; ".join(f"{b['library']} {b['version']}, kernel {b['kernel']}" for b in here["blas"])
-    found.facts["variables"] = ", ".join(f"{k}={v}" for k, v in here["variables"].items()) or "none set"
+    """Examine versions, threads, BLAS, the kernel cache and the data (in `data`, or where load_mnist looks)."""
+    result, here = Examination(), environment()
+    result.facts |= {
+        "minidbp": f"{here['minidbp']}, Python {here['python']}",
+        "packages": ", ".join(f"{name} {version}" for name, version in here["packages"].items()),
+        "processor": f"{here['processor']}, {here['cores']} cores",
+        "threads": f"training uses {here['cores']} threads, each with BLAS on one thread",
+        "BLAS": "; ".join(f"{b['library']} {b['version']}, kernel {b['kernel']}" for b in here["blas"]),
+        "variables": ", ".join(f"{k}={v}" for k, v in here["variables"].items()) or "none set",
+    }
     if not here["blas"]:
-        found.warnings.append("no BLAS library was recognised, so its threads cannot be held to one")
+        result.warnings.append("no BLAS library was recognised, so its threads cannot be limited to one")
     forced = here["variables"].get("OPENBLAS_CORETYPE")
     if forced and "avx512f" in processor_flags() and not any(b["kernel"] in WIDE_KERNELS for b in here["blas"]):
-        found.warnings.append(
-            f"OPENBLAS_CORETYPE={forced} keeps OpenBLAS from this processor's AVX-512: unset it, and products may be "
-            "faster (`minidbp bench gemm` tells)"
+        result.warnings.append(
+            f"OPENBLAS_CORETYPE={forced} prevents OpenBLAS from using this processor's AVX-512: unset it, and matrix "
+            "products may be faster (compare with `minidbp bench gemm`)"
         )
     limits = [name for name in here["variables"] if name.endswith("_NUM_THREADS")]
     if limits:
-        found.warnings.append(f"{', '.join(limits)} do not limit minidbp's own threads: use --threads")
+        result.warnings.append(f"{', '.join(limits)} do not limit minidbp's own threads: use --threads")
     kernels.warm_up()
-    folders = cache_folders()
-    if folders:
-        found.facts["kernels"] = f"compiled, cached in {', '.join(sorted(folders))}"
+    if folders := cache_folders():
+        result.facts["kernels"] = f"compiled, cached in {', '.join(sorted(folders))}"
         wanted = here["variables"].get("NUMBA_CACHE_DIR")
         if wanted and not any(Path(folder).is_relative_to(Path(wanted).absolute()) for folder in folders):
-            found.warnings.append(f"NUMBA_CACHE_DIR={wanted} cannot be written, so another folder is used")
+            result.warnings.append(f"NUMBA_CACHE_DIR={wanted} is not writable, so the kernels are cached elsewhere")
     else:
-        found.facts["kernels"] = "compiled, not cached"
-        found.warnings.append(
-            "no cache folder can be written, so kernels are compiled anew in every process, which takes some 15 s: "
-            "set NUMBA_CACHE_DIR to a folder that can be"
+        result.facts["kernels"] = "compiled, not cached"
+        result.warnings.append(
+            "no cache folder is writable, so every process compiles the kernels anew, which takes some 15 s: "
+            "set NUMBA_CACHE_DIR to a writable folder"
         )
     try:
         mnist = load_mnist(data)
-        found.facts["data"] = f"MNIST verified: {len(mnist.x_train)} training and {len(mnist.x_test)} test images"
+        result.facts["data"] = f"MNIST verified: {len(mnist.x_train)} training and {len(mnist.x_test)} test images"
     except DataError as error:
-        found.problems.append(str(error))
-    return found
+        result.problems.append(str(error))
+    return result

@@ -1,24 +1,26 @@
-"""Where a training step spends its time: each product of each layer, in each pass."""
+"""Where a training step spends its time: each product of each layer in each pass, as numbers, table and roofline."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from minidbp import kernels
-from minidbp.bench.counts import Product, active_shares, products
-from minidbp.bench.gemm import blas_name, copy_gb_per_s, gemm_gflops_per_s
-from minidbp.bench.setting import Done, Trainer, batches_of, nothing
-from minidbp.bench.step import NO_PENALTY, protocol_of
+from minidbp.bench.machine import blas_name, copy_gb_per_s, gemm_gflops_per_s
+from minidbp.bench.step import Advance, Product, StepSettings, Trainer, active_shares, batches_of, ignore, products
 from minidbp.data import Mnist
+from minidbp.files.plots import COLOURS
 from minidbp.nn import build_model
 from minidbp.training import workers
 
-# A product is told by what it gives: the layer's output, its input or its weights; once for the loss, and once for the
-# rows of the Jacobian.
+# A product is identified by its result: the layer's output, the gradient in its input or in its weights, each once for
+# the loss (False) and once for the rows of the Jacobian (True).
 PASSES = {
     ("output", False): "forward",
     ("input", False): "adjoint",
@@ -27,44 +29,36 @@ PASSES = {
     ("output", True): "J tangent",
     ("weights", True): "J weights",
 }
-
-
-GIVES = {"conv2d": "output", "conv2d_transpose": "input", "conv2d_weight_grad": "weights"}
+RESULTS = {"conv2d": "output", "conv2d_transpose": "input", "conv2d_weight_grad": "weights"}
 ELEMENTWISE = ("absolute", "adam", "masked")
+MARKERS = dict(zip(PASSES.values(), ("o", "v", "s", "^", "D", "P"), strict=True))
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of a kernel: its name, its array operands, what it returned, and the seconds it took."""
-
-    name: str
-    operands: tuple[np.ndarray, ...]
-    result: np.ndarray
-    seconds: float
+OnCall = Callable[[str, list[np.ndarray], np.ndarray, float], None]  # kernel, array operands, result, seconds
 
 
 @contextmanager
-def watched(on_call: Callable[[Call], None]) -> Iterator[None]:
-    """While this lasts, tell of every call of the kernels in GIVES and ELEMENTWISE.
+def timed_calls(on_call: OnCall) -> Iterator[None]:
+    """While this context lasts, on_call receives every call of the kernels in RESULTS and ELEMENTWISE.
 
-    The functions are replaced by name, whatever their arguments.  For one thread.
+    The functions are replaced in the module `kernels`, so this is for one thread only.
     """
 
-    def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
-            result = function(*args)
+            result = function(*args, **kwargs)
             seconds = time.perf_counter() - started
-            first = result[0] if isinstance(result, tuple) else result
-            on_call(Call(name, tuple(a for a in args if isinstance(a, np.ndarray)), first, seconds))
+            arrays = [a for a in (*args, *kwargs.values()) if isinstance(a, np.ndarray)]
+            on_call(name, arrays, result[0] if isinstance(result, tuple) else result, seconds)
             return result
 
         return call
 
-    originals = {name: getattr(kernels, name) for name in (*GIVES, *ELEMENTWISE)}
+    originals = {name: getattr(kernels, name) for name in (*RESULTS, *ELEMENTWISE)}
     try:
         for name, function in originals.items():
-            setattr(kernels, name, watch(name, function))
+            setattr(kernels, name, timed(name, function))
         yield
     finally:
         for name, function in originals.items():
@@ -72,100 +66,166 @@ def watched(on_call: Callable[[Call], None]) -> Iterator[None]:
 
 
 @dataclass
-class Sorter:
-    """Adds up calls by layer and pass.  `images` is the batch that the step is given."""
+class CallTotals:
+    """Calls, seconds, GFLOP and GB by layer and pass; the layer is "" for a kernel that is no product of a layer.
+
+    `images` is the batch of the step, by which the calls of the forward pass are recognised.
+    """
 
     layers: Sequence[Product]
     images: np.ndarray
-    sums: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)  # calls, seconds, GFLOP, GB
-    samples: int = 0  # of the shard that is under way
+    totals: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    shard_images: int = 0
 
     def __post_init__(self) -> None:
-        self._known = {image.tobytes() for image in self.images}
+        self._images = {image.tobytes() for image in self.images}
 
-    def add(self, call: Call) -> None:
-        """Count this call where it belongs: ("", its name) if it is no product with a layer's weights or for them."""
-        layer, gives = self._layer(call), GIVES.get(call.name, "")
-        key, gflop = ("", call.name), 0.0
+    def add(self, name: str, operands: list[np.ndarray], result: np.ndarray, seconds: float) -> None:
+        """Add a call to the total of its layer and pass."""
+        gives = RESULTS.get(name, "")
+        layer = self._layer(operands, result) if gives else None
+        key, gflop = ("", name), 0.0
         if layer:
-            rows = len(call.operands[0]) if gives == "weights" else len(call.result)
-            if layer is self.layers[0] and gives == "output" and self._begins(call):
-                self.samples = rows  # what has more rows than the shard has images belongs to the Jacobian
-            key, gflop = (layer.name, PASSES[gives, rows > self.samples]), 2e-9 * rows * layer.multiply_adds
-        gb = 1e-9 * sum(a.nbytes for a in (*call.operands, call.result))
-        self.sums[key] = self.sums.get(key, np.zeros(4)) + np.array([1, call.seconds, gflop, gb])
+            rows = len(operands[0]) if gives == "weights" else len(result)
+            if layer is self.layers[0] and gives == "output" and self._starts_shard(operands):
+                self.shard_images = rows  # a call with more rows than images belongs to the Jacobian
+            key, gflop = (layer.name, PASSES[gives, rows > self.shard_images]), 2e-9 * rows * layer.multiply_adds
+        gb = 1e-9 * sum(a.nbytes for a in (*operands, result))
+        self.totals[key] = self.totals.get(key, np.zeros(4)) + np.array([1, seconds, gflop, gb])
 
-    def _layer(self, call: Call) -> Product | None:
-        """Whose weights are an operand, or have the result's shape."""
-        if call.name not in GIVES:
-            return None
+    def _layer(self, operands: list[np.ndarray], result: np.ndarray) -> Product | None:
+        """The layer whose weights are an operand or have the result's shape."""
         for layer in self.layers:
-            if any(np.may_share_memory(a, layer.weights.data) for a in call.operands):
+            if any(np.may_share_memory(a, layer.weights.data) for a in operands):
                 return layer
-        sizes = [layer for layer in self.layers if call.result.shape[-2:] == layer.weights.shape[-2:]]
-        return next((layer for layer in sizes if call.result.size == layer.weights.size), None)
+        same_ends = [layer for layer in self.layers if result.shape[-2:] == layer.weights.shape[-2:]]
+        return next((layer for layer in same_ends if result.size == layer.weights.size), None)
 
-    def _begins(self, call: Call) -> bool:
-        """Is an operand a shard of images?  (By their values: the engine may have copied them.)"""
+    def _starts_shard(self, operands: list[np.ndarray]) -> bool:
+        """Whether an operand begins with an image of the batch.  Values are compared: the engine may have copied it."""
         size = self.images[0].size
-        return any(a.ravel()[:size].tobytes() in self._known for a in call.operands)
+        return any(a.ravel()[:size].tobytes() in self._images for a in operands)
 
 
-def time_kernels(
-    name: str, penalty: str, lam: float, batch: int, steps: int, warm: int, mnist: Mnist, done: Done = nothing
-) -> dict[str, Any]:
-    """`warm` steps on one thread, then `steps` that are watched: milliseconds, GFLOP/s and FLOP per byte by product.
+@dataclass(frozen=True)
+class KernelTime:
+    """One layer in one pass, per step; `layer` is None for a kernel that is no product, such as Adam."""
 
-    `rows` is a list with a dict for each layer and pass (layer is None for kernels that are no product), per step.
-    GFLOP count every unit, also those that are off; bytes are those of the operands and the result, each once.
-    `other_ms` is what no kernel accounts for: Python, and NumPy's own loops.  Raises ValueError as `time_step` does.
+    layer: str | None
+    pass_: str  # or the kernel's name
+    calls: float
+    ms: float
+    share: float  # of the step's time
+    gflop: float
+    gflops_per_s: float | None  # None without a layer
+    flop_per_byte: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelTimes(StepSettings):
+    """The settings of a measurement and the time of each kernel, per step.
+
+    GFLOP count every unit, also inactive ones.  Bytes are those of the operands and the result, each once.  `other_ms`
+    is the time outside all kernels: Python, and NumPy's own loops.
     """
-    protocol = protocol_of(penalty, batch)
-    lam = 0.0 if penalty == NO_PENALTY else lam
-    batches, model = batches_of(mnist, batch), build_model(name)
+
+    blas: str
+    active_share: list[float]
+    gemm_gflops_per_s: float
+    copy_gb_per_s: float
+    step_ms: float
+    other_ms: float
+    rows: list[KernelTime]
+
+
+def time_kernels(settings: StepSettings, mnist: Mnist, advance: Advance = ignore) -> KernelTimes:
+    """Train on one thread for `settings.warm` steps, but at least one, then time the kernels of `settings.steps` steps.
+
+    advance() is called after each step.  Raises ValueError for a batch that is larger than MNIST.
+    """
+    model = build_model(settings.model, settings.seed)
     layers = products(model, mnist.x_train[0])
     kernels.warm_up()
-    sums: dict[tuple[str, str], np.ndarray] = {}
+    totals: dict[tuple[str, str], np.ndarray] = {}
     total = 0.0
-    with workers(1) as team:
-        trainer = Trainer(model, lam, protocol, batches, team)
-        trainer.seconds(max(1, warm), done)  # the first step touches fresh memory
-        for _ in range(steps):
-            sorter = Sorter(layers, trainer.next_batch[0], sums)
-            with watched(sorter.add):
-                total += sum(trainer.seconds(1, done))
-    order = [layer.name for layer in layers]
-    ways = list(PASSES.values())
-    keys = sorted((k for k in sums if k[0]), key=lambda k: (order.index(k[0]), ways.index(k[1])))
-    keys += sorted((k for k in sums if not k[0]), key=lambda k: -sums[k][1])
-    rows = [_row(key, sums[key] / steps, total / steps) for key in keys]
-    return {
-        "model": name,
-        "penalty": penalty if lam else NO_PENALTY,
-        "lam": lam,
-        "batch": batch,
-        "threads": 1,
-        "blas": blas_name(),
-        "warm": warm,
-        "steps": steps,
-        "active_share": active_shares(model, mnist.x_test[:512]),
-        "gemm_gflops_per_s": gemm_gflops_per_s(1),
-        "copy_gb_per_s": copy_gb_per_s(),
-        "step_ms": 1e3 * total / steps,
-        "other_ms": 1e3 * total / steps - sum(row["ms"] for row in rows),
-        "rows": rows,
-    }
+    with workers(1) as pool:
+        trainer = Trainer(model, settings.lam, settings.protocol, batches_of(mnist, settings.batch), pool)
+        trainer.seconds(max(1, settings.warm), advance)  # the first step touches fresh memory
+        for _ in range(settings.steps):
+            with timed_calls(CallTotals(layers, trainer.next_batch[0], totals).add):
+                total += sum(trainer.seconds(1, advance))
+    names, passes = [layer.name for layer in layers], list(PASSES.values())
+    of_layers = sorted((k for k in totals if k[0]), key=lambda k: (names.index(k[0]), passes.index(k[1])))
+    others = sorted((k for k in totals if not k[0]), key=lambda k: -totals[k][1])
+    step_seconds = total / settings.steps
+    rows = [_kernel_time(key, totals[key] / settings.steps, step_seconds) for key in (*of_layers, *others)]
+    return KernelTimes(
+        **asdict(replace(settings, threads=1)),
+        blas=blas_name(),
+        active_share=active_shares(model, mnist.x_test[:512]),
+        gemm_gflops_per_s=gemm_gflops_per_s(1),
+        copy_gb_per_s=copy_gb_per_s(),
+        step_ms=1e3 * step_seconds,
+        other_ms=1e3 * step_seconds - sum(row.ms for row in rows),
+        rows=rows,
+    )
 
 
-def _row(key: tuple[str, str], sums: np.ndarray, step: float) -> dict[str, Any]:
-    calls, seconds, gflop, gb = map(float, sums)
-    return {
-        "layer": key[0] or None,
-        "pass": key[1],
-        "calls": calls,
-        "ms": 1e3 * seconds,
-        "share": seconds / step,
-        "gflop": gflop,
-        "gflops_per_s": gflop / seconds if gflop else None,
-        "flop_per_byte": gflop / gb if gflop else None,
-    }
+def _kernel_time(key: tuple[str, str], totals: np.ndarray, step_seconds: float) -> KernelTime:
+    calls, seconds, gflop, gb = map(float, totals)
+    rates = (gflop / seconds, gflop / gb) if gflop else (None, None)
+    return KernelTime(key[0] or None, key[1], calls, 1e3 * seconds, seconds / step_seconds, gflop, *rates)
+
+
+def title(times: KernelTimes) -> str:
+    """The title of the table and of the roofline."""
+    return f"model {times.model}, {times.penalty}, batch {times.batch}, one thread: {times.step_ms:.1f} ms per step"
+
+
+def table(times: KernelTimes) -> list[list[str]]:
+    """A header, a row for each product in the order of the layers and for each other kernel, the rest of the step."""
+    rows = [["layer", "pass or kernel", "calls", "ms", "% of step", "GFLOP/s", "FLOP/byte"]]
+    for row in times.rows:
+        rates = [f"{row.gflops_per_s:.1f}", f"{row.flop_per_byte:.1f}"] if row.layer else []
+        rows.append([row.layer or "", row.pass_, f"{row.calls:.0f}", f"{row.ms:.2f}", f"{100 * row.share:.1f}", *rates])
+    rest = [f"{times.other_ms:.2f}", f"{100 * times.other_ms / times.step_ms:.1f}"]
+    return [*rows, ["", "rest: Python, NumPy", "", *rest]]
+
+
+def roofline(times: KernelTimes) -> Figure:
+    """A roofline (Williams, Waterman and Patterson 2009) with one point for each product.
+
+    Below the slope a product waits for memory, below the flat roof for arithmetic.  The area of a point is its share of
+    the step's time.  Rates count every unit, so a product that skips inactive units may lie above the roof.
+    """
+    peak, slope = times.gemm_gflops_per_s, times.copy_gb_per_s
+    rows = [row for row in times.rows if row.layer]
+    colours = dict(zip(dict.fromkeys(row.layer for row in rows), COLOURS, strict=False))
+    rates = {row: (row.flop_per_byte or 0.0, row.gflops_per_s or 0.0) for row in rows}
+    intensity = [x for x, _ in rates.values()]
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    x = np.geomspace(min(*intensity, peak / slope) / 2, max(*intensity, peak / slope) * 2, 200)
+    axes.plot(x, np.minimum(peak, slope * x), color="black", linewidth=1.2)
+    label: dict[str, Any] = {"fontsize": 9, "textcoords": "offset points"}
+    axes.annotate(f"SGEMM, one thread: {peak:.0f} GFLOP/s", (x[-1], peak), (0, 3), ha="right", va="bottom", **label)
+    axes.annotate(f"copying memory: {slope:.0f} GB/s", (x[0], slope * x[0]), (14, 0), va="center", **label)
+    for row in rows:
+        axes.scatter(
+            *rates[row], s=25 + 1500 * row.share, color=colours[row.layer],
+            marker=MARKERS[row.pass_], alpha=0.75, edgecolor="white", linewidth=0.8,
+        )  # fmt: skip
+    axes.set(
+        xscale="log", yscale="log", xlabel="FLOP per byte of operands and result", ylabel="GFLOP/s, every unit counted",
+        title=title(times),
+    )  # fmt: skip
+    for axis in axes.xaxis, axes.yaxis:
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3, which="both")
+    used = {row.pass_ for row in rows}
+    legend = [(layer, colour, "o") for layer, colour in colours.items()]
+    legend += [(name, "gray", marker) for name, marker in MARKERS.items() if name in used]
+    handles = [Line2D([], [], color=c, marker=m, linestyle="", label=name) for name, c, m in legend]
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure

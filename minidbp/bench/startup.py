@@ -1,4 +1,4 @@
-"""How long a user waits before the first result, each in a process of its own."""
+"""How long a user waits before the first result, each time measured in a process of its own."""
 
 import os
 import statistics
@@ -6,20 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 
-from minidbp.bench.setting import Done, nothing
+from minidbp.bench.step import Advance, ignore
 
-IMPORT = """
-import time
-started = time.perf_counter()
-import minidbp
-print(time.perf_counter() - started)
-"""
-
-# The images are noise: reading MNIST is not what is timed.
+PROGRAM = "import time; {setup}; started = time.perf_counter()\n{timed}\nprint(time.perf_counter() - started)"
+# The images are noise, so that reading MNIST is not timed.
 FIRST_STEP = """
-import time
-started = time.perf_counter()
 import numpy as np
 from minidbp.nn import build_model
 from minidbp.training import Protocol, TrainingState, training_step, workers
@@ -27,57 +20,56 @@ x = np.random.default_rng(0).random((128, 28, 28, 1), np.float32)
 state = TrainingState(build_model("C"), 10.0, Protocol(), np.random.default_rng(0))
 with workers() as pool:
     training_step(state, x, np.arange(128) % 10, pool)
-print(time.perf_counter() - started)
 """
-
-COMPILE = """
-import time
-import minidbp.kernels
-started = time.perf_counter()
-minidbp.kernels.warm_up()
-print(time.perf_counter() - started)
-"""
-
-MEASUREMENTS = 4
+COMPILE = "kernels.warm_up()"
+N_MEASUREMENTS = 4
 
 
-def time_startup(repeats: int, done: Done = nothing) -> dict[str, float]:
-    """Seconds, the median of `repeats` processes each; done() is called after each of the four measurements.
+@dataclass(frozen=True)
+class StartupTimes:
+    """Seconds of `import minidbp`, of `minidbp --help`, up to the end of a first training step, and of compiling.
 
-    import_s: `import minidbp`; help_s: `minidbp --help`, from typing it to its end; first_step_s: from the first
-    import to the end of a first training step of model C with compiled kernels on disk; compile_s: compiling every
-    kernel (once, as it is repeatable and long).
+    The first step is one of model C with compiled kernels on disk; its time includes the imports.
     """
-    _inside(FIRST_STEP)  # the kernels are on disk, and Python's own compiled files too
-    found = {}
-    for name, measure in {
-        "import_s": lambda: _inside(IMPORT),
-        "help_s": _help,
-        "first_step_s": lambda: _inside(FIRST_STEP),
-    }.items():
-        found[name] = statistics.median(measure() for _ in range(repeats))
-        done()
+
+    import_s: float
+    help_s: float
+    first_step_s: float
+    compile_s: float
+
+
+def time_startup(repeats: int, advance: Advance = ignore) -> StartupTimes:
+    """Measure each time as the median of `repeats` processes, but compiling, which is long, once.
+
+    advance() is called after each of the N_MEASUREMENTS.
+    """
+    _seconds(FIRST_STEP)  # compiles the kernels and Python's own files, if need be
+    medians = []
+    for measure in lambda: _seconds("import minidbp"), _help_seconds, lambda: _seconds(FIRST_STEP):
+        medians.append(statistics.median(measure() for _ in range(repeats)))
+        advance()
     with tempfile.TemporaryDirectory() as empty:
-        found["compile_s"] = _inside(COMPILE, NUMBA_CACHE_DIR=empty)
-    done()
-    return found
+        compiling = _seconds(COMPILE, "from minidbp import kernels", NUMBA_CACHE_DIR=empty)
+    advance()
+    importing, help_, first_step = medians
+    return StartupTimes(importing, help_, first_step, compiling)
 
 
-def _inside(program: str, **variables: str) -> float:
-    """The seconds that a program prints."""
-    return float(_run(["-c", program], variables))
+def _seconds(timed: str, setup: str = "pass", **variables: str) -> float:
+    """The seconds that a new Python takes for `timed`, after `setup`."""
+    return float(_run(["-c", PROGRAM.format(setup=setup, timed=timed)], variables))
 
 
-def _help() -> float:
+def _help_seconds() -> float:
     started = time.perf_counter()
     _run(["-m", "minidbp", "--help"], {})
     return time.perf_counter() - started
 
 
 def _run(arguments: list[str], variables: dict[str, str]) -> str:
-    """What a Python of its own prints.  Raises ChildProcessError, with its last words, if it fails."""
+    """The output of a new Python.  Raises ChildProcessError, with the last line of its errors, if it fails."""
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, check=False)
-    if done.returncode:
-        raise ChildProcessError(f"a process of its own failed: {(done.stderr.splitlines() or ['no message'])[-1]}")
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, check=False)
+    if result.returncode:
+        raise ChildProcessError(f"a timed process failed: {(result.stderr.splitlines() or ['no message'])[-1]}")
+    return result.stdout

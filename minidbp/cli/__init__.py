@@ -1,6 +1,6 @@
-"""The commands.  Thin: each checks its arguments, calls the package, and prints.
+"""The commands: each checks its arguments, calls the package, and prints.
 
-Heavy imports wait until a command runs, so that --help answers at once.
+A command imports the modules that it needs when it runs, so that --help answers at once.
 """
 
 from minidbp.cli import tables, figure1, explain, models, checks, notebooks, bench  # noqa: I001 - in the order of --help

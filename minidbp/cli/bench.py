@@ -1,200 +1,187 @@
-"""`minidbp bench`: how fast minidbp is here, and where the time goes."""
+"""`minidbp bench`: how fast minidbp is on this machine, and where the time goes."""
 
+import dataclasses
 import functools
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minidbp.cli.app import app, at_least, command, compile_kernels, messages, progress, screen, told_where
-from minidbp.cli.options import AsJson, Data, Lambda, ModelName, Seed, Threads
+from minidbp.cli import common
+from minidbp.cli import options as opt
+from minidbp.cli.app import app, command
 
-bench = typer.Typer(help="How fast minidbp is here, and where the time goes.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from minidbp.data import Mnist
+
+bench = typer.Typer(help="How fast minidbp is on this machine, and where the time goes.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
-
-BenchPenalty = Annotated[
-    str,
-    typer.Option("--penalty", help="jacobian_l1, summed_jacobian_l1, loss_gradient_l2, loss_gradient_l1 or none."),
-]
-BenchOut = Annotated[Path | None, typer.Option(help="A folder for the figures and a picture; none if not given.")]
-Batch = Annotated[int, typer.Option(help="Images in a batch.")]
-Warm = Annotated[int, typer.Option(help="Steps of training before those that count.")]
-
-
-def tell_measurements(
-    found: dict[str, Any], table: Any, as_json: bool, folder: Path | None, numbers: str, figure: str, picture: Any
-) -> None:
-    """Write the numbers and their picture to the folder, if there is one, and print the numbers or their table."""
-    from minidbp.files.atomic import write_text
-    from minidbp.files.plots import save
-
-    text = json.dumps(found, indent=1)
-    if folder:
-        write_text(folder / numbers, text + "\n")
-        save(picture, folder / figure)
-    if as_json:
-        typer.echo(text)
-    else:
-        screen.print(table)
-    if folder:
-        told_where(folder, numbers, figure)
-
-
 bench_command = functools.partial(command, to=bench)
+
+Penalty = Annotated[
+    str, typer.Option(help="jacobian_l1, summed_jacobian_l1, loss_gradient_l2, loss_gradient_l1, none.")
+]
+Out = Annotated[Path | None, typer.Option(help="A folder for the figures and a picture; none if not given.")]
+Batch = Annotated[int, typer.Option(help="Images in a batch.")]
+Warm = Annotated[int, typer.Option(help="Steps of training before those that are timed.")]
+Steps = Annotated[int, typer.Option(help="How many steps are timed.")]
 
 
 @bench_command
 def bench_step(
-    model: ModelName = "C",
-    penalty: BenchPenalty = "jacobian_l1",
-    lam: Lambda = 10.0,
+    model: opt.ModelName = "C",
+    penalty: Penalty = "jacobian_l1",
+    lam: opt.Lambda = 10.0,
     batch: Batch = 128,
-    steps: Annotated[int, typer.Option(help="How many steps are timed.")] = 20,
+    steps: Steps = 20,
     warm: Warm = 50,
-    seed: Seed = 0,
-    threads: Threads = None,
-    data: Data = None,
-    as_json: AsJson = False,
+    seed: opt.Seed = 0,
+    threads: opt.Threads = None,
+    data: opt.Data = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Time the step that `minidbp train` repeats, on real images: milliseconds, GFLOP/s, memory.
 
-    It is timed in the middle of a training, as the share of ReLUs that are on matters for speed.
+    The step is timed in the middle of a training, because its speed depends on the share of active ReLUs.
     """
-    from minidbp.bench.contention import warning
-    from minidbp.bench.setting import as_many_as_needed
-    from minidbp.bench.step import check, time_step
+    from minidbp.bench.machine import contention_warning
+    from minidbp.bench.step import StepSettings, first_images, time_step
     from minidbp.data import load_mnist
 
-    at_least(0, warm=warm, seed=seed)
-    at_least(1, batch=batch, steps=steps, threads=threads)
-    check(model, penalty, lam, batch)
-    compile_kernels()
-    mnist = as_many_as_needed(load_mnist(data), batch, warm + steps)
-    with progress(f"steps of model {model}", warm + steps) as done:
-        found = time_step(model, penalty, lam, batch, steps, warm, threads, mnist, seed, done)
-    if said := warning(found["others_share"]):
-        messages.print(said, style="yellow", highlight=False, soft_wrap=True)
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    active = ", ".join(f"{share:.2f}" for share in found["active_share"])
-    memory = f"{found['peak_rss_mb']:.0f} MB at most" if found["peak_rss_mb"] else "memory unknown"
-    screen.print(
-        f"model {model}, penalty {found['penalty']}, lambda {found['lam']:g}, batch {batch}, "
-        f"{found['threads']} threads, {found['blas']}\n"
-        f"median {found['median_ms']:.2f} ms, least {found['min_ms']:.2f} ms, of {steps} steps after {warm}; {memory}\n"
-        f"{found['gflop']:.3g} GFLOP with every unit counted: {found['gflops_per_s']:.0f} GFLOP/s, "
-        f"{100 * found['efficiency']:.0f}% of a large matrix product's {found['gemm_gflops_per_s']:.0f}\n"
+    common.at_least(0, warm=warm, seed=seed)
+    common.at_least(1, batch=batch, steps=steps, threads=threads)
+    settings = StepSettings(
+        model=model, penalty=penalty, lam=lam, batch=batch, threads=threads, warm=warm, steps=steps, seed=seed
+    )
+    common.compile_kernels()
+    mnist = first_images(load_mnist(data), batch * (warm + steps))
+    with common.progress(f"steps of model {model}", warm + steps) as advance:
+        t = time_step(settings, mnist, advance)
+    if warning := contention_warning(t.others_share):
+        common.say(warning, style="yellow")
+    active = ", ".join(f"{share:.2f}" for share in t.active_share)
+    memory = f"at most {t.peak_rss_mb:.0f} MB" if t.peak_rss_mb else "memory unknown"
+    common.show(
+        t,
+        as_json,
+        f"model {model}, penalty {t.penalty}, lambda {t.lam:g}, batch {batch}, {t.threads} threads, {t.blas}",
+        f"median {t.median_ms:.2f} ms, least {t.min_ms:.2f} ms, of {steps} steps after {warm}; {memory}",
+        f"{t.gflop:.3g} GFLOP with every unit counted: {t.gflops_per_s:.0f} GFLOP/s, {100 * t.efficiency:.0f}% of the "
+        f"{t.gemm_gflops_per_s:.0f} of a large matrix product",
         f"active share of the ReLU layers: {active}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
 @bench_command
 def bench_gemm(
     size: Annotated[int, typer.Option(help="Rows and columns of the matrices.")] = 2048,
-    threads: Threads = None,
-    as_json: AsJson = False,
+    threads: opt.Threads = None,
+    as_json: opt.AsJson = False,
 ) -> None:
-    """The rate of a large float32 matrix product on one thread and on all, and the BLAS kernel that computes it."""
-    from minidbp.bench.gemm import rates
+    """Time a large float32 matrix product on one thread and on all, and name the BLAS kernel that computes it."""
+    from minidbp.bench.machine import gemm_rates
     from minidbp.training import available_cores
 
-    at_least(1, size=size, threads=threads)
-    found = rates(threads or available_cores(), size)
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    screen.print(found["blas"], highlight=False)
-    for count, rate in found["gflops_per_s"].items():
-        screen.print(f"{count} thread{'s' * (count != '1')}: {rate:.1f} GFLOP/s", highlight=False)
+    common.at_least(1, size=size, threads=threads)
+    rates = gemm_rates(threads or available_cores(), size)
+    lines = [f"{n} thread{'s' * (n != '1')}: {rate:.1f} GFLOP/s" for n, rate in rates.gflops_per_s.items()]
+    common.show(rates, as_json, rates.blas, *lines)
 
 
 @bench_command
 def bench_kernels(
-    model: ModelName = "C",
-    penalty: BenchPenalty = "jacobian_l1",
-    lam: Lambda = 10.0,
+    model: opt.ModelName = "C",
+    penalty: Penalty = "jacobian_l1",
+    lam: opt.Lambda = 10.0,
     batch: Batch = 128,
-    steps: Annotated[int, typer.Option(help="How many steps are watched.")] = 3,
+    steps: Steps = 3,
     warm: Warm = 50,
-    out: BenchOut = None,
-    data: Data = None,
-    as_json: AsJson = False,
+    out: Out = None,
+    data: opt.Data = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Time each layer's products in each pass of a step, on one thread, against the machine's limits.
 
     With --out, writes kernels.json and roofline.png there.
     """
-    from minidbp.bench import figures, report
-    from minidbp.bench.kernel_times import time_kernels
-    from minidbp.bench.step import check
-    from minidbp.data import load_mnist
-    from minidbp.sweeps import sweep
+    from minidbp.bench import kernel_times
+    from minidbp.bench.step import StepSettings
 
-    at_least(0, warm=warm)
-    at_least(1, batch=batch, steps=steps)
-    check(model, penalty, lam, batch)
-    compile_kernels()
-    mnist = load_mnist(data)
-    folder = out and sweep.prepare(out)
-    with progress(f"steps of model {model}", max(1, warm) + steps) as done:
-        found = time_kernels(model, penalty, lam, batch, steps, warm, mnist, done)
-    picture = figures.roofline(found) if folder else None
-    tell_measurements(found, report.kernels_on_screen(found), as_json, folder, "kernels.json", "roofline.png", picture)
+    common.at_least(0, warm=warm)
+    common.at_least(1, batch=batch, steps=steps)
+    settings = StepSettings(model=model, penalty=penalty, lam=lam, batch=batch, warm=warm, steps=steps)
+    mnist, folder = _prepare(data, out)
+    with common.progress(f"steps of model {model}", max(1, warm) + steps) as advance:
+        times = kernel_times.time_kernels(settings, mnist, advance)
+    common.show(times, as_json, common.table(kernel_times.table(times), kernel_times.title(times), left=2))
+    if folder:
+        _keep(times, kernel_times.roofline(times), folder, "kernels.json", "roofline.png")
 
 
 @bench_command
 def bench_scaling(
-    model: ModelName = "C",
-    lam: Lambda = 10.0,
-    steps: Annotated[int, typer.Option(help="How many steps are timed at each point.")] = 5,
-    out: BenchOut = None,
-    threads: Threads = None,
-    data: Data = None,
-    as_json: AsJson = False,
+    model: opt.ModelName = "C",
+    lam: opt.Lambda = 10.0,
+    steps: Steps = 5,
+    out: Out = None,
+    threads: opt.Threads = None,
+    data: opt.Data = None,
+    as_json: opt.AsJson = False,
 ) -> None:
-    """Time the exact step against batch, classes and active units, and several runs against how many they are.
+    """Time the exact step against batch, classes and active units, and a study against its number of lambdas.
 
-    With --out, writes scaling.json and scaling.png there.
+    With --out, writes scaling.json and scaling.png there.  --steps are those of each point.
     """
-    from minidbp.bench import figures, report
-    from minidbp.bench.scaling import points, time_scaling
-    from minidbp.bench.step import check
+    from minidbp.bench import scaling
+    from minidbp.bench.step import StepSettings
+
+    common.at_least(1, steps=steps, threads=threads)
+    settings = StepSettings(model=model, lam=lam, threads=threads, steps=steps)
+    mnist, folder = _prepare(data, out)
+    with common.progress(f"sizes of model {model}", scaling.n_points()) as advance:
+        times = scaling.time_scaling(settings, mnist, advance)
+    common.show(times, as_json, common.table(scaling.table(times), scaling.title(times), left=3))
+    if folder:
+        _keep(times, scaling.picture(times), folder, "scaling.json", "scaling.png")
+
+
+def _prepare(data: Path | None, out: Path | None) -> tuple["Mnist", Path | None]:
+    """MNIST and the folder `out`, with compiled kernels."""
     from minidbp.data import load_mnist
     from minidbp.sweeps import sweep
 
-    at_least(1, steps=steps, threads=threads)
-    check(model, "jacobian_l1", lam)
-    compile_kernels()
-    mnist = load_mnist(data)
-    folder = out and sweep.prepare(out)
-    with progress(f"sizes of model {model}", points()) as done:
-        found = time_scaling(model, lam, steps, threads, mnist, done)
-    picture = figures.scaling(found) if folder else None
-    tell_measurements(found, report.scaling_on_screen(found), as_json, folder, "scaling.json", "scaling.png", picture)
+    common.compile_kernels()
+    return load_mnist(data), out and sweep.prepare(out)
+
+
+def _keep(result: Any, picture: "Figure", folder: Path, *names: str) -> None:
+    """Write a measurement as JSON and as a picture."""
+    from minidbp.files.atomic import write_text
+    from minidbp.files.plots import save
+
+    write_text(folder / names[0], common.json_text(result) + "\n")
+    save(picture, folder / names[1])
+    common.list_written(folder, *names)
 
 
 @bench_command
 def bench_startup(
-    repeats: Annotated[int, typer.Option(help="How many processes for each measurement; compiling takes one.")] = 3,
-    as_json: AsJson = False,
+    repeats: Annotated[int, typer.Option(help="How many processes for each time; compiling takes one.")] = 3,
+    as_json: opt.AsJson = False,
 ) -> None:
-    """Time what a user waits for: the import, --help, a first training step, and the kernels' one compilation."""
-    from minidbp.bench.startup import MEASUREMENTS, time_startup
+    """Time what a user waits for: the import, --help, a first training step, and compiling the kernels once."""
+    from minidbp.bench.startup import N_MEASUREMENTS, time_startup
 
-    at_least(1, repeats=repeats)
-    with progress("starting processes", MEASUREMENTS) as done:
-        found = time_startup(repeats, done)
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    for name, what in {
-        "import_s": "import minidbp",
-        "help_s": "minidbp --help",
-        "first_step_s": "first step of training, kernels compiled before",
-        "compile_s": "compiling the kernels, once",
-    }.items():
-        screen.print(f"{found[name]:7.2f} s  {what}", highlight=False)
+    common.at_least(1, repeats=repeats)
+    with common.progress("starting processes", N_MEASUREMENTS) as advance:
+        times = time_startup(repeats, advance)
+    labels = (
+        "import minidbp",
+        "minidbp --help",
+        "first step of training, with kernels compiled before",
+        "compiling the kernels, once",
+    )
+    seconds = dataclasses.astuple(times)
+    common.show(times, as_json, *(f"{s:7.2f} s  {label}" for s, label in zip(seconds, labels, strict=True)))

@@ -1,68 +1,94 @@
 """Commands that check: the derivatives, and the machine."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from minidbp.cli.app import at_least, command, compile_kernels, fail, messages, screen
-from minidbp.cli.options import AsJson, Data, Seed
+from minidbp.cli import common
+from minidbp.cli import options as opt
+from minidbp.cli.app import command
+
+if TYPE_CHECKING:
+    from minidbp.checking.matrix import Cell
+
+MARKS = {"verified": "✓", "raises": "raises", "failed": "FAILED"}
+BEGIN, END = "<!-- matrix: made by minidbp gradcheck --page -->", "<!-- end of matrix -->"
 
 
 @command
 def gradcheck(
     op: Annotated[str | None, typer.Option(help="One operation; all of them if not given.")] = None,
-    seed: Seed = 0,
-    page: Annotated[
-        Path | None, typer.Option(help="Also write the matrix into this Markdown page, between its marks.")
-    ] = None,
-    as_json: AsJson = False,
+    seed: opt.Seed = 0,
+    page: Annotated[Path | None, typer.Option(help="Also write the matrix between the marks of this page.")] = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Check every operation's derivatives of order 1, 2 and 3, in float64 and float32; exit code 1 if one is wrong.
 
-    float64 is compared with differences that keep clear of kinks, float32 with float64.
+    float64 is compared with finite differences that avoid kinks, float32 with float64.
     """
-    from rich.progress import track
+    from minidbp.checking.matrix import DTYPES, ORDERS, samples, verify
 
-    from minidbp.checking import matrix as catalogue
-    from minidbp.cli import matrix
-
-    at_least(0, seed=seed)
-    operations = [op] if op else list(catalogue.samples(seed))
-    todo = [(o, order, dtype) for o in operations for dtype in catalogue.DTYPES for order in catalogue.ORDERS]
-    cells = [
-        catalogue.verify(*cell, seed)
-        for cell in track(todo, "checking derivatives", console=messages, disable=not messages.is_terminal)
-    ]
+    common.at_least(0, seed=seed)
+    todo = [(o, order, dtype) for o in ([op] if op else samples(seed)) for dtype in DTYPES for order in ORDERS]
+    cells = []
+    with common.progress("checking derivatives", len(todo)) as advance:
+        for operation, order, dtype in todo:
+            cells.append(verify(operation, order, dtype, seed))
+            advance()
     if page:
-        matrix.write_page(page, cells)
-    if as_json:
-        typer.echo(json.dumps([cell._asdict() for cell in cells], indent=1))
-    else:
-        screen.print(matrix.on_screen(cells))
+        write_page(page, cells)
+    header, *rows = matrix(cells)
+    columns = [name.replace(", order ", "\n") for name in header]
+    common.show(
+        [cell._asdict() for cell in cells], as_json, common.table([columns, *rows], "derivatives, operation by order")
+    )
     failed = [f"{c.operation}, order {c.order}, {c.dtype}: {c.detail}" for c in cells if c.outcome == "failed"]
     if failed:
-        fail("; ".join(failed), code=1)
+        common.fail("; ".join(failed), code=1)
+
+
+def matrix(cells: Sequence["Cell"]) -> list[list[str]]:
+    """A header and a row for each operation, with a column for each dtype and order."""
+    from minidbp.checking.matrix import DTYPES, ORDERS
+
+    columns = [(dtype, order) for dtype in DTYPES for order in ORDERS]
+    marks = {(c.operation, c.dtype, c.order): MARKS[c.outcome] for c in cells}
+    rows = [["operation", *(f"{dtype}, order {order}" for dtype, order in columns)]]
+    for name in sorted({c.operation for c in cells}):
+        rows.append([name, *(marks.get((name, *column), "") for column in columns)])
+    return rows
+
+
+def markdown(cells: Sequence["Cell"]) -> str:
+    """The matrix as a Markdown common.table."""
+    from minidbp.files.page import markdown_table
+
+    header, *rows = matrix(cells)
+    return markdown_table(header, [[f"`{name}`", *marks] for name, *marks in rows], align=":---:")
+
+
+def write_page(page: Path, cells: Sequence["Cell"]) -> None:
+    """Put the matrix between the page's marks.  Raises ValueError if the page has no marks."""
+    from minidbp.files.page import put_between
+
+    put_between(page, BEGIN, END, markdown(cells), "the matrix")
 
 
 @command
-def doctor(data: Data = None, as_json: AsJson = False) -> None:
-    """Versions, threads, the BLAS kernel that runs, kernel cache and data; exit code 1 if something is wrong."""
+def doctor(data: opt.Data = None, as_json: opt.AsJson = False) -> None:
+    """Examine versions, threads, the BLAS kernel, the kernel cache and the data; exit code 1 if something is wrong."""
     from minidbp.bench.doctor import examine
 
-    compile_kernels()
+    common.compile_kernels()
     found = examine(data)
-    if as_json:
-        typer.echo(json.dumps({"facts": found.facts, "warnings": found.warnings, "problems": found.problems}, indent=1))
-    else:
-        for key, value in found.facts.items():
-            screen.print(f"[bold]{key:>12}[/]  {value}", highlight=False, soft_wrap=True)
-        for warning in found.warnings:
-            screen.print(f"[yellow]     warning[/]  {warning}", highlight=False, soft_wrap=True)
-        for problem in found.problems:
-            screen.print(f"[red]     problem[/]  {problem}", highlight=False, soft_wrap=True)
-        if not (found.warnings or found.problems):
-            screen.print("[green]all is well[/]")
+    lines = [(name, "bold", text) for name, text in found.facts.items()]
+    lines += [("warning", "yellow", text) for text in found.warnings]
+    lines += [("problem", "red", text) for text in found.problems]
+    if not (found.warnings or found.problems):
+        lines.append(("result", "green", "all is well"))
+    common.show(found, as_json, *(Text.assemble((f"{name:>12}", style), "  ", text) for name, style, text in lines))
     if found.problems:
         raise typer.Exit(1)

@@ -1,19 +1,33 @@
-"""Commands that train many runs: the paper's tables, and what their claims ask for; and how far they are."""
+"""Commands that train many runs (the paper's tables, and the experiment on its claims) and show how far they are."""
 
 import functools
-import json
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from minidbp.cli.app import at_least, command, fail, messages, screen, told_where
-from minidbp.cli.options import AsJson, Data, Out, Seed
+from minidbp.cli import common
+from minidbp.cli import options as opt
+from minidbp.cli.app import command
 
-Folder = Annotated[
-    Path, typer.Argument(help="The --out folder of table2, table3, table4 or credit.", show_default=False)
+if TYPE_CHECKING:
+    from minidbp.paper.tables import Row
+
+Folder = Annotated[Path, Argument(help="The --out folder of table2, table3, table4 or credit.", show_default=False)]
+RunThreads = Annotated[int | None, Option(help="Threads for each run; if not given, the runs share all cores.")]
+Workers = Annotated[int | None, Option(help="Train this many runs at a time, each in a process.")]
+Scheduler = Annotated[
+    str | None, Option(help="Train on this Dask scheduler's workers (tcp://...), which see --out too.")
+]
+Penalty = Annotated[
+    str | None, Option(help="jacobian_l1 (eq. 3) or summed_jacobian_l1; the experiment's if not given.")
+]
+Target = Annotated[str | None, Option(help="The penalised f: logits (the default) or softmax.")]
+Reduction = Annotated[str | None, Option(help="Of the penalty over classes and pixels: mean (the default) or sum.")]
+Label = Annotated[str | None, Option(help="The label in the attack: true (the default), predicted or smoothed.")]
+Vary = Annotated[
+    list[str] | None, Option(help="Sweep a field of the protocol: FIELD=VALUE,VALUE or FIELD. Repeatable.")
 ]
 
 
@@ -21,130 +35,91 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
     """Add the command that trains the runs of the experiment of that name and reports on them."""
 
     def run(
-        preset: Annotated[
-            str, typer.Option(help=f"smoke (about a minute), laptop ({laptop}) or paper (the protocol in full: days).")
-        ] = "laptop",
-        out: Out = None,
-        seed: Seed = 0,
-        threads: Annotated[
-            int | None, typer.Option(help="Threads for each run; all cores, shared out, if not given.")
-        ] = None,
-        workers: Annotated[int | None, typer.Option(help="Train this many runs at a time, each in a process.")] = None,
-        scheduler: Annotated[
-            str | None,
-            typer.Option(help="Train on the workers of this Dask scheduler (tcp://...), which see --out too."),
-        ] = None,
-        data: Data = None,
-        penalty: Annotated[
-            str | None,
-            typer.Option(
-                help="jacobian_l1 (exact, eq. 3) or summed_jacobian_l1 (the surrogate), if not the experiment's."
-            ),
-        ] = None,
-        penalty_target: Annotated[
-            str | None, typer.Option(help="The penalised f: logits (the default) or softmax.")
-        ] = None,
-        reduction: Annotated[
-            str | None, typer.Option(help="Of the penalty over classes and pixels: mean (the default) or sum.")
-        ] = None,
-        attack_label: Annotated[
-            str | None, typer.Option(help="The label inside the attack: true (the default), predicted or smoothed.")
-        ] = None,
-        vary: Annotated[
-            list[str] | None,
-            typer.Option(
-                help="A field of the protocol to sweep: FIELD=VALUE,VALUE or FIELD alone for all words. Repeatable."
-            ),
-        ] = None,
-        as_json: AsJson = False,
+        preset: Annotated[str, Option(help=f"smoke (about a minute), laptop ({laptop}) or paper (days).")] = "laptop",
+        out: opt.Out = None,
+        seed: opt.Seed = 0,
+        threads: RunThreads = None,
+        workers: Workers = None,
+        scheduler: Scheduler = None,
+        data: opt.Data = None,
+        penalty: Penalty = None,
+        penalty_target: Target = None,
+        reduction: Reduction = None,
+        attack_label: Label = None,
+        vary: Vary = None,
+        as_json: opt.AsJson = False,
     ) -> None:
-        at_least(0, seed=seed)
-        at_least(1, threads=threads, workers=workers)
-        if workers and scheduler:
-            raise ValueError("--workers and --scheduler name two places to train in; give one of them")
-        named = {
-            "penalty": penalty,
-            "penalty_target": penalty_target,
-            "reduction": reduction,
-            "attack_label": attack_label,
-        }
-        fixed = {field: value for field, value in named.items() if value is not None}
-        for text in vary or []:
-            if (field := text.partition("=")[0]) in fixed:
-                option = f"--{field.replace('_', '-')}"
-                raise ValueError(f"{option} and --vary {text} give {field} twice; give it once")
-        _sweep(name, preset, out, seed, threads, workers, scheduler, data, fixed, vary or [], as_json)
+        from minidbp.diagnosis.judge import JUDGE
+        from minidbp.paper.experiments import experiment_named, protocol_variants
+        from minidbp.paper.report import FILES, write_report
+        from minidbp.sweeps import sweep
+        from minidbp.sweeps.execute import mnist_in
 
-    run.__name__, run.__doc__ = name, about + _WRITES.format(name=name)
+        common.at_least(0, seed=seed)
+        common.at_least(1, threads=threads, workers=workers)
+        named = {
+            "penalty": penalty, "penalty_target": penalty_target, "reduction": reduction, "attack_label": attack_label,
+        }  # fmt: skip
+        fixed = {field: value for field, value in named.items() if value is not None}
+        varied = [text.partition("=")[0] for text in vary or []]
+        for field in fixed.keys() & varied:
+            raise ValueError(f"--{field.replace('_', '-')} and --vary both give {field}; give it once")
+        make_executor, threads = _executor(workers, scheduler, threads)
+        experiment = experiment_named(name)
+        runs = experiment.runs(preset, seed, [{**fixed, **variant} for variant in protocol_variants(vary or [])])
+        data = data and data.resolve()
+        mnist = mnist_in(data)
+        title = f"{experiment.title}, preset {preset}"
+        repeat = common.command_line(name, preset=preset, seed=seed or None, **fixed, vary=vary)
+        planned = sweep.Sweep(name, title, repeat, runs, varied)
+        folder = out or Path("out") / f"{name}-{preset}"
+        sweep.begin(planned, folder)
+        ending = sweep.train_all(
+            runs, folder.resolve() / "runs", make_executor, JUDGE,
+            title=title, data=data, threads=threads, console=common.messages,
+        )  # fmt: skip
+        rows = write_report(planned, folder, mnist)
+        _show_rows(rows, title, as_json)
+        if rows:
+            common.list_written(folder, *FILES, "runs/")
+        if ending.stopped:
+            common.fail(
+                f"stopped: {ending.finished} of {len(runs)} runs are finished; the same command resumes, each run from "
+                "its last epoch",
+                130,
+            )
+        if ending.diverged:
+            common.fail("; ".join(ending.diverged), code=1)
+
+    run.__name__ = name
+    run.__doc__ = f"""{about}
+
+    Writes table.md, table.csv, report.html, accuracy.png, images.png and runs/ (every run's JSON and weights) to --out,
+    by default out/{name}-PRESET.  A finished run is never trained again, and an interrupted run resumes from its last
+    epoch: give the same command again, here or on another machine.  `minidbp status DIR` shows the progress.
+    """
     command(run)
 
 
-_WRITES = """
-
-    Writes table.md, table.csv, report.html, accuracy.png, images.png and runs/ (every run's JSON and weights) to --out,
-    by default out/{name}-PRESET.  A finished run is never trained again, and one that was stopped goes on from its last
-    epoch: the same command, here or elsewhere, goes on where it was.  `minidbp status DIR` tells how far it is.
-    """
-
-
-def _sweep(
-    name: str,
-    preset: str,
-    out: Path | None,
-    seed: int,
-    threads: int | None,
-    workers: int | None,
-    scheduler: str | None,
-    data: Path | None,
-    fixed: dict[str, Any],
-    vary: list[str],
-    as_json: bool,
-) -> None:
-    from minidbp.diagnosis.judge import JUDGE
-    from minidbp.paper import report, tables
-    from minidbp.paper.experiments import experiment_named, protocol_variants
-    from minidbp.sweeps import executors, sweep
-    from minidbp.sweeps.execute import mnist_in
+def _executor(workers: int | None, scheduler: str | None, threads: int | None) -> tuple[Callable[[], Any], int | None]:
+    """The function that makes the executor of the runs, and the threads of each run."""
+    from minidbp.sweeps import executors
     from minidbp.training import available_cores
 
-    experiment = experiment_named(name)
-    variants = [{**fixed, **variant} for variant in protocol_variants(vary)]
-    runs = experiment.runs(preset, seed, variants)
-    data = data and data.resolve()
-    mnist = mnist_in(data)
-    title = f"{experiment.title}, preset {preset}"
-    typed = ["minidbp", name, "--preset", preset, *(["--seed", str(seed)] if seed else [])]
-    typed += [part for field, value in fixed.items() for part in (f"--{field.replace('_', '-')}", value)]
-    typed += [part for text in vary for part in ("--vary", text)]
-    fields = [text.partition("=")[0] for text in vary]
-    planned = sweep.Sweep(name, title, shlex.join(typed), runs, fields)
-    folder = out or Path("out") / f"{name}-{preset}"
-    sweep.begin(planned, folder)
-    make_executor: Callable[[], Any] = executors.in_process
+    if workers and scheduler:
+        raise ValueError("--workers and --scheduler name two places to train in; give one of them")
     if workers:
         threads = threads or max(1, available_cores() // workers)
-        make_executor = functools.partial(executors.processes, workers, threads)
-    elif scheduler:
-        threads = threads or 1
-        make_executor = functools.partial(executors.dask, scheduler)
-    ending = sweep.train_all(
-        runs, folder.resolve() / "runs", make_executor, JUDGE, title=title, data=data, threads=threads, console=messages
-    )
-    rows = report.write_report(planned, folder, mnist)
-    if as_json:
-        typer.echo(json.dumps(tables.as_json(rows), indent=1))
-    elif rows:
-        screen.print(report.on_screen(rows, title))
-    if rows:
-        told_where(folder, *report.FILES, "runs/")
-    if ending.stopped:
-        fail(
-            f"stopped: {ending.finished} of {len(runs)} runs are finished; the same command goes on from there, "
-            "each run from its last epoch",
-            130,
-        )
-    if ending.diverged:
-        fail("; ".join(ending.diverged), code=1)
+        return functools.partial(executors.processes, workers, threads), threads
+    if scheduler:
+        return functools.partial(executors.dask, scheduler), threads or 1
+    return executors.in_process, threads
+
+
+def _show_rows(rows: Sequence["Row"], title: str, as_json: bool) -> None:
+    from minidbp.paper import report, tables
+
+    common.show(tables.as_json(rows), as_json, *([report.on_screen(rows, title)] if rows else []))
 
 
 _sweep_command(
@@ -159,45 +134,36 @@ _sweep_command(
 )
 _sweep_command("table4", "Table 4: adversarial training of model C with lambda from 0 to 1000.", "under 30 minutes")
 _sweep_command(
-    "credit", "Who gets the credit: accuracy against lambda, label smoothing and length of training, each by itself.",
+    "credit",
+    "What raises accuracy under FGSM: lambda, label smoothing and length of training, each varied by itself.",
     "under 20 minutes",
-)  # fmt: skip
+)
 
 
 @command
-def status(folder: Folder, as_json: AsJson = False) -> None:
-    """How far a sweep is that runs here or elsewhere: runs finished, under way, diverged, and the time left."""
-    import dataclasses
-
+def status(folder: Folder, as_json: opt.AsJson = False) -> None:
+    """Show how far a sweep is that runs here or elsewhere: finished, running and diverged runs, and the time left."""
     from minidbp.diagnosis.judge import JUDGE
     from minidbp.sweeps.monitor import SweepMonitor, view
     from minidbp.sweeps.sweep import load
 
-    there = load(folder)
-    state = SweepMonitor(there.runs, folder / "runs", JUDGE).state()
-    if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(state), indent=1))
-    else:
-        screen.print(view(state, there.title))
-        if not state.running and state.finished + state.diverged < state.total:
-            screen.print(
-                f"nothing is under way; to go on: {there.command} --out {folder}", highlight=False, soft_wrap=True
-            )
+    sweep = load(folder)
+    state = SweepMonitor(sweep.runs, folder / "runs", JUDGE).state()
+    idle = not state.running and state.finished + state.diverged < state.total
+    hint = [f"no run is in progress; to resume: {sweep.command} --out {folder}"] if idle else []
+    common.show(state, as_json, view(state, sweep.title), *hint)
 
 
 @command
-def report(folder: Folder, data: Data = None, as_json: AsJson = False) -> None:
-    """Tables, figures and the report page of whatever a sweep has finished so far, in its folder."""
+def report(folder: Folder, data: opt.Data = None, as_json: opt.AsJson = False) -> None:
+    """Write the tables, figures and report page of the runs that a sweep has finished so far, into its folder."""
     from minidbp.data import load_mnist
-    from minidbp.paper import report, tables
-    from minidbp.sweeps import sweep
+    from minidbp.paper.report import FILES, write_report
+    from minidbp.sweeps.sweep import load
 
-    there = sweep.load(folder)
-    rows = report.write_report(there, folder, load_mnist(data))
-    if as_json:
-        typer.echo(json.dumps(tables.as_json(rows), indent=1))
-    elif rows:
-        screen.print(report.on_screen(rows, there.title))
+    sweep = load(folder)
+    rows = write_report(sweep, folder, load_mnist(data))
+    _show_rows(rows, sweep.title, as_json)
     if not rows:
-        fail(f"{folder} has no finished run yet", code=1)
-    told_where(folder, *report.FILES)
+        common.fail(f"{folder} has no finished run yet", code=1)
+    common.list_written(folder, *FILES)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minidbp.cli.app import at_least, progress
+from minidbp.cli.common import at_least, command_line, progress
 
 Command = Callable[..., Any]
 SWEEPS = ("table2", "table3", "table4", "credit")
@@ -85,6 +85,13 @@ def test_at_least() -> None:
     at_least(1, threads=None, pgd_images=1)
     with pytest.raises(ValueError, match="--pgd-images must be at least 1; got 0"):
         at_least(1, threads=2, pgd_images=0)
+
+
+def test_a_command_line_repeats_options_and_quotes() -> None:
+    line = command_line(
+        "attack", "a b.npz", lam=10.0, seed=0, out=None, vary=["eps=0.1", "n_train"], attack_label="true"
+    )
+    assert line == "minidbp attack 'a b.npz' --lam 10 --seed 0 --vary eps=0.1 --vary n_train --attack-label true"
 
 
 def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:

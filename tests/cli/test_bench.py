@@ -1,5 +1,6 @@
 """minidbp bench: what it prints and writes, and what bad input gets: one sentence, exit code 2."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minidbp.bench import kernel_times, scaling, step
+from minidbp.bench.startup import StartupTimes
 from minidbp.cli import app
 
 runner = CliRunner()
@@ -33,7 +35,7 @@ def quick_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "BATCHES", "CLASSES", "LAMBDAS":
         monkeypatch.setattr(scaling, name, (2, 3))
-    monkeypatch.setattr(scaling, "ACTIVE", (0.5,))
+    monkeypatch.setattr(scaling, "ACTIVE_SHARES", (0.5,))
 
 
 @pytest.mark.parametrize("command", ["step", "gemm", "kernels", "scaling", "startup"])
@@ -86,9 +88,9 @@ def test_scaling_writes_a_picture(tmp_path: Path) -> None:
 
 
 def test_startup_names_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = {"import_s": 0.1, "help_s": 0.2, "first_step_s": 1.0, "compile_s": 9.0}
-    monkeypatch.setattr("minidbp.bench.startup.time_startup", lambda repeats, done: times)
-    assert json.loads(bench("startup", "--json").stdout) == times
+    times = StartupTimes(import_s=0.1, help_s=0.2, first_step_s=1.0, compile_s=9.0)
+    monkeypatch.setattr("minidbp.bench.startup.time_startup", lambda repeats, advance: times)
+    assert json.loads(bench("startup", "--json").stdout) == dataclasses.asdict(times)
     assert "0.20 s  minidbp --help" in bench("startup").stdout
 
 

@@ -1,5 +1,6 @@
 """minidbp gradcheck and doctor."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 import minidbp
 from minidbp.checking import matrix as catalogue
-from minidbp.cli import app, matrix
+from minidbp.cli import app, checks
 
 runner = CliRunner()
 
@@ -26,7 +27,7 @@ def test_one_operation_as_json() -> None:
 
 def test_a_table_and_a_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{matrix.BEGIN}\nold\n{matrix.END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{checks.BEGIN}\nold\n{checks.END}\nafter\n", encoding="utf-8")
     result = runner.invoke(app, ["gradcheck", "--op", "sign", "--page", str(page)])
     assert result.exit_code == 0
     assert result.stdout.count("raises") == 6
@@ -49,6 +50,29 @@ def test_a_wrong_derivative_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> N
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
     assert "likely cause" in result.stderr
+
+
+# -- the matrix ----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_not_stale() -> None:
+    keys = itertools.product(catalogue.samples(), catalogue.ORDERS, catalogue.DTYPES)
+    cells = [catalogue.verify(*key) for key in keys]
+    page = (Path(__file__).parents[2] / "docs" / "derivatives.md").read_text(encoding="utf-8")
+    shown = page.split(checks.BEGIN)[1].split(checks.END)[0].strip()
+    assert shown == checks.markdown(cells).strip(), "renew it: minidbp gradcheck --page docs/derivatives.md"
+
+
+def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="no place for the matrix"):
+        checks.write_page(page, [])
+    assert page.read_text() == "no marks"
+
+
+def test_a_failed_cell_is_shown() -> None:
+    assert checks.markdown([catalogue.Cell("exp", 1, "float64", "failed", "")]).count("FAILED") == 1
 
 
 # -- doctor ---------------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def test_ctrl_c_draws_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_after(2, monkeypatch)
     result = command(*TINY, "--out", "out")
     assert result.exit_code == 130
-    for word in ("stopped", "lambda 10", "step 1 of 2"):
+    for word in ("stopped", "lambda 10 at step 1 of 2"):
         assert word in result.stderr
     assert files_in(Path("out")) == FILES
     found = json.loads((Path("out") / "figure1.json").read_text())

@@ -28,7 +28,7 @@ def test_leaves_what_somebody_worked_in(command, sources, tmp_path):
     mine.write_text("hours of work")
     result = command("notebooks", "--out", tmp_path)
     assert mine.read_text() == "hours of work"
-    assert "left as they were (--again replaces them): student/01_answer.ipynb" in result.output
+    assert "left unchanged (--again replaces them): student/01_answer.ipynb" in result.output
     assert "teacher/01" not in result.output
     command("notebooks", "--out", tmp_path, "--again")
     assert "hours" not in mine.read_text()
