@@ -30,6 +30,7 @@ PASSES = {
     ("weights", True): "J weights",
 }
 RESULTS = {"conv2d": "output", "conv2d_transpose": "input", "conv2d_weight_grad": "weights"}
+PRODUCTS = (*RESULTS, "matmul")
 ELEMENTWISE = ("absolute", "adam", "masked")
 MARKERS = dict(zip(PASSES.values(), ("o", "v", "s", "^", "D", "P"), strict=True))
 
@@ -39,7 +40,7 @@ OnCall = Callable[[str, list[np.ndarray], np.ndarray, float], None]  # kernel, a
 
 @contextmanager
 def timed_calls(on_call: OnCall) -> Iterator[None]:
-    """While this context lasts, on_call receives every call of the kernels in RESULTS and ELEMENTWISE.
+    """While this context lasts, on_call receives every call of the kernels in PRODUCTS and ELEMENTWISE.
 
     The functions are replaced in the module `kernels`, so this is for one thread only.
     """
@@ -55,7 +56,7 @@ def timed_calls(on_call: OnCall) -> Iterator[None]:
 
         return call
 
-    originals = {name: getattr(kernels, name) for name in (*RESULTS, *ELEMENTWISE)}
+    originals = {name: getattr(kernels, name) for name in (*PRODUCTS, *ELEMENTWISE)}
     try:
         for name, function in originals.items():
             setattr(kernels, name, timed(name, function))
@@ -82,24 +83,31 @@ class CallTotals:
 
     def add(self, name: str, operands: list[np.ndarray], result: np.ndarray, seconds: float) -> None:
         """Add a call to the total of its layer and pass."""
-        gives = RESULTS.get(name, "")
-        layer = self._layer(operands, result) if gives else None
         key, gflop = ("", name), 0.0
-        if layer:
-            rows = len(operands[0]) if gives == "weights" else len(result)
+        if product := self._product(name, operands, result):
+            layer, gives = product
+            rows = result.size // (layer.n_in if gives == "input" else layer.n_out)
+            if gives == "weights":  # summed over the rows of the first operand: inputs, or a transposed matrix
+                rows = operands[0].size // (result.shape[-2] if name == "matmul" else layer.n_in)
             if layer is self.layers[0] and gives == "output" and self._starts_shard(operands):
                 self.shard_images = rows  # a call with more rows than images belongs to the Jacobian
             key, gflop = (layer.name, PASSES[gives, rows > self.shard_images]), 2e-9 * rows * layer.multiply_adds
         gb = 1e-9 * sum(a.nbytes for a in (*operands, result))
         self.totals[key] = self.totals.get(key, np.zeros(4)) + np.array([1, seconds, gflop, gb])
 
-    def _layer(self, operands: list[np.ndarray], result: np.ndarray) -> Product | None:
-        """The layer whose weights are an operand or have the result's shape."""
+    def _product(self, name: str, operands: list[np.ndarray], result: np.ndarray) -> tuple[Product, str] | None:
+        """The layer whose weights are an operand or have the result's shape, and what the product gives."""
+        if name in ELEMENTWISE:
+            return None
         for layer in self.layers:
             if any(np.may_share_memory(a, layer.weights.data) for a in operands):
-                return layer
-        same_ends = [layer for layer in self.layers if result.shape[-2:] == layer.weights.shape[-2:]]
-        return next((layer for layer in same_ends if result.size == layer.weights.size), None)
+                forward = operands[1].shape[-2:] == layer.weights.shape[-2:]  # no layer of ours is square
+                return layer, RESULTS.get(name) or ("output" if forward else "input")
+        for layer in self.layers:
+            shape = layer.weights.shape
+            if result.shape[-2:] in (shape[-2:], shape[:-3:-1]) and result.size % layer.weights.size == 0:
+                return layer, "weights"  # or their transpose, from the rows of the Jacobian
+        return None
 
     def _starts_shard(self, operands: list[np.ndarray]) -> bool:
         """Whether an operand begins with an image of the batch.  Values are compared: the engine may have copied it."""

@@ -32,21 +32,25 @@ def ignore() -> None:
 
 
 class Product(NamedTuple):
-    """A layer with weights, and its multiply-adds for one sample."""
+    """A layer with weights: its multiply-adds, inputs and outputs for one sample."""
 
     name: str
     weights: Tensor
     multiply_adds: int
+    n_in: int
+    n_out: int
 
 
 def products(model: Sequential, image: np.ndarray) -> list[Product]:
     """The layers of `model` that multiply, in order, for samples of the shape and dtype of `image`."""
     found: list[Product] = []
+    n_in = image.size
     for layer, y in _layer_outputs(model, image[None]):
         if isinstance(layer, Conv2d | Linear):
             name = f"{'conv' if isinstance(layer, Conv2d) else 'linear'} {len(found) + 1}"
             positions = y.size // layer.w.shape[-1]  # each weight is used once at every output position
-            found.append(Product(name, layer.w, layer.w.size * positions))
+            found.append(Product(name, layer.w, layer.w.size * positions, n_in, y.size))
+        n_in = y.size
     return found
 
 

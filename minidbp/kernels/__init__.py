@@ -1,6 +1,7 @@
 """Arrays in, arrays out: the hot loops, compiled by Numba.  `reference` has the same functions as plain NumPy loops."""
 
 import numpy as np
+from numpy import matmul
 
 from minidbp.kernels.conv import conv2d, conv2d_transpose, conv2d_weight_grad
 from minidbp.kernels.elementwise import absolute, adam, masked
@@ -36,5 +37,6 @@ __all__ = [
     "empty_like",
     "im2col",
     "masked",
+    "matmul",
     "warm_up",
 ]
