@@ -103,8 +103,8 @@ def compare_jacobian(
         return [*own, own.sum() / J.size, *slopes[:-1]]
 
     copies = np.repeat(step.x, N_CLASSES, axis=0)
-    found = compare(inputs_and_logits, [copies], [np.sign(J)], {**rows, **tangents}, of)
-    return found[: len(rows)], found[len(rows) :]
+    comparisons = compare(inputs_and_logits, [copies], [np.sign(J)], {**rows, **tangents}, of)
+    return comparisons[: len(rows)], comparisons[len(rows) :]
 
 
 def compare_cotangents(

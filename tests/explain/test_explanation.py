@@ -220,9 +220,9 @@ def test_units_that_are_off_on_the_kink_are_lowered_for_the_differences_alone(mn
 def test_the_model_is_left_as_it_was_and_progress_is_told(mnist: Mnist) -> None:
     model = with_biases(small_net())
     before = [p.data.copy() for p in model.parameters()]
-    told: list[int] = []
-    explain(step_of(model, mnist, 0, 1.0), "small", 0, np.random.default_rng(0), lambda: told.append(1))
-    assert len(told) == PROGRESS_STEPS
+    calls: list[int] = []
+    explain(step_of(model, mnist, 0, 1.0), "small", 0, np.random.default_rng(0), lambda: calls.append(1))
+    assert len(calls) == PROGRESS_STEPS
     assert all(np.array_equal(p.data, b) for p, b in zip(model.parameters(), before, strict=True))
 
 

@@ -26,10 +26,10 @@ SECTIONS = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("explain")
-    told: list[int] = []
+    calls: list[int] = []
     e = explained("C")
-    report.write(e, home, report.as_markdown(e, COMMAND, ORIGIN, environment()), lambda: told.append(1))
-    assert len(told) == len(report.FILES)
+    report.write(e, home, report.as_markdown(e, COMMAND, ORIGIN, environment()), lambda: calls.append(1))
+    assert len(calls) == len(report.FILES)
     return home
 
 
@@ -87,13 +87,13 @@ def test_a_number_without_a_difference_says_so() -> None:
 
 
 def test_the_json_has_the_figures(folder: Path) -> None:
-    e, found = explained("C"), json.loads((folder / "explain.json").read_text())
-    assert found == report.as_dict(e)
-    assert (found["model"], found["image"], found["label"], found["lambda"]) == ("C", 7, 9, 10.0)
-    assert found["logits"] == e.at_x.logits.tolist()
-    assert sum(found["signs"].values()) == 7840
-    assert len(found["checks"]) == 45
-    assert [layer["bias_penalty_part"] for layer in found["layers"]] == [0.0] * 4
+    e, numbers = explained("C"), json.loads((folder / "explain.json").read_text())
+    assert numbers == report.as_dict(e)
+    assert (numbers["model"], numbers["image"], numbers["label"], numbers["lambda"]) == ("C", 7, 9, 10.0)
+    assert numbers["logits"] == e.at_x.logits.tolist()
+    assert sum(numbers["signs"].values()) == 7840
+    assert len(numbers["checks"]) == 45
+    assert [layer["bias_penalty_part"] for layer in numbers["layers"]] == [0.0] * 4
 
 
 @pytest.mark.parametrize("name", [pytest.param("A", marks=pytest.mark.slow), "C"])
