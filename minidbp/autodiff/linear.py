@@ -22,8 +22,7 @@ import numpy as np
 from minidbp import kernels
 from minidbp.autodiff.operations import masked, move_axis, reshape, sum, transpose, unbroadcast
 from minidbp.autodiff.tensor import COMPLEX, Tensor, TensorLike, as_operands, locally_constant, operation
-from minidbp.kernels import ConvGeometry, Padding
-from minidbp.kernels.geometry import Pair
+from minidbp.kernels import ConvGeometry, Padding, Pair
 
 Mask = np.ndarray | None
 

@@ -3,11 +3,10 @@
 import numpy as np
 from numpy import matmul
 
-from minidbp.kernels.conv import conv2d, conv2d_transpose, conv2d_weight_grad
-from minidbp.kernels.elementwise import absolute, adam, masked
+from minidbp.kernels.conv import conv2d, conv2d_transpose, conv2d_weight_grad, masked
+from minidbp.kernels.elementwise import absolute, adam
 from minidbp.kernels.fast.buffers import empty, empty_like
-from minidbp.kernels.geometry import ConvGeometry, Padding
-from minidbp.kernels.patches import col2im, im2col
+from minidbp.kernels.patches import ConvGeometry, Padding, Pair, col2im, im2col
 
 
 def warm_up() -> None:
@@ -21,12 +20,14 @@ def warm_up() -> None:
         conv2d(image, filters, geometry, y > 0)
     masked(image, image > 0)
     absolute(image)
-    adam(filters, filters, np.zeros_like(filters), np.zeros_like(filters), 1e-3, 0.9, 0.999, 1e-8, 1)
+    zeros = np.zeros_like(filters)
+    adam(filters, filters, zeros, zeros.copy(), 1, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8)
 
 
 __all__ = [
     "ConvGeometry",
     "Padding",
+    "Pair",
     "absolute",
     "adam",
     "col2im",

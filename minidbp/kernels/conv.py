@@ -21,10 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from minidbp.kernels import fast, patches
-from minidbp.kernels.elementwise import mask_in_place, masked
 from minidbp.kernels.fast import direct, sparse
+from minidbp.kernels.fast.buffers import empty
 from minidbp.kernels.fast.microkernel import LANES, ROWS
-from minidbp.kernels.geometry import ONE_PIXEL, ConvGeometry
+from minidbp.kernels.jit import contiguous, kernel
+from minidbp.kernels.patches import ONE_PIXEL, ConvGeometry
 
 
 class Route(NamedTuple):
@@ -157,3 +158,27 @@ def _check(function: str, mask: np.ndarray, outputs: tuple[int, ...], geometry: 
             f"{function}: the mask must be Boolean, and its shape the end of the outputs' shape {outputs} from "
             f"{outputs[-axes:]} on; got {mask.dtype} of shape {mask.shape}"
         )
+
+
+def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """g where the mask is True, 0 elsewhere.  g (..., *mask.shape): extra leading axes share the mask."""
+    if g.shape[g.ndim - mask.ndim :] != mask.shape:
+        raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
+    if g.size < SMALL:
+        return np.positive(g, out=np.zeros(g.shape, g.dtype), where=mask)
+    out = empty(g.shape, g.dtype)
+    out[...] = g
+    mask_in_place(out, mask)
+    return out
+
+
+@kernel
+def _mask_in_place(g, mask):  # type: ignore[no-untyped-def]
+    for k in range(g.shape[0]):
+        for i in range(g.shape[1]):
+            g[k, i] = g[k, i] if mask[i] else 0
+
+
+def mask_in_place(g: np.ndarray, mask: np.ndarray) -> None:
+    """Put 0 into g (..., *mask.shape), C-contiguous, where the mask is False."""
+    _mask_in_place(g.reshape(g.size // max(1, mask.size), mask.size), contiguous(mask).reshape(mask.size))

@@ -1,38 +1,11 @@
-"""Loops over elements for which NumPy would pass over the memory several times.
-
-Small arrays go to NumPy, because a call of a compiled loop takes longer than their arithmetic.
-"""
+"""Loops over elements for which NumPy would pass over the memory several times."""
 
 import numpy as np
 
-from minidbp.kernels.fast.buffers import axes_in_memory, empty, empty_like
+from minidbp.kernels.fast.buffers import axes_in_memory, empty_like
 from minidbp.kernels.jit import contiguous, kernel
 
-SMALL = 512  # elements
-
-
-def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """g where the mask is True, 0 elsewhere.  g (..., *mask.shape): extra leading axes share the mask."""
-    if g.shape[g.ndim - mask.ndim :] != mask.shape:
-        raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
-    if g.size < SMALL:
-        return np.positive(g, out=np.zeros(g.shape, g.dtype), where=mask)
-    out = empty(g.shape, g.dtype)
-    out[...] = g
-    mask_in_place(out, mask)
-    return out
-
-
-@kernel
-def _mask_in_place(g, mask):  # type: ignore[no-untyped-def]
-    for k in range(g.shape[0]):
-        for i in range(g.shape[1]):
-            g[k, i] = g[k, i] if mask[i] else 0
-
-
-def mask_in_place(g: np.ndarray, mask: np.ndarray) -> None:
-    """Put 0 into g (..., *mask.shape), C-contiguous, where the mask is False."""
-    _mask_in_place(g.reshape(g.size // max(1, mask.size), mask.size), contiguous(mask).reshape(mask.size))
+SMALL = 512  # elements: calling a compiled loop takes longer than NumPy takes for fewer
 
 
 @kernel
@@ -43,7 +16,7 @@ def _absolute(x, out, signs):  # type: ignore[no-untyped-def]
 
 
 def absolute(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(|x|, sign(x)), in memory as x is."""
+    """(|x|, sign(x)), with the axes in memory as those of x."""
     if x.size < SMALL:
         return np.abs(x), np.sign(x)
     out, signs = empty_like(x), empty_like(x)
@@ -62,33 +35,19 @@ def _adam(p, g, m, v, step, beta1, rest1, beta2, rest2, scale, eps, out):  # typ
 
 
 def adam(
-    p: np.ndarray,
-    g: np.ndarray,
-    m: np.ndarray,
-    v: np.ndarray,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    t: int,
-) -> np.ndarray:
+    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, t: int,
+    *, lr: float, beta1: float, beta2: float, eps: float,
+) -> np.ndarray:  # fmt: skip
     """The new p after step t = 1, 2, ... of Adam (Kingma and Ba 2015, algorithm 1); m and v are updated in place.
 
     All arrays have one shape and dtype; m and v are owned by the optimiser, dense, and in memory as p is.
     """
     out = empty_like(p)
     order = axes_in_memory(out)
-    number = p.dtype.type
-
-    def flat(array: np.ndarray) -> np.ndarray:
-        return array.transpose(order).reshape(-1)
-
-    if p.size and not all(np.may_share_memory(flat(array), array) for array in (m, v)):
+    p, g, m_flat, v_flat, out_flat = (array.transpose(order).reshape(-1) for array in (p, g, m, v, out))
+    if p.size and not (np.may_share_memory(m_flat, m) and np.may_share_memory(v_flat, v)):
         raise ValueError("adam: m and v must lie in memory as p does; make them with numpy.zeros_like(p)")
-    _adam(
-        contiguous(flat(p)), contiguous(flat(g)), flat(m), flat(v),
-        number(lr / (1 - beta1**t)), number(beta1), number(1 - beta1), number(beta2), number(1 - beta2),
-        number(1 / (1 - beta2**t)), number(eps),
-        flat(out),
-    )  # fmt: skip
+    step, scale = lr / (1 - beta1**t), 1 / (1 - beta2**t)
+    factors = map(p.dtype.type, (step, beta1, 1 - beta1, beta2, 1 - beta2, scale, eps))
+    _adam(contiguous(p), contiguous(g), m_flat, v_flat, *factors, out_flat)
     return out

@@ -1,7 +1,7 @@
-"""Numba, compiled when a kernel is first called.
+"""Numba, which compiles a kernel when it is first called.
 
-Importing Numba takes longer than importing everything else here, and compiling takes longer still, so neither
-happens before a kernel is needed.  Machine code is cached on disk where a cache folder can be written.
+Importing Numba takes longer than importing everything else here, and compiling takes longer still, so neither happens
+before a kernel is needed.  Machine code is cached on disk where a cache folder can be written.
 """
 
 import functools
@@ -17,7 +17,7 @@ import numpy as np
 # Every flag of LLVM's fast math but the two that assume there is no NaN and no inf: `isnan` must stay true.
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 
-# Whether the processor has 32 registers of 64 bytes for vectors; asked of NumPy, as Numba takes long to import.
+# Whether the processor has 32 registers of 64 bytes for vectors.  NumPy is asked, because importing Numba takes long.
 AVX512 = bool(np._core._multiarray_umath.__cpu_features__.get("AVX512F"))  # type: ignore[attr-defined]
 
 _compiling = threading.RLock()
@@ -27,8 +27,8 @@ _compiled: list[Any] = []  # Numba's dispatchers, for cache_folders
 class Kernel:
     """A function that Numba compiles when it is first called, or when another kernel that calls it is compiled.
 
-    It runs without the GIL and writes into arrays that it is given.  Threads are the caller's business: a kernel
-    itself is serial, so its sums have one order and its bits are the same on any number of cores.
+    It runs without the GIL and writes into arrays that it is given.  It is serial: its sums have one order, and its
+    bits are the same on any number of cores.  Threads are the caller's business.
     """
 
     def __init__(self, function: Callable[..., Any], translate: Callable[[Callable[..., Any], set[str]], Any]) -> None:
@@ -40,7 +40,7 @@ class Kernel:
         return (self._result or self.compiled())(*args)
 
     def compiled(self) -> Any:
-        """What Numba makes of it."""
+        """Numba's form of the function."""
         with _compiling:
             if self._result is None:
                 self._result = self._translate(self._function, self.files)
@@ -72,14 +72,13 @@ def _parts(function: Callable[..., Any]) -> dict[str, Kernel]:
 def _compile(function: Callable[..., Any], files: set[str]) -> Any:
     import numba
 
-    # Numba knows its own functions only: hand it those in place of the kernels that this one calls
-    parts = _parts(function)
-    scope = {**function.__globals__, **{name: part.compiled() for name, part in parts.items()}}
+    # Numba knows only its own functions, so it gets those in place of the kernels that this one calls.
+    scope = {**function.__globals__, **{name: part.compiled() for name, part in _parts(function).items()}}
     linked = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
-    # Numba's cache looks at the date of the function's own file; what it is built from may be another version's too
+    # Numba's cache looks only at the date of the function's own file, so the name says which files it was made from.
     digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files)) + bytes([AVX512])).hexdigest()
     linked.__qualname__ = f"{function.__qualname__}-{digest[:16]}"
-    # NumPy's rules for 1/0 and 0/0; Numba's own, Python's, would raise and keep a loop that divides from SIMD
+    # With NumPy's rules for 1/0 and 0/0.  Python's, Numba's default, would raise and keep a dividing loop from SIMD.
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
     try:
         compiled = numba.njit(cache=True, **options)(linked)
@@ -97,8 +96,8 @@ def cache_folders() -> set[str]:
 def contiguous(array: np.ndarray) -> np.ndarray:
     """`array` as C-contiguous and read-only, copied only if it was not contiguous.
 
-    Numba compiles a kernel once for each combination of layouts and write flags: one form for every input keeps
-    that to one compilation per dtype.
+    Numba compiles a kernel once for each combination of layouts and write flags.  One form for every input keeps that
+    to one compilation per dtype.
     """
     array = np.ascontiguousarray(array).view()
     array.flags.writeable = False

@@ -1,15 +1,15 @@
-"""The kernels once more, as plain NumPy loops: to read, and to test the fast ones against.
+"""The kernels as plain NumPy loops, to read and to test the fast ones against.
 
-Nothing in the package calls these.  Each is the definition of its namesake, written so that one can see it is right
-(here im2col makes a matrix, col2im is told how many images, and adam returns m and v beside p).
-Images are (N, H, W, I), filters (kh, kw, I, O), outputs (N, h, w, O); `geometry` gives stride and padding.
+Nothing in the package calls these.  Each is the definition of its namesake.  Three differ in form: im2col returns a
+matrix, col2im takes the number of images, and adam returns m and v beside p.  Images are (N, H, W, I), filters
+(kh, kw, I, O), and outputs (N, h, w, O); `geometry` gives stride and padding.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from minidbp.kernels.geometry import ConvGeometry
+from minidbp.kernels.patches import ConvGeometry
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[int, int, int, int, int, int]]:
@@ -66,27 +66,10 @@ def col2im(col: np.ndarray, n: int, geometry: ConvGeometry) -> np.ndarray:
     return x
 
 
-def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """g where the mask is true, 0 elsewhere; g may have extra leading axes, which share the mask."""
-    return np.where(mask, g, g.dtype.type(0))
-
-
-def absolute(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(|x|, sign(x))."""
-    return np.abs(x), np.sign(x)
-
-
 def adam(
-    p: np.ndarray,
-    g: np.ndarray,
-    m: np.ndarray,
-    v: np.ndarray,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    t: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, t: int,
+    *, lr: float, beta1: float, beta2: float, eps: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Step t = 1, 2, ... of Adam (Kingma and Ba 2015, algorithm 1): the new p, m and v."""
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2

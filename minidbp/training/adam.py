@@ -31,4 +31,5 @@ class Adam:
         for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
             if (g.shape, g.dtype) != (p.shape, p.dtype):
                 raise ValueError(f"Adam: the gradient of {p.name} must be {p.dtype} {p.shape}; got {g.dtype} {g.shape}")
-            p.set_data(kernels.adam(p.data, g, m, v, self.learning_rate, self.beta1, self.beta2, self.eps, self.t))
+            settings = {"lr": self.learning_rate, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
+            p.set_data(kernels.adam(p.data, g, m, v, self.t, **settings))

@@ -145,6 +145,34 @@ def test_a_mask_of_a_matrix_product_that_does_not_fit_is_refused(mask: np.ndarra
             call()
 
 
+@given(
+    st.lists(st.integers(0, 9), max_size=3).map(tuple),
+    st.lists(st.integers(0, 3), max_size=2).map(tuple),
+    st.sampled_from(DTYPES),
+    st.booleans(),
+)
+def test_masked_is_numpys_where(shape: tuple[int, ...], lead: tuple[int, ...], dtype: type, contiguous: bool) -> None:
+    rng = np.random.default_rng(0)
+    g = numbers(rng, lead + shape, dtype)
+    mask = np.asarray(rng.random(shape) < 0.5)
+    if not contiguous:
+        g, mask = np.asarray(g, order="F"), np.asarray(mask, order="F")
+    got = kernels.masked(g, mask)
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, np.where(mask, g, dtype(0)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_masked_drops_what_is_not_finite_where_the_mask_is_false(value: float) -> None:
+    got = kernels.masked(np.array([[value, value], [1.0, value]]), np.array([True, False]))
+    np.testing.assert_array_equal(got, [[value, 0.0], [1.0, 0.0]])
+
+
+def test_masked_names_both_shapes() -> None:
+    with pytest.raises(ValueError, match=r"masked: an array of shape \(2, 3\) .* mask's shape \(2,\)"):
+        kernels.masked(np.ones((2, 3)), np.ones(2, bool))
+
+
 def test_nan_and_inf_reach_the_output() -> None:
     geometry = ConvGeometry.of((4, 4), (2, 2), 1, "valid")
     for value in np.nan, np.inf:

@@ -8,8 +8,8 @@ import numpy as np
 
 from minidbp.kernels.fast.buffers import empty
 from minidbp.kernels.fast.microkernel import ROWS, add_products
-from minidbp.kernels.geometry import ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
+from minidbp.kernels.patches import ConvGeometry
 
 
 @kernel

@@ -21,9 +21,8 @@ from minidbp.kernels.fast.microkernel import (
     dot_row,
     lanes_of,
 )
-from minidbp.kernels.geometry import ONE_PIXEL, ConvGeometry
 from minidbp.kernels.jit import contiguous, kernel
-from minidbp.kernels.patches import col2im
+from minidbp.kernels.patches import ONE_PIXEL, ConvGeometry, col2im
 
 # How much the loops take at a time, so that it stays in the cache:
 PATCH = 1152  # elements of a patch: ten rows of it, and the part of the filters that it meets, fit L1 and L2
@@ -212,24 +211,9 @@ def _masked_conv2d_weight_grad(x, g, mask, active, values, panels, stride_r, str
                                               a_at, start, end, rows, l0, l1)  # fmt: skip
 
 
-@kernel
-def _transpose(w, out):  # type: ignore[no-untyped-def]
-    """out = w's transpose, in blocks that fit the cache."""
-    for i in range(0, w.shape[0], 32):
-        for j in range(0, w.shape[1], 32):
-            for b in range(j, min(j + 32, w.shape[1])):
-                for a in range(i, min(i + 32, w.shape[0])):
-                    out[b, a] = w[a, b]
-
-
 def _transposed_filters(w: np.ndarray) -> np.ndarray:
     """(..., O) to (O, ...), flat.  Filters that lie one after the other in memory, as the layers' do, are not moved."""
-    matrix = w.reshape(-1, w.shape[-1])
-    if matrix.T.flags.c_contiguous:
-        return contiguous(matrix.T)
-    transposed = empty((matrix.shape[1], matrix.shape[0]), w.dtype)
-    _transpose(contiguous(matrix), transposed)
-    return contiguous(transposed)
+    return contiguous(w.reshape(-1, w.shape[-1]).T)
 
 
 def _rows(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
