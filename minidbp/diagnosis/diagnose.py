@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from minidbp.diagnosis.verdict import Evidence, MaskingVerdict, judge
 from minidbp.nn import N_CLASSES, Sequential, fuse
 from minidbp.robust import fgsm, gradient_cosines, input_gradients, jacobian_l1, pgd, random_noise, zero_shares
 from minidbp.training import Protocol, Workers, correct, percent, predict
-from minidbp.training.evaluate import attacked, over_shards
+from minidbp.training.evaluate import Attack, attacked, over_shards
 from minidbp.training.judgement import GradientFigures
 
 EPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # 1 reaches every image
@@ -23,7 +22,6 @@ CHANCE = 100 / N_CLASSES
 CLIP = (0.0, 1.0)
 GRADIENT_PASSES = 2 * (2 + N_CLASSES)  # a gradient and a Jacobian, at x and at x + delta
 
-Attack = Callable[[Sequential, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 Key = tuple[Any, ...]  # ("attack", name), ("eps", name, eps) or ("steps", steps)
 
 
@@ -172,10 +170,11 @@ class LabelledImages:
 
     def attacked(self, model: Sequential, trial: Trial) -> np.ndarray:
         """The images of this attack on the model."""
-        attack = partial(trial.attack, fuse(model))
-        return attacked(
-            model, self.x, self.y, self.pool, attack, seed=self.seed, done=lambda n: self.done(n * trial.passes)
-        )
+
+        def done(n: int) -> None:
+            self.done(n * trial.passes)
+
+        return attacked(model, self.x, self.y, self.pool, trial.attack, seed=self.seed, done=done)
 
     def correct(self, model: Sequential, images: np.ndarray) -> np.ndarray:
         """Which of the N images the model gets right, where `images` take the place of x."""

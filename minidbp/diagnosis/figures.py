@@ -11,7 +11,6 @@ from matplotlib.ticker import NullLocator
 from minidbp.diagnosis.diagnose import CHANCE, Diagnosis
 from minidbp.files.plots import COLOURS, MARKERS
 from minidbp.nn import Sequential
-from minidbp.robust import fgsm
 from minidbp.training import Protocol, predict
 
 CURVES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -100,7 +99,7 @@ def adversarial_twins(
     panels = figure.subplots(len(models) + 1, columns, squeeze=False)
     _row_of_images(panels[0], images, "test image", labels, labels)
     for row, (label, model) in zip(panels[1:], models.items(), strict=True):
-        twins = fgsm(model, images, labels, protocol.eps, **protocol.attack_kwargs())
+        twins = protocol.fgsm(model, images, labels)
         _row_of_images(row, twins, label, predict(model, twins), labels)
     figure.suptitle(
         f"FGSM with ε = {protocol.eps:g}: what each model predicts for its own adversarial images", fontsize=11

@@ -16,7 +16,6 @@ from minidbp.autodiff import Tensor, jacobian, no_grad, softmax
 from minidbp.data import Mnist
 from minidbp.files.page import markdown_table
 from minidbp.nn import Sequential
-from minidbp.robust import fgsm
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol, Workers, train
 from minidbp.training.environment import environment, in_words
@@ -154,7 +153,7 @@ def observe(model: Sequential, x: np.ndarray, y: int, protocol: Protocol, step: 
 
     The model is only read: an observed training gives the same bits as any other.
     """
-    x_adv = fgsm(model, x[None], np.array([y]), protocol.eps, **protocol.attack_kwargs())[0]
+    x_adv = protocol.fgsm(model, x[None], np.array([y]))[0]
     both, direction = np.stack([x, x_adv]), x_adv - x
     line = x + T.astype(x.dtype)[:, None, None, None] * direction
     J = jacobian(model, both).data

@@ -6,13 +6,12 @@ import numpy as np
 
 from minidbp.autodiff import no_grad
 from minidbp.nn import N_CLASSES, Sequential, fuse
-from minidbp.robust import fgsm, pgd
 from minidbp.training.gradients import DivergenceError
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Result, Workers, shard_size, shards
 
 Done = Callable[[int], None]  # its argument: how many more images are done
-Attack = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # images, labels, generator: new images
+Attack = Callable[[Sequential, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # x, y and rng to new images
 
 
 def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
@@ -58,10 +57,11 @@ def attacked(
     Raises:
         DivergenceError: the model's gradient is not finite, and so the attack proves nothing.
     """
+    fused = fuse(model)
 
     def on_shard(part: slice) -> np.ndarray:
         rng = np.random.default_rng([seed, 3, part.start])  # `Run` uses the streams 0, 1 and 2
-        images = attack(x[part], y[part], rng)
+        images = attack(fused, x[part], y[part], rng)
         if not np.isfinite(images).all():
             raise DivergenceError("the gradient in an image is not finite, and no attack can follow it")
         return images
@@ -73,12 +73,8 @@ def correct_under_fgsm(
     model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, workers: Workers, done: Done | None = None
 ) -> np.ndarray:
     """`correct` under the protocol's FGSM."""
-    fused = fuse(model)
-
-    def attack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return fgsm(fused, images, labels, protocol.eps, **protocol.attack_kwargs())
-
-    return correct(model, attacked(model, x, y, workers, attack, done=done), y, workers)
+    images = attacked(model, x, y, workers, lambda model, x, y, rng: protocol.fgsm(model, x, y), done=done)
+    return correct(model, images, y, workers)
 
 
 def correct_under_pgd(
@@ -92,16 +88,9 @@ def correct_under_pgd(
     done: Done | None = None,
 ) -> np.ndarray:
     """`correct` under the protocol's PGD, for the first n_pgd images."""
-    fused = fuse(model)
-
-    def attack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return pgd(
-            fused, images, labels, protocol.eps, protocol.pgd_step, protocol.pgd_steps,
-            restarts=protocol.pgd_restarts, seed=rng, **protocol.attack_kwargs(),
-        )  # fmt: skip
-
     x, y = x[: protocol.n_pgd], y[: protocol.n_pgd]
-    return correct(model, attacked(model, x, y, workers, attack, seed=seed, done=done), y, workers)
+    images = attacked(model, x, y, workers, protocol.pgd, seed=seed, done=done)
+    return correct(model, images, y, workers)
 
 
 def over_shards(

@@ -8,7 +8,6 @@ import numpy as np
 from minidbp.autodiff import grad
 from minidbp.kernels import empty_like
 from minidbp.nn import N_CLASSES, Sequential, fuse
-from minidbp.robust import fgsm
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Workers, chunk_size, shard_size, shards
 
@@ -51,7 +50,7 @@ def batch_gradient(
     def shard_gradient(x: np.ndarray, y: np.ndarray, share: float) -> tuple[np.ndarray, list[np.ndarray]]:
         """The three values and the gradients of a shard, which is this share of the batch."""
         if protocol.adversarial_training:
-            x = np.concatenate([x, fgsm(fused, x, y, protocol.eps, **protocol.attack_kwargs())])
+            x = np.concatenate([x, protocol.fgsm(fused, x, y)])
             y = np.concatenate([y, y])
         loss = objective(fused, x, y)
         penalty = 0.0 if loss.penalty is None else loss.penalty.item()

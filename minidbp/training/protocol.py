@@ -4,9 +4,12 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from minidbp.nn.initialisers import INITIALISERS
 from minidbp.nn.models import PADDINGS
-from minidbp.robust import PENALTIES, PENALTY_TARGETS, REDUCTIONS, Objective
+from minidbp.robust import PENALTIES, PENALTY_TARGETS, REDUCTIONS, Objective, fgsm, pgd
+from minidbp.robust.penalties import Model
 
 CHOICES = {
     "penalty": PENALTIES,
@@ -92,8 +95,17 @@ class Protocol:
         """The loss that is trained, with this lambda."""
         return Objective(lam, self.penalty, self.penalty_target, self.reduction, self.label_smoothing)
 
-    def attack_kwargs(self) -> dict[str, Any]:
-        """The arguments of `fgsm` and `pgd` that the paper does not give."""
+    def fgsm(self, model: Model, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The FGSM images of x (N, ...) with labels y (N,)."""
+        return fgsm(model, x, y, self.eps, **self._attack_kwargs())
+
+    def pgd(self, model: Model, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The PGD images of x (N, ...) with labels y (N,)."""
+        restarts, kwargs = self.pgd_restarts, self._attack_kwargs()
+        return pgd(model, x, y, self.eps, self.pgd_step, self.pgd_steps, restarts=restarts, seed=rng, **kwargs)
+
+    def _attack_kwargs(self) -> dict[str, Any]:
+        """The arguments of both attacks that the paper does not give."""
         return {
             "clip": (0.0, 1.0) if self.clip else None,
             "label": "predicted" if self.attack_label == "predicted" else "true",
