@@ -170,6 +170,9 @@ class _Comparison:
         self.leaves = _leaves(xs)
         self.ys = f(self.leaves)
         self.operations = operations(self.ys)
+        names = " -> ".join([*self.operations[:8], *(["..."] if len(self.operations) > 8 else [])])
+        self.subject = names or "f, which left no graph,"
+        self.derivative = f"the {ORDINALS.get(order, f'{order}th')} derivative of {self.subject}"
 
     def run(self) -> None:
         for y in self.ys:
@@ -222,7 +225,7 @@ class _Comparison:
                 if not (difference <= 1e-9 * float(np.abs(expected).max()) + rounding).all():
                     j = _worst(difference)
                     raise self._error(
-                        f"the rules of {self._subject()} give another answer for {what} than for many cotangents at "
+                        f"the rules of {self.subject} give another answer for {what} than for many cotangents at "
                         f"once: at {_index(j, x.shape)} of input {i}, {got[j]:.10g} and {expected[j]:.10g}",
                         i,
                         "a rule that does not carry the extra leading axes of a cotangent, "
@@ -238,7 +241,7 @@ class _Comparison:
             return
         row, column = np.unravel_index(_worst(difference), difference.shape)
         raise self._error(
-            f"the {self._ordinal()} derivative of {self._subject()} is wrong: output {k} at {_index(row, y)}, "
+            f"{self.derivative} is wrong: output {k} at {_index(row, y)}, "
             f"in input {i} at {_index(column, x)}, is {numeric[row, column]:.10g} by differences "
             f"(step {max(d.step for d in columns):.1g}) but {analytic[row, column]:.10g} by its rule; "
             f"{np.sum(~(difference <= allowed))} of {difference.size} entries differ by more than {allowed:.1g}",
@@ -260,7 +263,7 @@ class _Comparison:
                 allowed = slope.allowed(self.rtol)
                 if not abs(slope.analytic - slope.numeric) <= allowed:
                     raise self._error(
-                        f"the {self._ordinal()} derivative of {self._subject()} along a random direction of input {i} "
+                        f"{self.derivative} along a random direction of input {i} "
                         f"is {slope.numeric:.10g} by differences (step {slope.step:.1g}) but {slope.analytic:.10g} by "
                         f"its rules (allowed difference {allowed:.1g})",
                         i,
@@ -281,14 +284,6 @@ class _Comparison:
 
     def _error(self, message: str, i: int, cause: str = "") -> GradcheckError:
         return GradcheckError(message, self.order, self.operations, i, cause)
-
-    def _ordinal(self) -> str:
-        return ORDINALS.get(self.order, f"{self.order}th")
-
-    def _subject(self) -> str:
-        if not self.operations:
-            return "f, which left no graph,"
-        return " -> ".join(self.operations[:8]) + (" -> ..." if len(self.operations) > 8 else "")
 
 
 def likely_cause(

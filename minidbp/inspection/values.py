@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from operator import attrgetter
 
 import numpy as np
 
@@ -36,33 +37,13 @@ class Recorded:
     order: int
     tensor: Tensor
 
-    @property
-    def value(self) -> np.ndarray:
-        return self.tensor.data
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.tensor.dtype
-
-    @property
-    def min(self) -> float:
-        return self._statistic(np.min)
-
-    @property
-    def mean(self) -> float:
-        return self._statistic(np.mean)
-
-    @property
-    def max(self) -> float:
-        return self._statistic(np.max)
-
-    @property
-    def nans(self) -> int:
-        return int(np.isnan(self.value).sum())
+    value = property(attrgetter("tensor.data"))
+    shape = property(attrgetter("tensor.shape"))
+    dtype = property(attrgetter("tensor.dtype"))
+    min = property(lambda self: self._statistic(np.min))
+    mean = property(lambda self: self._statistic(np.mean))
+    max = property(lambda self: self._statistic(np.max))
+    nans = property(lambda self: int(np.isnan(self.value).sum()))
 
     def _statistic(self, statistic: Callable[[np.ndarray], np.floating]) -> float:
         numbers = self.value.real[~np.isnan(self.value)].astype(np.float64)
