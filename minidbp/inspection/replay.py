@@ -95,7 +95,7 @@ def _replay(step: Step, rng: np.random.Generator) -> ReplayedStep:
 
 
 def _compare(step: Step, errors: list[float], rng: np.random.Generator) -> str:
-    """Compare the step's value and rules, append the errors of the rules, and return what is to be said."""
+    """Compare the step's value and rules, append the errors of the rules, and return the detail for the report."""
     if step.node.function is watched:
         raise _Verdict(NOT_CHECKED, "it changes nothing, and would show what the check computes")
     if COMPLEX in (step.dtype, *(i.dtype for i in step.inputs)):

@@ -60,14 +60,14 @@ def test_nothing_changes() -> None:
     """Values, first and second derivatives of a net, with a watch at every place and without."""
     rng = np.random.default_rng(0)
     images, w, v = rng.normal(size=(2, 6, 6, 1)), rng.normal(size=(3, 3, 1, 20)), rng.normal(size=(320, 3))
-    found = []
+    results = []
     for look in (lambda t, name: mdb.watch(t, name, Seen())), (lambda t, name: t):
         x, p, q = (Tensor(a, requires_grad=True) for a in (images, w, v))
         h = look(mdb.relu(look(mdb.conv2d(x, p), "z")), "h")
         f = look(h.reshape(2, 320) @ q, "f")
         J = look(mdb.autodiff.jacobian_of(f, x, create_graph=True), "J")
-        found.append([f.data, J.data, *(g.data for g in mdb.grad(mdb.abs(J).sum() + (f * f).sum(), [p, q, x]))])
-    for a, b in zip(*found, strict=True):
+        results.append([f.data, J.data, *(g.data for g in mdb.grad(mdb.abs(J).sum() + (f * f).sum(), [p, q, x]))])
+    for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)
 
 
