@@ -30,8 +30,8 @@ IMAGE = 2
 
 
 def study_by(mnist: Mnist, threads: int, runs: list[Run]) -> Study:
-    with workers(threads) as team:
-        return figure1.make_study(runs, mnist, IMAGE, team, lambda: None)
+    with workers(threads) as pool:
+        return figure1.make_study(runs, mnist, IMAGE, pool, lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +126,11 @@ def test_the_protocol_decides_the_attack(seen: Any) -> None:
 
 
 def test_observing_changes_no_bit_of_the_training(mnist: Mnist) -> None:
-    with workers(2) as team:
-        _, unobserved = execute(RUN, mnist, team, JUDGE)
+    with workers(2) as pool:
+        _, unobserved = execute(RUN, mnist, pool, JUDGE)
         found: list[Observation] = []
         steps: list[int] = []
-        observed = figure1.train_observed(RUN, mnist, IMAGE, team, found.append, lambda: steps.append(1))
+        observed = figure1.train_observed(RUN, mnist, IMAGE, pool, found.append, lambda: steps.append(1))
     assert len(found) > 4
     assert len(steps) == 6
     for a, b in zip(unobserved.parameters(), observed.parameters(), strict=True):
@@ -193,8 +193,8 @@ def test_ctrl_c_keeps_what_was_seen(at_step: int, lambdas: list, steps: int, mni
         if len(taken) == at_step:
             raise KeyboardInterrupt
 
-    with workers(1) as team:
-        found = figure1.make_study([RUN, dataclasses.replace(RUN, lam=0.0)], mnist, IMAGE, team, done)
+    with workers(1) as pool:
+        found = figure1.make_study([RUN, dataclasses.replace(RUN, lam=0.0)], mnist, IMAGE, pool, done)
     assert found.stopped
     assert [w.run.lam for w in found.observed] == lambdas
     assert found.observed[-1].observations[-1].step == steps

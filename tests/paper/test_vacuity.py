@@ -17,8 +17,8 @@ def test_the_surrogate_vanishes_and_the_predictions_stay(mnist: Mnist, name: str
     centre(centred)
     x, y = mnist.x_test[:12].astype(np.float64), mnist.y_test[:12]
     counted: list[int] = []
-    with workers(2) as team:
-        found = compare(original, centred, x, y, team, counted.append)
+    with workers(2) as pool:
+        found = compare(original, centred, x, y, pool, counted.append)
     assert sum(counted) == found.images == 12
     assert found.original.surrogate > 0.1
     assert found.centred.surrogate < 1e-12
