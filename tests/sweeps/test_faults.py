@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_sweep
 from killing import torment
 from tiny_sweep import PRESETS, assert_same, files_in, finish, passing, table2
 from typer.testing import CliRunner
@@ -248,14 +249,14 @@ def test_a_read_only_package_and_no_home(alone: Path, tmp_path: Path) -> None:
     package = tmp_path / "package"
     shutil.copytree(ROOT / "minidbp", package / "minidbp", ignore=shutil.ignore_patterns("__pycache__"))
     (package / "data").symlink_to(ROOT / "data")
-    shutil.copy(Path(__file__).with_name("tiny_sweep.py"), package)
+    shutil.copy(tiny_sweep.__file__, package)
     for folder in [package, *(path for path in package.rglob("*") if path.is_dir() and not path.is_symlink())]:
         folder.chmod(0o555)
     humble = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     probe = f"open({str(package / 'minidbp' / 'probe')!r}, 'w')"
     if "PermissionError" not in finish([*humble, sys.executable, "-c", probe]).stderr:
         pytest.skip("permissions do not bind this user")
-    line = [word.replace(str(Path(__file__).parent), str(package)) for word in table2(tmp_path / "out")]
+    line = [word.replace(str(Path(tiny_sweep.__file__).parent), str(package)) for word in table2(tmp_path / "out")]
     environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "PYTHONPATH")}
     before = files_in(package)
     done = finish([*humble, *line], env={**environment, "XDG_CACHE_HOME": str(package)}, cwd=tmp_path)
