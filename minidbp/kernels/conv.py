@@ -41,7 +41,8 @@ SPARSE = Route(sparse, True)  # along lists of the outputs that the mask lets th
 DENSE_LISTS = Route(sparse, False)  # along lists of all outputs
 
 SMALL = 1 << 14  # multiply-adds: Python's time for a smaller product exceeds the time of its arithmetic
-LISTS_FROM = 1 << 18  # multiply-adds for which making the lists is worth its time
+LISTS_FROM = 1 << 18  # multiply-adds: the lists are worth the time to make them
+FEW = 512  # elements: NumPy masks fewer in less time than it takes to call a compiled loop
 
 
 def _route(
@@ -63,7 +64,7 @@ def _route(
         ("conv2d",             long_out and form.output[1] % ROWS == 0,        DIRECT),
         ("conv2d",             many and long_in,                               DENSE_LISTS),
         ("conv2d_transpose",   shared,                                         SPARSE),
-        ("conv2d_transpose",   many,                                           DENSE_LISTS),
+        ("conv2d_transpose",   many and form.positions > 1,                    DENSE_LISTS),
         ("conv2d_weight_grad", shared and long_in,                             SPARSE),
         ("conv2d_weight_grad", long_out and not long_in,                       DIRECT),
         ("conv2d_weight_grad", many and long_in and form.image != (1, 1),      DENSE_LISTS),
@@ -82,12 +83,11 @@ def conv2d(
     n_in, n_out = w.shape[-2:]
     outputs = (*x.shape[:-1], n_out) if geometry is None else (*x.shape[:-3], *geometry.output, n_out)
     if mask is not None:
-        _check("conv2d", mask, outputs, geometry)
+        mask = _images_of_mask("conv2d", mask, outputs, geometry)
     if not x.size or not w.size:
         return np.zeros(outputs, x.dtype)
     form = geometry or ONE_PIXEL
     x, w = x.reshape(-1, *form.image, n_in), w.reshape(*form.kernel, n_in, n_out)
-    mask = None if mask is None else mask.reshape(-1, *form.output, n_out)
     route = _route("conv2d", x, w, (n_in, n_out), form, mask)
     if route is PLAIN and form is ONE_PIXEL:
         y = x.reshape(-1, n_in) @ w[0, 0]
@@ -105,12 +105,11 @@ def conv2d_transpose(
     n_in, n_out = w.shape[-2:]
     images = (*g.shape[:-1], n_in) if geometry is None else (*g.shape[:-3], *geometry.image, n_in)
     if mask is not None:
-        _check("conv2d_transpose", mask, g.shape, geometry)
+        mask = _images_of_mask("conv2d_transpose", mask, g.shape, geometry)
     if not g.size or not w.size:
         return np.zeros(images, g.dtype)
     form = geometry or ONE_PIXEL
     g, w = g.reshape(-1, *form.output, n_out), w.reshape(*form.kernel, n_in, n_out)
-    mask = None if mask is None else mask.reshape(-1, *form.output, n_out)
     route = _route("conv2d_transpose", g, w, (n_in, n_out), form, mask)
     if mask is not None and not route.takes_mask:
         g = masked(g.reshape(-1, *mask.shape), mask).reshape(g.shape)
@@ -126,17 +125,16 @@ def conv2d_weight_grad(
 ) -> np.ndarray:
     """The adjoint of conv2d in w: x and g to (kh, kw, I, O).  g counts as 0 outside the mask.
 
-    The fast routes and this one return filters that lie one after the other in memory, as the layers' filters do.
+    In memory, the result's filters lie one after the other, as the layers' do; those of the direct route do not.
     """
     n_in, n_out = x.shape[-1], g.shape[-1]
     filters = (n_in, n_out) if geometry is None else (*geometry.kernel, n_in, n_out)
     if mask is not None:
-        _check("conv2d_weight_grad", mask, g.shape, geometry)
+        mask = _images_of_mask("conv2d_weight_grad", mask, g.shape, geometry)
     if not x.size or not g.size:
         return np.zeros(filters, x.dtype)
     form = geometry or ONE_PIXEL
     x, g = x.reshape(-1, *form.image, n_in), g.reshape(-1, *form.output, n_out)
-    mask = None if mask is None else mask.reshape(-1, *form.output, n_out)
     route = _route("conv2d_weight_grad", x, g, (n_in, n_out), form, mask)
     if mask is not None and not route.takes_mask:
         g = masked(g.reshape(-1, *mask.shape), mask).reshape(g.shape)
@@ -147,8 +145,10 @@ def conv2d_weight_grad(
     return w.reshape(filters)
 
 
-def _check(function: str, mask: np.ndarray, outputs: tuple[int, ...], geometry: ConvGeometry | None) -> None:
-    """Refuse a mask that does not fit, because the compiled loops check no bounds."""
+def _images_of_mask(
+    function: str, mask: np.ndarray, outputs: tuple[int, ...], geometry: ConvGeometry | None
+) -> np.ndarray:
+    """A mask as (M, h, w, O).  One that does not fit is refused, because the compiled loops check no bounds."""
     axes = 1 if geometry is None else 3
     n, n_masks = math.prod(outputs[:-axes]), math.prod(mask.shape[:-axes])
     is_end = mask.shape == outputs[max(0, len(outputs) - mask.ndim) :]
@@ -158,13 +158,14 @@ def _check(function: str, mask: np.ndarray, outputs: tuple[int, ...], geometry: 
             f"{function}: the mask must be Boolean, and its shape the end of the outputs' shape {outputs} from "
             f"{outputs[-axes:]} on; got {mask.dtype} of shape {mask.shape}"
         )
+    return mask.reshape(n_masks, *(geometry or ONE_PIXEL).output, outputs[-1])
 
 
 def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """g where the mask is True, 0 elsewhere.  g (..., *mask.shape): extra leading axes share the mask."""
     if g.shape[g.ndim - mask.ndim :] != mask.shape:
         raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
-    if g.size < SMALL:
+    if g.size < FEW:
         return np.positive(g, out=np.zeros(g.shape, g.dtype), where=mask)
     out = empty(g.shape, g.dtype)
     out[...] = g

@@ -162,6 +162,14 @@ def test_masked_is_numpys_where(shape: tuple[int, ...], lead: tuple[int, ...], d
     np.testing.assert_array_equal(got, np.where(mask, g, dtype(0)))
 
 
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_masked_of_many_elements(lead: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    g, mask = rng.standard_normal((*lead, 30, 40)), rng.random((30, 40)) < 0.5
+    for array in g, np.asarray(g, order="F"):
+        np.testing.assert_array_equal(kernels.masked(array, mask), np.where(mask, g, 0))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_masked_drops_what_is_not_finite_where_the_mask_is_false(value: float) -> None:
     got = kernels.masked(np.array([[value, value], [1.0, value]]), np.array([True, False]))
