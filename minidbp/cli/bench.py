@@ -21,7 +21,7 @@ app.add_typer(bench, name="bench")
 bench_command = functools.partial(command, to=bench)
 
 Penalty = Annotated[
-    str, typer.Option(help="jacobian_l1, summed_jacobian_l1, loss_gradient_l2, loss_gradient_l1, none.")
+    str, typer.Option(help="jacobian_l1, summed_jacobian_l1, loss_gradient_l2, loss_gradient_l1 or none.")
 ]
 Out = Annotated[Path | None, typer.Option(help="A folder for the figures and a picture; none if not given.")]
 Batch = Annotated[int, typer.Option(help="Images in a batch.")]

@@ -24,10 +24,13 @@ Penalty = Annotated[
     str | None, Option(help="jacobian_l1 (eq. 3) or summed_jacobian_l1; the experiment's if not given.")
 ]
 Target = Annotated[str | None, Option(help="The penalised f: logits (the default) or softmax.")]
-Reduction = Annotated[str | None, Option(help="Of the penalty over classes and pixels: mean (the default) or sum.")]
+Reduction = Annotated[
+    str | None, Option(help="The reduction of the penalty over classes and pixels: mean (the default) or sum.")
+]
 Label = Annotated[str | None, Option(help="The label in the attack: true (the default), predicted or smoothed.")]
 Vary = Annotated[
-    list[str] | None, Option(help="Sweep a field of the protocol: FIELD=VALUE,VALUE or FIELD. Repeatable.")
+    list[str] | None,
+    Option(help="Sweep a field of the protocol: FIELD=VALUE,VALUE, or FIELD alone for all its words. Repeatable."),
 ]
 
 
@@ -124,18 +127,18 @@ def _show_rows(rows: Sequence["Row"], title: str, as_json: bool) -> None:
 
 _sweep_command(
     "table2",
-    "Table 2: models A, B, C trained with several lambdas, clean and attacked, the paper's numbers beside ours.",
+    "Table 2: train models A, B, C with several lambdas and compare clean and attacked accuracy with the paper's.",
     "under 15 minutes",
 )
 _sweep_command(
     "table3",
-    "Table 3: adversarial training with and without the penalty, models A, B, C and four eps.",
+    "Table 3: train models A, B, C adversarially at four eps, with the penalty and without.",
     "under 30 minutes",
 )
-_sweep_command("table4", "Table 4: adversarial training of model C with lambda from 0 to 1000.", "under 30 minutes")
+_sweep_command("table4", "Table 4: train model C adversarially with lambda from 0 to 1000.", "under 30 minutes")
 _sweep_command(
     "credit",
-    "What raises accuracy under FGSM: lambda, label smoothing and length of training, each varied by itself.",
+    "Find what raises accuracy under FGSM: vary lambda, label smoothing and length of training, each by itself.",
     "under 20 minutes",
 )
 

@@ -80,6 +80,7 @@ def test_kernels_write_a_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny_sizes")
+@pytest.mark.slow
 def test_scaling_writes_a_picture(tmp_path: Path) -> None:
     result = bench("scaling", "--steps", "1", "--out", tmp_path, "--json")
     assert json.loads(result.stdout) == json.loads((tmp_path / "scaling.json").read_text(encoding="utf-8"))

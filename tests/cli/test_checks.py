@@ -55,6 +55,7 @@ def test_a_wrong_derivative_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> N
 # -- the matrix ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_page_is_not_stale() -> None:
     keys = itertools.product(catalogue.samples(), catalogue.ORDERS, catalogue.DTYPES)
     cells = [catalogue.verify(*key) for key in keys]

@@ -29,6 +29,7 @@ def run(*arguments: Any) -> Any:
     return result
 
 
+@pytest.mark.slow
 def test_two_models(weights: list[Path], tmp_path: Path) -> None:
     result = run(*weights, *QUICK, "--eps", "0.2", "--seed", "3", "--out", tmp_path / "d", "--json")
     assert result.exit_code == 0

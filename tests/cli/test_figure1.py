@@ -41,6 +41,7 @@ def test_help() -> None:
     assert "figure1" in CliRunner().invoke(app, ["--help"]).stdout
 
 
+@pytest.mark.slow
 def test_it_writes_the_figure_and_prints_json() -> None:
     result = command(*TINY, "--json")
     assert result.exit_code == 0

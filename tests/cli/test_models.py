@@ -53,6 +53,7 @@ def test_trained_again_it_is_there(
     assert f"model C, lambda 2, seed 3: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%" in words.stdout
 
 
+@pytest.mark.slow
 def test_settings_make_runs_of_their_own_side_by_side(command: Command, files_in: Callable[[Path], set[str]]) -> None:
     for extra in (), ("--adversarial", "0.1", "--penalty", "summed_jacobian_l1"):
         printed = command(*TRAIN, *extra, "--json")
@@ -218,6 +219,7 @@ def test_bad_weights_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_real_training_prints_pure_json(
     tmp_path: Path, real_command: Command, files_in: Callable[[Path], set[str]]
 ) -> None:
