@@ -160,7 +160,9 @@ def _repeat_channels(mask: Mask, k: tuple[int, ...]) -> Mask:
 
 @operation
 def linear_relu(x: Tensor, w: Tensor, b: Tensor) -> Any:
-    """`max(x @ w + b, 0)` in one step, for x (*B, I), w (I, O) and b (O,): the mask of the ReLU goes to the products.
+    """`max(x @ w + b, 0)` in one step, for x `(*B, I)`, w `(I, O)` and b `(O,)`.
+
+    The mask of the ReLU goes to the products.
 
     Raises:
         ValueError: if the shapes do not fit.

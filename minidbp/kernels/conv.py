@@ -79,7 +79,7 @@ def _route(
 def conv2d(
     x: np.ndarray, w: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cross-correlation, which deep learning calls convolution: x and w to (*B, h, w, O).  It is 0 outside the mask."""
+    """Cross-correlation, deep learning's "convolution": x and w to `(*B, h, w, O)`.  It is 0 outside the mask."""
     n_in, n_out = w.shape[-2:]
     outputs = (*x.shape[:-1], n_out) if geometry is None else (*x.shape[:-3], *geometry.output, n_out)
     if mask is not None:
@@ -101,7 +101,7 @@ def conv2d(
 def conv2d_transpose(
     g: np.ndarray, w: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """The adjoint of conv2d in x: g and w to (*B, H, W, I).  g counts as 0 outside the mask."""
+    """The adjoint of conv2d in x: g and w to `(*B, H, W, I)`.  g counts as 0 outside the mask."""
     n_in, n_out = w.shape[-2:]
     images = (*g.shape[:-1], n_in) if geometry is None else (*g.shape[:-3], *geometry.image, n_in)
     if mask is not None:
@@ -123,7 +123,7 @@ def conv2d_transpose(
 def conv2d_weight_grad(
     x: np.ndarray, g: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """The adjoint of conv2d in w: x and g to (kh, kw, I, O).  g counts as 0 outside the mask.
+    """The adjoint of conv2d in w: x and g to `(kh, kw, I, O)`.  g counts as 0 outside the mask.
 
     In memory, the result's filters lie one after the other, as the layers' do; those of the direct route do not.
     """

@@ -16,7 +16,7 @@ def _absolute(x, out, signs):  # type: ignore[no-untyped-def]
 
 
 def absolute(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(|x|, sign(x)), with the axes in memory as those of x."""
+    """`(|x|, sign(x))`, with the axes in memory as those of x."""
     if x.size < SMALL:
         return np.abs(x), np.sign(x)
     out, signs = empty_like(x), empty_like(x)

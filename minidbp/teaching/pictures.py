@@ -61,7 +61,7 @@ def _caption(description: str) -> dict[str, str]:
 
 
 def explore(draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.ValueWidget) -> None:
-    """Show draw(**values), a figure and its description, and redraw it when one of the `controls` is moved.
+    """Show `draw(**values)`, a figure and its description, and redraw it when one of the `controls` is moved.
 
     The picture is an ordinary output. A page without widgets shows it for the controls' first values.
     """

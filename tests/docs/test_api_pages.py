@@ -11,11 +11,12 @@ import pytest
 import minidbp
 
 PAGES = Path(__file__).parents[2] / "docs" / "api"
+CONSTANT = re.compile(r"py:data:: (\S+)\n(?:   :value: (.*)\n)?\n   \w")  # and the beginning of a sentence
 PARTS = "nn", "robust", "data", "training", "kernels", "teaching"
 
 
 def directives(page: str) -> list[tuple[str, str]]:
-    return re.findall(r"^\.\. (auto\w+):: (\S+)$", (PAGES / f"{page}.md").read_text(), re.MULTILINE)
+    return re.findall(r"^\.\. (auto\w+|py:data):: (\S+)$", (PAGES / f"{page}.md").read_text(), re.MULTILINE)
 
 
 def public(module: ModuleType) -> set[str]:
@@ -33,12 +34,22 @@ def test_the_parts_names_are_found_by_their_docstrings_or_listed(part: str) -> N
     module = importlib.import_module(f"minidbp.{part}")
     directive, *constants = directives(part)
     assert directive == ("automodule", f"minidbp.{part}")
+    assert {kind for kind, _ in constants} <= {"py:data"}  # autodata would show the docstring of dict or of str
     undocumented = {  # autodoc passes over these
         name
         for name in public(module)
         if not (inspect.isroutine(value := getattr(module, name)) or inspect.isclass(value)) or not value.__doc__
     }
-    assert {name.removeprefix(f"minidbp.{part}.") for _, name in constants} == undocumented
+    assert sorted(name.removeprefix(f"minidbp.{part}.") for _, name in constants) == sorted(undocumented)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_constant_has_a_sentence_and_its_value(part: str) -> None:
+    text = (PAGES / f"{part}.md").read_text()
+    for name, value in CONSTANT.findall(text):
+        actual = getattr(importlib.import_module(f"minidbp.{part}"), name.split(".")[-1])
+        assert value in (repr(actual), ""), name
+    assert len(CONSTANT.findall(text)) == text.count("py:data::")
 
 
 def test_every_part_has_a_page_in_the_list() -> None:
