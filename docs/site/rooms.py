@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "pictures" / "rooms.svg"
-LEFT, ROW, TOP, WIDTH = 330, 40, 16, 1000  # where names begin, from room to room, above the first, of the whole; pixels
+LEFT, ROW, TOP = 330, 40, 16  # where names begin, from room to room, above the first; pixels
 INK, GREY, LINE, PAPER = "#222222", "#555555", "#0072B2", "#ffffff"
 
 
@@ -60,14 +60,15 @@ def svg() -> str:
     order, edges = rooms(), without_shortcuts(imports())
     y = {room: TOP + ROW * k + ROW // 2 for k, room in enumerate(order)}
     height = 2 * TOP + ROW * len(order)
+    width = LEFT + 110 + 7 * max(len(purpose(room)) for room in order)  # a letter is at most 7 pixels wide on average
     in_words = "; ".join(f"{room} imports from {', '.join(sorted(edges[room]))}" for room in order if edges[room])
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{height}" '
-        f'viewBox="0 0 {WIDTH} {height}" font-family="Helvetica, Arial, sans-serif">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="Helvetica, Arial, sans-serif">',
         f"<title>The rooms of minidbp and their imports</title><desc>{escape(in_words)}</desc>",
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         f'<path d="M0,0 L8,4 L0,8 z" fill="{LINE}"/></marker></defs>',
-        f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
+        f'<rect width="{width}" height="{height}" fill="{PAPER}"/>',
     ]
     for room in order:
         for other in sorted(edges[room]):

@@ -162,7 +162,7 @@ def _images_of_mask(
 
 
 def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """g where the mask is True, 0 elsewhere.  g (..., *mask.shape): extra leading axes share the mask."""
+    """g where the mask is True, 0 elsewhere.  g is `(..., *mask.shape)`: extra leading axes share the mask."""
     if g.shape[g.ndim - mask.ndim :] != mask.shape:
         raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
     if g.size < FEW:
