@@ -44,7 +44,7 @@ from minidbp.training import Protocol
 from minidbp.training.environment import environment
 from minidbp.training.judgement import MaskingFigures
 
-NOT_SAID_IN_THE_PAPER = {  # DESIGN section 6
+NOT_SAID_IN_THE_PAPER = {  # docs/protocol.md
     "penalty_target", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
     "validation_split",
 }  # fmt: skip

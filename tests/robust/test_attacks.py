@@ -72,7 +72,7 @@ def test_fgsm_is_its_formula(smoothing: float, clip: Any, label: str) -> None:
 def test_smoothed_labels_turn_fgsm_round_where_the_model_is_sure() -> None:
     """The smoothed loss falls as p_y grows only until p_y = 1 - s + s/c; beyond, its gradient points the other way.
 
-    DESIGN section 6: so a network trained with smoothed labels looks robust to this attack without being so.
+    Therefore a network trained with smoothed labels looks robust to this attack without being so.
     """
     w = np.array([[1.0, -1.0], [-1.0, 1.0]])
     model = linear(w)

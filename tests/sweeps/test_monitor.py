@@ -69,8 +69,8 @@ def test_passes_of_a_training_image(lam: float, changes: dict[str, object], expe
     assert passes(lam, **changes) == pytest.approx(expected)
 
 
-def test_the_exact_step_is_about_the_designs() -> None:
-    """DESIGN section 5: 72.3, 124.4 and 4.7 GFLOP for a step of 128 images."""
+def test_the_cost_of_an_exact_step() -> None:
+    """72.3, 124.4 and 4.7 GFLOP for a step of 128 images, if every unit counts."""
     for model, gflop in ("A", 72.3), ("B", 124.4), ("C", 4.7):
         assert 128 * Cost(Run(model, 10.0, 0, SHORT), JUDGE).train_image == pytest.approx(gflop, rel=0.05)
 

@@ -10,7 +10,7 @@ import pytest
 from minidbp.training import Protocol
 from minidbp.training.protocol import CHOICES
 
-SAID = {  # DESIGN section 6
+SAID = {  # in the paper: docs/protocol.md
     "learning_rate": 1e-3,
     "beta1": 0.9,
     "beta2": 0.999,
