@@ -1,6 +1,6 @@
 """Compare the numbers of a training step with finite differences, none of which crosses a kink."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,17 +8,9 @@ from numpy.typing import ArrayLike
 
 from minidbp.autodiff import NotDifferentiableError, Tensor, no_grad
 from minidbp.checking.finite_differences import directional_difference
-from minidbp.explain.step import (
-    Arrays,
-    LayerGradients,
-    TrainingStep,
-    WeightedLayer,
-    distance,
-    forward,
-    norm,
-    restored,
-)
-from minidbp.nn import N_CLASSES, Sequential
+from minidbp.explain.step import Arrays, LayerGradients, TrainingStep, distance, forward, norm, restored
+from minidbp.nn import N_CLASSES, cross_entropy
+from minidbp.nn.layers import Layer
 
 LOWERED_BY = 0.1
 
@@ -63,7 +55,7 @@ def compare(
     ]
 
 
-def lower_inactive_biases(model: Sequential, x: np.ndarray) -> dict[int, list[int]]:
+def lower_inactive_biases(step: TrainingStep, layers: Sequence[LayerGradients]) -> dict[int, list[int]]:
     """Lower the bias of each unit that is active nowhere at x and exactly 0 somewhere; return the units by layer.
 
     A filter that was never active still has the bias 0. Where the image is black, it returns exactly 0, so no finite
@@ -71,31 +63,42 @@ def lower_inactive_biases(model: Sequential, x: np.ndarray) -> dict[int, list[in
     """
     lowered = {}
     with no_grad():
-        layers, _, outputs = forward(model, Tensor(x))
-    for number, (layer, z) in enumerate(zip(layers[:-1], outputs[:-1], strict=True), start=1):
+        _, outputs = forward(step.model.layers, Tensor(step.x))
+    for own, z in zip(layers[:-1], outputs[:-1], strict=True):
         on_the_kink = (z.data.reshape(-1, z.shape[-1]).max(axis=0) == 0).nonzero()[0]
         if on_the_kink.size:
-            b = layer.b.data.copy()
-            b[on_the_kink] -= LOWERED_BY
-            layer.b.data = b
-            lowered[number] = on_the_kink.tolist()
+            own.layer.b.data = own.layer.b.data - LOWERED_BY * np.isin(np.arange(z.shape[-1]), on_the_kink)
+            lowered[own.number] = on_the_kink.tolist()
     return lowered
 
 
-def compare_jacobian(
+def compare_all(
+    step: TrainingStep, g: np.ndarray, J: np.ndarray, layers: Sequence[LayerGradients], rng: np.random.Generator
+) -> Iterator[tuple[str, list[Comparison]]]:
+    """Compare everything; each result comes with the section of the report that it belongs to."""
+    slope = {"‖g‖₁: slope along v": np.abs(g).sum()}
+    yield "loss", compare(lambda ts: [cross_entropy(step.model(ts[0]), step.y)], [step.x], [np.sign(g)], slope)
+    rows, tangents = _compare_jacobian(step, J, layers)
+    yield "jacobian", rows
+    yield "passes", [*_compare_cotangents(step, layers), *tangents]
+    for layer in layers:
+        yield "weights", _compare_gradients(step, layer)
+    yield "everywhere", _compare_everywhere(step, layers, rng)
+
+
+def _compare_jacobian(
     step: TrainingStep, J: np.ndarray, layers: Sequence[LayerGradients]
 ) -> tuple[list[Comparison], list[Comparison]]:
-    """Move copy k of the image along S_k: the slope of f_k is ||J_k||_1, and the slopes of the inputs are T[k].
+    """Compare the rows of J and P, and T_1, T_2, ...
 
-    Returns:
-        The comparisons of the rows of J and of P, and those of T_1, T_2, ...
+    Copy k of the image moves along S_k: the slope of f_k is ||J_k||_1, and the slopes of the inputs are T[k].
     """
     rows = {f"‖J{k}‖₁: slope of f{k} along S{k}": np.abs(row).sum() for k, row in zip("₀₁₂₃₄₅₆₇₈₉", J, strict=True)}
     rows["P = Σᵢ ‖Jᵢ‖₁ / 7840"] = np.abs(J).mean()
     tangents = {f"‖T{layer.number - 1}‖: up from S": layer.T for layer in layers[1:]}
 
     def inputs_and_logits(tensors: list[Tensor]) -> list[Tensor]:
-        _, inputs, outputs = forward(step.model, tensors[0])
+        inputs, outputs = forward(step.model.layers, tensors[0])
         return [*inputs[1:], outputs[-1]]
 
     def of(slopes: list[np.ndarray]) -> list[ArrayLike]:
@@ -107,29 +110,27 @@ def compare_jacobian(
     return comparisons[: len(rows)], comparisons[len(rows) :]
 
 
-def compare_cotangents(
-    model: Sequential, outputs: Sequence[Tensor], layers: Sequence[LayerGradients]
-) -> list[Comparison]:
+def _compare_cotangents(step: TrainingStep, layers: Sequence[LayerGradients]) -> list[Comparison]:
     """Move copy k of z_l along V_l[k] / ||V_l||: the slopes of the f_k add up to ||V_l||."""
-    positions = [i for i, layer in enumerate(model.layers) if layer.parameters()]
+    with no_grad():
+        _, outputs = forward(step.model.layers, Tensor(step.x))
     comparisons = []
-    for layer, z, position in zip(layers[:-1], outputs[:-1], positions[:-1], strict=True):
+    for own, z in zip(layers[:-1], outputs[:-1], strict=True):
+        above = step.model.layers[step.model.layers.index(own.layer) + 1 :]
 
-        def own_logits(tensors: list[Tensor], position: int = position) -> list[Tensor]:
-            h = tensors[0]
-            for above in model.layers[position + 1 :]:
-                h = above(h)
-            return [(h * np.eye(N_CLASSES)).sum()]
+        def own_logits(tensors: list[Tensor], above: Sequence[Layer] = above) -> list[Tensor]:
+            _, outputs = forward(above, tensors[0])
+            return [(outputs[-1] * np.eye(N_CLASSES)).sum()]
 
         copies = np.repeat(z.data, N_CLASSES, axis=0)
-        name = f"‖V{layer.number}‖: down from the logits"
-        comparisons += compare(own_logits, [copies], [_unit(layer.V)], {name: norm(layer.V)})
+        name = f"‖V{own.number}‖: down from the logits"
+        comparisons += compare(own_logits, [copies], [_unit(own.V)], {name: norm(own.V)})
     return comparisons
 
 
-def compare_gradients(step: TrainingStep, gradients: LayerGradients, layer: WeightedLayer) -> list[Comparison]:
+def _compare_gradients(step: TrainingStep, layer: LayerGradients) -> list[Comparison]:
     """The slope along a gradient, scaled to length 1, is its norm. lambda P is also taken along the loss's gradient."""
-    n, W, b, g = gradients.number, layer.w, layer.b, gradients
+    n, W, b, g = layer.number, layer.layer.w, layer.layer.b, layer
     slopes = (
         (f"‖dL/dW{n}‖", step.loss, W, g.loss_part, g.loss_part),
         (f"‖d(λP)/dW{n}‖", step.weighted_penalty, W, g.penalty_part, g.penalty_part),
@@ -141,21 +142,22 @@ def compare_gradients(step: TrainingStep, gradients: LayerGradients, layer: Weig
     return [_compare_slope(name, f, [p], [gradient], [_unit(along)]) for name, f, p, gradient, along in slopes]
 
 
-def compare_everything(
-    step: TrainingStep, losses: Arrays, penalties: Arrays, rng: np.random.Generator
+def _compare_everywhere(
+    step: TrainingStep, layers: Sequence[LayerGradients], rng: np.random.Generator
 ) -> list[Comparison]:
     """The slopes along one random direction of length 1 through all weights and biases at once."""
     parameters = step.model.parameters()
     drawn = [rng.standard_normal(p.shape) for p in parameters]
     length = np.sqrt(sum(norm(r) ** 2 for r in drawn))
     direction = [r / length for r in drawn]
-    both = [a + b for a, b in zip(losses, penalties, strict=True)]
+    losses = [part for g in layers for part in (g.loss_part, g.bias_loss_part)]
+    penalties = [part for g in layers for part in (g.penalty_part, g.bias_penalty_part)]
     return [
         _compare_slope(f"slope of {name}, random direction", f, parameters, gradients, direction)
         for name, f, gradients in (
             ("L", step.loss, losses),
             ("λP", step.weighted_penalty, penalties),
-            ("L + λP", step.whole, both),
+            ("L + λP", step.whole, [a + b for a, b in zip(losses, penalties, strict=True)]),
         )
     ]
 

@@ -16,15 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidbp.autodiff import Tensor, abs, grad
-from minidbp.explain.comparisons import (
-    Comparison,
-    compare,
-    compare_cotangents,
-    compare_everything,
-    compare_gradients,
-    compare_jacobian,
-    lower_inactive_biases,
-)
+from minidbp.explain.comparisons import Comparison, compare_all, lower_inactive_biases
 from minidbp.explain.step import (
     PROTOCOL,
     Arrays,
@@ -32,6 +24,7 @@ from minidbp.explain.step import (
     LossValues,
     Prediction,
     TrainingStep,
+    WeightedLayer,
     distance,
     forward,
     outer_products,
@@ -139,61 +132,51 @@ def explain(
     """
     check_lambda(step.lam)
     model, parameters = step.model, step.model.parameters()
+    weighted = [layer for layer in model.layers if isinstance(layer, WeightedLayer)]
 
-    # forward: each layer with weights, its input and its output; then the gradients of both losses
-    x = Tensor(step.x, requires_grad=True, name="x")
-    layers, inputs, outputs = forward(model, x)
+    # forward: the input and the output of each layer with weights; then the gradients of both losses
+    inputs, outputs = forward(model.layers, Tensor(step.x, requires_grad=True, name="x"))
     logits = outputs[-1]
-    (g,) = (t.data for t in grad(cross_entropy(logits, step.y), x))
+    g = grad(cross_entropy(logits, step.y), inputs[0])[0].data.reshape(step.x.shape)
     losses = [t.data for t in grad(cross_entropy(logits, step.y, PROTOCOL.label_smoothing), parameters)]
 
     # backward, recorded: the ten rows of J at once, and the cotangents on both sides of each layer
     V_L = Tensor(np.eye(N_CLASSES)[:, None, :], requires_grad=True)  # (c, N, c): the cotangents of the logits
     down = grad(logits, [*inputs, *outputs[:-1]], V_L, create_graph=True)
-    at_inputs, V = down[: len(layers)], [*down[len(layers) :], V_L]
+    at_inputs, at_outputs = down[: len(inputs)], [*down[len(inputs) :], V_L]
     if not (np.isfinite(logits.data).all() and np.isfinite(at_inputs[0].data).all()):
         raise ArithmeticError(f"the logits of model {name} on test image {image}, or their derivatives, are not finite")
 
     # backward of the backward: the derivative of ||J||_1,1 in those cotangents is the tangent pass, T_0 = sign(J)
     l1 = abs(at_inputs[0]).sum()
-    T = grad(l1, at_inputs)
+    V, T = ([t.data[:, 0] for t in ts] for ts in (at_outputs, grad(l1, at_inputs)))
     penalties = [step.scale * t.data for t in grad(l1, parameters)]
     whole = [t.data for t in grad(step.whole(), parameters)]
-    gradients = [
+    layers = [
         LayerGradients(
             number=k + 1,
-            layer=repr(layer),
+            layer=layer,
             weights=layer.w.data,
-            V=V[k].data[:, 0],
-            T=T[k].data[:, 0],
+            V=V[k],
+            T=T[k],
+            product=step.scale * outer_products(layer, T[k], V[k]),
             loss_part=losses[2 * k],
             penalty_part=penalties[2 * k],
-            product=step.scale * outer_products(layer, T[k].data[:, 0], V[k].data[:, 0]),
             whole=whole[2 * k],
             bias_loss_part=losses[2 * k + 1],
             bias_penalty_part=penalties[2 * k + 1],
         )
-        for k, layer in enumerate(layers)
+        for k, layer in enumerate(weighted)
     ]
     J = at_inputs[0].data.reshape(N_CLASSES, *step.x.shape[1:])  # a Flatten may come before layer 1
     advance()
 
     comparisons: dict[str, list[Comparison]] = {}
     with restored(parameters):
-        lowered = lower_inactive_biases(model, step.x)
-        slope = {"‖g‖₁: slope along v": np.abs(g).sum()}
-        comparisons["loss"] = compare(lambda ts: [cross_entropy(model(ts[0]), step.y)], [step.x], [np.sign(g)], slope)
-        advance()
-        comparisons["jacobian"], tangents = compare_jacobian(step, J, gradients)
-        advance()
-        comparisons["passes"] = [*compare_cotangents(model, outputs, gradients), *tangents]
-        advance()
-        comparisons["weights"] = []
-        for own, layer in zip(gradients, layers, strict=True):
-            comparisons["weights"] += compare_gradients(step, own, layer)
+        lowered = lower_inactive_biases(step, layers)
+        for section, found in compare_all(step, g, J, layers, rng):
+            comparisons.setdefault(section, []).extend(found)
             advance()
-        comparisons["everywhere"] = compare_everything(step, losses, penalties, rng)
-        advance()
 
     at_x, before = step.predict(step.x), step.values()
     shares = _adam_steps(step, whole)
@@ -203,9 +186,9 @@ def explain(
     agreements = {
         "∇ₓ(−log p_y) = (p − y)ᵀ J": distance(g[0], np.tensordot(residual, J, axes=1)),
         **{f"d(λP)/dW{p.number} = λ/7840 Σₖ T{p.number - 1}[k] ⊗ V{p.number}[k]": distance(p.penalty_part, p.product)
-           for p in gradients},
+           for p in layers},
         **{f"⟨W{p.number}, d(λP)/dW{p.number}⟩ = λP (Euler)": distance(before.weighted_penalty, p.euler)
-           for p in gradients},
+           for p in layers},
         "dL/dW + d(λP)/dW = the gradient that train takes": distance(*together),
     }  # fmt: skip
     return Explanation(
@@ -218,7 +201,7 @@ def explain(
         gradient=g[0],
         unclipped=step.predict(step.x + PROTOCOL.eps * np.sign(g)).attacked_loss - at_x.attacked_loss,
         J=J,
-        layers=gradients,
+        layers=layers,
         before=before,
         shares=shares,
         lowered=lowered,

@@ -1,10 +1,10 @@
 """Pictures of an explanation; `describe` has the alternative text of each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from minidbp.explain.explanation import Explanation
@@ -14,17 +14,20 @@ from minidbp.nn import N_CLASSES
 
 BLUE, ORANGE = COLOURS[0], COLOURS[4]
 PASSES = {"forward": (2.4, "white"), "backward": (1.2, "#CFE6F3"), "tangent": (0.0, "#FBE3B3")}  # height and fill
+PARTS = {  # of a gradient: in the legend, by its comparison, and its bar's colour and hatching
+    "loss_part": ("loss part", "‖dL/dW{}‖", BLUE, "//"),
+    "penalty_part": ("penalty part", "‖d(λP)/dW{}‖", ORANGE, ".."),
+    "whole": ("both together", "‖dW{}‖, both together", "white", ""),
+}
 
 
 def digit(e: Explanation) -> Figure:
     """The image, its ten logits and its ten probabilities."""
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     left, *others = figure.subplots(1, 3, width_ratios=[1, 1.4, 1.4])
-    _image(left, e.at_x.x, f"x: test image {e.image}, a {e.label}")
-    for axes, values, name in (
-        (others[0], e.at_x.logits, "logit $f_i(x)$"),
-        (others[1], e.at_x.probabilities, "probability $p_i$"),
-    ):
+    _show(left, e.at_x.x, f"x: test image {e.image}, a {e.label}")
+    named = {"logit $f_i(x)$": e.at_x.logits, "probability $p_i$": e.at_x.probabilities}
+    for axes, (name, values) in zip(others, named.items(), strict=True):
         bars = axes.bar(range(N_CLASSES), values, color=GREY, edgecolor="black")
         bars[e.label].set(facecolor=BLUE, hatch="//")
         axes.axhline(0, color="black", linewidth=0.8)
@@ -36,11 +39,10 @@ def attack(e: Explanation) -> Figure:
     """x, v = sign(g) and clip(x + eps v)."""
     figure = Figure(figsize=(12, 3.1), layout="constrained")
     panels = figure.subplots(1, 4)
-    limit = float(np.abs(e.gradient).max()) or 1.0
-    _image(panels[0], e.at_x.x, f"x: the model says {e.at_x.predicted}")
-    _signed(panels[1], e.gradient, r"$g = \partial(-\log p_y)/\partial x$", limit, "PuOr", figure)
-    _signed(panels[2], e.v, "v = sign(g)", 1.0, SIGNS, figure)
-    _image(panels[3], e.at_x_adv.x, f"clip(x + εv): it says {e.at_x_adv.predicted}")
+    _show(panels[0], e.at_x.x, f"x: the model says {e.at_x.predicted}")
+    _show(panels[1], e.gradient, r"$g = \partial(-\log p_y)/\partial x$", "PuOr")
+    _show(panels[2], e.v, "v = sign(g)", SIGNS)
+    _show(panels[3], e.at_x_adv.x, f"clip(x + εv): it says {e.at_x_adv.predicted}")
     return figure
 
 
@@ -97,21 +99,16 @@ def split(e: Explanation) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
     positions = np.arange(len(e.layers), dtype=float)
-    series = (
-        ("loss part", "‖dL/dW{}‖", [norm(p.loss_part) for p in e.layers], BLUE, "//"),
-        ("penalty part", "‖d(λP)/dW{}‖", [norm(p.penalty_part) for p in e.layers], ORANGE, ".."),
-        ("both together", "‖dW{}‖, both together", [norm(p.whole) for p in e.layers], "white", ""),
-    )
+    norms = {name: np.array([norm(getattr(g, name)) for g in e.layers]) for name in PARTS}
     differences = {c.quantity: c.difference for c in e.comparisons["weights"]}
-    for shift, (name, quantity, norms, fill, hatch) in zip((-0.27, 0.0, 0.27), series, strict=True):
-        axes.bar(positions + shift, norms, 0.25, label=name, edgecolor="black", facecolor=fill, hatch=hatch)
-        crosses = [differences[quantity.format(p.number)] for p in e.layers]
-        axes.plot(
-            positions + shift, [np.nan if c is None else c for c in crosses], "x", color="black", markersize=9,
-            markeredgewidth=2, label="by differences" if name == "loss part" else None,
-        )  # fmt: skip
-    tops = [max(norms) for norms in zip(*(norms for _, _, norms, _, _ in series), strict=True)]
-    top = max(tops) or 1.0
+    for shift, (name, (label, quantity, fill, hatch)) in zip((-0.27, 0.0, 0.27), PARTS.items(), strict=True):
+        axes.bar(positions + shift, norms[name], 0.25, label=label, edgecolor="black", facecolor=fill, hatch=hatch)
+        crosses = np.array([differences[quantity.format(g.number)] for g in e.layers], float)  # None becomes NaN
+        (marks,) = axes.plot(positions + shift, crosses, "x", color="black", markersize=9, markeredgewidth=2)
+        if name == "loss_part":
+            marks.set_label("by differences")
+    tops = np.max(list(norms.values()), axis=0)
+    top = tops.max() or 1.0
     for position, height, layer in zip(positions, tops, e.layers, strict=True):
         text = "" if layer.cosine is None else f"cos {layer.cosine:+.2f}"
         axes.text(position, height + 0.02 * top, text, ha="center", va="bottom")
@@ -123,19 +120,13 @@ def split(e: Explanation) -> Figure:
 
 def unit(e: Explanation) -> Figure:
     """The weights into the first layer's unit with the largest penalty part, and what each part adds, as images."""
-    first, chosen = e.layers[0], strongest(e)
-    side = 28 if first.weights.ndim == 2 else first.weights.shape[0]
-    what = "unit" if first.weights.ndim == 2 else "filter"
+    first, chosen, what = e.layers[0], strongest(e), _kind(e)
     figure = Figure(figsize=(12, 3.1), layout="constrained")
-    shown = (
-        (first.weights, f"W1, {what} {chosen}"),
-        (first.loss_part, "loss part of dW1"),
-        (first.penalty_part, "penalty part of dW1"),
-        (first.whole, "both together"),
-    )
-    for axes, (array, title) in zip(figure.subplots(1, 4), shown, strict=True):
-        image = array[..., chosen].reshape(side, side)
-        _signed(axes, image, title, float(np.abs(image).max()) or 1.0, "PuOr", figure)
+    titles = (f"W1, {what} {chosen}", "loss part of dW1", "penalty part of dW1", "both together")
+    shown = (first.weights, first.loss_part, first.penalty_part, first.whole)
+    for axes, array, title in zip(figure.subplots(1, 4), shown, titles, strict=True):
+        side = round(np.sqrt(array[..., chosen].size))
+        _show(axes, array[..., chosen].reshape(side, side), title, "PuOr")
         if what == "filter":
             axes.set(xlabel="column of the filter", ylabel="row of the filter")
     return figure
@@ -147,14 +138,8 @@ def strongest(e: Explanation) -> int:
     return int(np.argmax(np.linalg.norm(first.reshape(-1, first.shape[-1]), axis=0)))
 
 
-FIGURES: Mapping[str, Callable[[Explanation], Figure]] = {
-    "digit.png": digit,
-    "attack.png": attack,
-    "jacobian.png": jacobian,
-    "signs.png": signs,
-    "passes.png": passes,
-    "split.png": split,
-    "unit.png": unit,
+FIGURES: dict[str, Callable[[Explanation], Figure]] = {
+    f"{draw.__name__}.png": draw for draw in (digit, attack, jacobian, signs, passes, split, unit)
 }
 
 
@@ -167,7 +152,7 @@ def describe(e: Explanation) -> dict[str, str]:
         f"{norm(p.whole):.3g}"
         for p in e.layers
     )
-    what = "hidden unit" if e.layers[0].weights.ndim == 2 else "filter"
+    what = {"unit": "hidden unit"}.get(_kind(e), _kind(e))
     return {
         "digit.png": f"The digit, a {e.label}, and bars of its ten logits and ten probabilities. The true class is "
         f"blue and hatched. The largest logit is that of {x.predicted}, {x.logits.max():.2f}; the true class has "
@@ -194,18 +179,18 @@ def _boxed(name: str, array: np.ndarray) -> str:
     return f"{name}\n{array.shape}\nnorm {norm(array):.3g}"
 
 
-def _image(axes: Axes, x: np.ndarray, title: str) -> None:
-    axes.imshow(x[..., 0], cmap="gray_r", vmin=0, vmax=1)
-    _pixels(axes, title, x.shape[0])
+def _kind(e: Explanation) -> str:
+    """What a column of the first layer's weights belongs to."""
+    return "unit" if e.layers[0].weights.ndim == 2 else "filter"
 
 
-def _signed(axes: Axes, a: np.ndarray, title: str, limit: float, cmap: str | ListedColormap, figure: Figure) -> None:
-    drawn = axes.imshow(a.reshape(a.shape[:2]), cmap=cmap, vmin=-limit, vmax=limit)
-    figure.colorbar(drawn, ax=axes, shrink=0.75, ticks=[-limit, 0, limit], format="%.2g")
-    _pixels(axes, title, a.shape[0])
-
-
-def _pixels(axes: Axes, title: str, side: int) -> None:
-    ticks = [0, side // 2, side - 1]
+def _show(axes: Axes, a: np.ndarray, title: str, signed: Colormap | str | None = None) -> None:
+    """An image of ink from 0 to 1, or of numbers of both signs in the colours `signed`, with a scale beside it."""
+    side = a.shape[0]
+    limit = float(np.abs(a).max()) or 1.0 if signed else 1.0
+    drawn = axes.imshow(a.reshape(side, side), cmap=signed or "gray_r", vmin=-limit if signed else 0, vmax=limit)
+    if signed:
+        axes.figure.colorbar(drawn, ax=axes, shrink=0.75, ticks=[-limit, 0, limit], format="%.2g")
     axes.set_title(title, fontsize=11)
+    ticks = [0, side // 2, side - 1]
     axes.set(xlabel="pixel column", ylabel="pixel row", xticks=ticks, yticks=ticks)

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,37 +20,27 @@ from minidbp.training.environment import in_words
 FILES = ("explain.html", "explain.md", "explain.json", *FIGURES)
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One of FIGURES; the terminal has pictures of its own."""
-
-    name: str
+class Picture(str):
+    """The name of one of FIGURES; the terminal has pictures of its own."""
 
 
-@dataclass(frozen=True)
-class OnPage:
-    """Markdown for the page only; a `str` is for the page and the terminal."""
-
-    text: str
-
-
-Block = str | OnPage | Table | Picture
+class OnPage(str):
+    """Markdown for the page only; a plain `str` is for the page and the terminal."""
 
 
 def title(e: Explanation) -> str:
     return f"One training step of model {e.model} on test image {e.image} (a {e.label}), taken apart"
 
 
-def sections(e: Explanation) -> dict[str, list[Block]]:
+def sections(e: Explanation) -> dict[str, list[str | Table]]:
     """The blocks of each section, by heading."""
-    p, x, adv, b = PROTOCOL, e.at_x, e.at_x_adv, e.before
-    signs = _count_signs(e)
+    p, x, adv, b, signs = PROTOCOL, e.at_x, e.at_x_adv, e.before, _count_signs(e)
+    logits = [["logit", *(f"{f:.2f}" for f in x.logits)], ["probability", *(f"{q:.3f}" for q in x.probabilities)]]
     return {
         "1. The digit, the logits, the loss": [
             OnPage(f"""\
@@ -60,7 +50,7 @@ is nothing to check yet."""),
             Picture("digit.png"),
             f"The model says {x.predicted}; the digit is a {e.label}. The loss is L = {b.loss:.6f} with labels "
             f"smoothed by {p.label_smoothing:g}, and −log p_y = {x.attacked_loss:.6f} without.",
-            OnPage(markdown_table(["class i", *map(str, range(10))], _logit_rows(e), "---:")),
+            OnPage(markdown_table(["class i", *map(str, range(10))], logits, "---:")),
         ],
         "2. Which pixels raise the loss: g = ∂(−log p_y)/∂x, and FGSM's v = sign(g)": [
             OnPage(f"""\
@@ -182,15 +172,10 @@ def as_markdown(e: Explanation, command: str, origin: str, environment: Mapping[
     """The page as Markdown: each section with its formula, picture and numbers beside their differences."""
     descriptions = describe(e)
 
-    def render(block: Block) -> str:
-        match block:
-            case Table(header, rows):
-                return markdown_table(header, rows, "---:").rstrip()
-            case Picture(name):
-                return f"![{descriptions[name]}]({name})"
-            case OnPage(text):
-                return text.rstrip()
-        return block
+    def render(block: str | Table) -> str:
+        if isinstance(block, Table):
+            return markdown_table(*block, "---:").rstrip()
+        return f"![{descriptions[block]}]({block})" if isinstance(block, Picture) else block.rstrip()
 
     introduction = f"""\
 The loss of the paper (Seck, Loosli, Canu, ESANN 2019, eq. 3) is L(f(x), y) + λ P: cross-entropy and a penalty on the
@@ -228,7 +213,7 @@ def as_dict(e: Explanation) -> dict[str, Any]:
         "jacobian_l1_rows": e.rows.tolist(),
         "signs": _count_signs(e),
         "layers": [
-            {"number": g.number, "layer": g.layer, "cosine": g.cosine}
+            {"number": g.number, "layer": repr(g.layer), "cosine": g.cosine}
             | {name: list(getattr(g, name).shape) for name in ("weights", "V", "T")}
             | {name: norm(getattr(g, name)) for name in norms}
             for g in e.layers
@@ -278,13 +263,6 @@ def _error(error: float) -> str:
 
 def _count_signs(e: Explanation) -> dict[str, int]:
     return {name: int(np.sum(value == e.S)) for name, value in (("-1", -1), ("0", 0), ("+1", 1))}
-
-
-def _logit_rows(e: Explanation) -> list[list[str]]:
-    return [
-        ["logit", *(f"{value:.2f}" for value in e.at_x.logits)],
-        ["probability", *(f"{value:.3f}" for value in e.at_x.probabilities)],
-    ]
 
 
 def _split_rows(e: Explanation) -> list[list[str]]:

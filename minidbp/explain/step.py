@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, conv2d_weight_grad, no_grad, softmax
 from minidbp.nn import N_CLASSES, Sequential, cross_entropy
-from minidbp.nn.layers import Conv2d, Linear
+from minidbp.nn.layers import Conv2d, Layer, Linear
 from minidbp.robust import jacobian_l1
 from minidbp.training import Protocol
 
@@ -48,7 +48,7 @@ class LayerGradients:
     """Layer l, the results of the two passes at it, and the two parts of its gradients; lambda is included."""
 
     number: int  # l = 1 ... L
-    layer: str
+    layer: WeightedLayer
     weights: np.ndarray  # W_l: (in, out) or (kh, kw, in, out)
     V: np.ndarray  # (c, *out): V_l[k] = df_k / dz_l
     T: np.ndarray  # (c, *in): T_(l-1)[k], the derivative of the layer's input along S_k
@@ -104,26 +104,19 @@ class TrainingStep:
             return Prediction(x[0], logits.data[0], softmax(logits).data[0], cross_entropy(logits, self.y).item())
 
 
-def forward(model: Sequential, x: Tensor) -> tuple[list[WeightedLayer], list[Tensor], list[Tensor]]:
-    """The layers with weights, the input h_(l-1) of each (h_0 is x), and the output z_l of each, in one graph."""
-    layers: list[WeightedLayer] = []
+def forward(layers: Sequence[Layer], h: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The input h_(l-1) and the output z_l of each layer with weights, in one graph."""
     inputs, outputs = [], []
-    h = x
-    for layer in model.layers:
+    for layer in layers:
+        before, h = h, layer(h)
         if isinstance(layer, WeightedLayer):
-            layers.append(layer)
-            inputs.append(h)
-            outputs.append(h := layer(h))
-        else:
-            h = layer(h)
-    return layers, inputs, outputs
+            inputs.append(before)
+            outputs.append(h)
+    return inputs, outputs
 
 
 def outer_products(layer: WeightedLayer, T: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """sum_k T[k] x V[k], for T (c, *in) and V (c, *out), in the shape of W.
-
-    For a convolution, every position of the filter adds its outer product: this is conv's adjoint in the filter.
-    """
+    """sum_k T[k] x V[k], for T (c, *in) and V (c, *out), in the shape of W; a filter's positions add theirs up."""
     if isinstance(layer, Linear):
         return T.T @ V
     kh, kw = layer.w.shape[:2]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from rich import box
 from rich.console import Console, RenderableType
+from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -28,16 +29,12 @@ def on_screen(e: Explanation, origin: str, colours: bool) -> Iterator[Renderable
     for heading, blocks in sections(e).items():
         yield Text(f"\n{heading}", style="bold")
         for block in blocks:
-            match block:
-                case Table(header, rows):
-                    yield _table(header, rows)
-                case Picture(name):
-                    if name in PICTURES:
-                        yield PICTURES[name](e, colours)
-                case OnPage():
-                    pass
-                case _:
-                    yield block
+            if isinstance(block, Table):
+                yield _table(block)
+            elif block in PICTURES:
+                yield PICTURES[block](e, colours)
+            elif not isinstance(block, OnPage | Picture):
+                yield block
 
 
 def ink(x: np.ndarray, colours: bool) -> Text:
@@ -78,26 +75,23 @@ def _ten(rows: np.ndarray, colours: bool, names: Sequence[str]) -> RichTable:
     """Ten signed images (28, 28, 1) in two rows on one scale; each character is the mean of 2 x 2 pixels."""
     small = rows.reshape(len(rows), 14, 2, 14, 2, 1).mean(axis=(2, 4))
     limit = float(np.quantile(np.abs(small), 0.98)) or 1.0
-    grid = RichTable.grid(padding=(0, 2))
-    for start in 0, 5:
-        grid.add_row(*(Text(name, no_wrap=True, style="bold") for name in names[start : start + 5]))
-        grid.add_row(*(signed(a, colours, limit) for a in small[start : start + 5]))
-    return grid
+    titles = [Text(name, no_wrap=True, style="bold") for name in names]
+    images = [signed(a, colours, limit) for a in small]
+    return _grid(2, titles[:5], images[:5], titles[5:], images[5:])
 
 
-def _side_by_side(*pieces: RenderableType) -> RichTable:
-    grid = RichTable.grid(padding=(0, 4))
-    grid.add_row(*pieces)
+def _grid(gap: int, *rows: Sequence[RenderableType]) -> RichTable:
+    grid = RichTable.grid(padding=(0, gap))
+    for row in rows:
+        grid.add_row(*row)
     return grid
 
 
 def _logits(e: Explanation) -> RichTable:
     """A bar for each class, of the height of its logit above the smallest; the true class is marked y."""
     f, p = e.at_x.logits, e.at_x.probabilities
-    table = RichTable(box=None, padding=(0, 1, 0, 0))
-    for name in "class", "logit", "p":
-        table.add_column(name, justify="right")
-    table.add_column("")
+    columns = (Column(name, justify="right") for name in ("class", "logit", "p"))
+    table = RichTable(*columns, "", box=None, padding=(0, 1, 0, 0))
     span = float(f.max() - f.min()) or 1.0
     for k in range(len(f)):
         bar = "#" * round(BAR * float(f[k] - f.min()) / span)
@@ -106,18 +100,18 @@ def _logits(e: Explanation) -> RichTable:
     return table
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
+def _table(content: Table) -> RichTable:
+    first, *others = content.header
+    columns = [Column(first, overflow="fold"), *(Column(name, justify="right", overflow="fold") for name in others)]
+    table = RichTable(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in content.rows:
         table.add_row(*map(Text, row))
     return table
 
 
 PICTURES: dict[str, Callable[[Explanation, bool], RenderableType]] = {
-    "digit.png": lambda e, colours: _side_by_side(ink(e.at_x.x, colours), _logits(e)),
-    "attack.png": lambda e, colours: _side_by_side(signed(e.v, colours), ink(e.at_x_adv.x, colours)),
+    "digit.png": lambda e, colours: _grid(4, [ink(e.at_x.x, colours), _logits(e)]),
+    "attack.png": lambda e, colours: _grid(4, [signed(e.v, colours), ink(e.at_x_adv.x, colours)]),
     "jacobian.png": lambda e, colours: _ten(e.J, colours, [f"J{k} ‖·‖₁ {v:.1f}" for k, v in enumerate(e.rows)]),
     "signs.png": lambda e, colours: _ten(e.S, colours, [f"S{k}  {np.mean(s > 0):.0%} +1" for k, s in enumerate(e.S)]),
 }
