@@ -16,7 +16,7 @@ from minidbp.nn import N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
 from minidbp.nn.layers import Layer
 from minidbp.nn.models import check_model_name
 from minidbp.robust import PENALTIES
-from minidbp.robust.objective import check_lambda
+from minidbp.robust.penalties import check_lambda
 from minidbp.training import BatchGradient, Protocol, TrainingState, Workers, training_step, workers
 
 NO_PENALTY = "none"

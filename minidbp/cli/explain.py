@@ -43,7 +43,7 @@ def explain(
     from minidbp.nn import load_model
     from minidbp.nn.models import check_model_name
     from minidbp.paper.figure1 import check_image
-    from minidbp.robust.objective import check_lambda
+    from minidbp.robust.penalties import check_lambda
     from minidbp.training import accuracy, quickly_trained, workers
     from minidbp.training.environment import environment
 

@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from minidbp.data.files import FILES, DataError, MnistFile, find, parse_idx, read_verified
 
-MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
 
 @dataclass(frozen=True, eq=False)  # == of arrays is an array, so a generated __eq__ would raise

@@ -33,7 +33,7 @@ from minidbp.explain.step import (
 from minidbp.nn import N_CLASSES, cross_entropy
 from minidbp.nn.losses import smoothed_labels
 from minidbp.robust import fgsm
-from minidbp.robust.objective import check_lambda
+from minidbp.robust.penalties import check_lambda
 from minidbp.training import Adam
 
 PROGRESS_STEPS = 10  # how often `explain` calls `advance`

@@ -1,6 +1,7 @@
 """Layers with their ReLU in one operation (PyTorch's intrinsic.LinearReLU and ConvReLU2d): the same values, faster."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from minidbp.autodiff import Tensor, conv2d_relu, linear_relu
@@ -29,7 +30,7 @@ class Conv2dReLU(Conv2d):
         return conv2d_relu(x, self.w, self.b, self.stride, self.padding)
 
 
-FUSED = {Linear: LinearReLU, Conv2d: Conv2dReLU}
+FUSED: dict[type, Callable] = {Linear: LinearReLU, Conv2d: Conv2dReLU}
 
 
 def fuse(model: Function) -> Function:

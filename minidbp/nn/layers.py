@@ -1,6 +1,7 @@
-"""Layers: functions of a Tensor with the parameters they own."""
+"""Layers: functions of a Tensor with the parameters they own, and the initial values of their weights."""
 
 import copy
+import math
 import typing
 from collections.abc import Callable, Sequence
 
@@ -10,24 +11,50 @@ from numpy.typing import DTypeLike
 from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, relu
 from minidbp.autodiff.tensor import COMPLEX
 from minidbp.kernels import Padding
-from minidbp.nn.initialisers import glorot_uniform
 
 Initialiser = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 
 
-def _filters_apart(w: np.ndarray) -> np.ndarray:
-    """(..., O) with the O filters one after the other in memory: kernels that skip inactive units are faster then."""
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(w, -1, 0)), 0, -1)
+def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Weights (..., inputs, outputs) from U(-a, a) with a = sqrt(6 / (fan_in + fan_out)); float64.
+
+    Glorot and Bengio 2010, Keras' default. The leading axes are a kernel's, and each of its taps counts.
+    """
+    a = math.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+    return rng.uniform(-a, a, shape)
+
+
+def he_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Weights (..., inputs, outputs) from N(0, 2 / fan_in): He et al. 2015, made for ReLU; float64."""
+    return rng.normal(0.0, math.sqrt(2 / math.prod(shape[:-1])), shape)
+
+
+INITIALISERS = {"glorot_uniform": glorot_uniform, "he_normal": he_normal}
 
 
 class Layer(typing.Protocol):
     """Anything that maps a Tensor (N, ...) to a Tensor and lists its parameters, weights before biases."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
-    def parameters(self) -> list[Tensor]: ...
+
+    def parameters(self) -> list[Tensor]:
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
 
-class Linear:
+def _new_parameters(
+    shape: tuple[int, ...], rng: np.random.Generator, dtype: DTypeLike, initialiser: Initialiser
+) -> tuple[Tensor, Tensor]:
+    """Weights of this shape from `initialiser`, and biases of zero."""
+    w = initialiser(shape, rng).astype(dtype)
+    # The filters are one after the other in memory: kernels that skip inactive units are faster then.
+    w = np.moveaxis(np.ascontiguousarray(np.moveaxis(w, -1, 0)), 0, -1)
+    return Tensor(w, requires_grad=True), Tensor(np.zeros(shape[-1], dtype), requires_grad=True)
+
+
+class Linear(Layer):
     """x (N, in) to `x W + b` (N, out); W (in, out) comes from `initialiser`, b (out,) is zero."""
 
     def __init__(
@@ -38,20 +65,16 @@ class Linear:
         dtype: DTypeLike = "float32",
         initialiser: Initialiser = glorot_uniform,
     ) -> None:
-        self.w = Tensor(_filters_apart(initialiser((n_in, n_out), rng).astype(dtype)), requires_grad=True)
-        self.b = Tensor(np.zeros(n_out, dtype), requires_grad=True)
+        self.w, self.b = _new_parameters((n_in, n_out), rng, dtype, initialiser)
 
     def __call__(self, x: Tensor) -> Tensor:
         return x @ self.w + self.b
-
-    def parameters(self) -> list[Tensor]:
-        return [self.w, self.b]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.w.shape[0]}, {self.w.shape[1]})"
 
 
-class Conv2d:
+class Conv2d(Layer):
     """x (N, H, W, in) to `conv2d(x, W) + b` (N, h, w, out); W (k, k, in, out) comes from `initialiser`, b is zero."""
 
     def __init__(
@@ -66,16 +89,11 @@ class Conv2d:
         dtype: DTypeLike = "float32",
         initialiser: Initialiser = glorot_uniform,
     ) -> None:
-        w = initialiser((kernel, kernel, n_in, n_out), rng).astype(dtype)
-        self.w = Tensor(_filters_apart(w), requires_grad=True)
-        self.b = Tensor(np.zeros(n_out, dtype), requires_grad=True)
+        self.w, self.b = _new_parameters((kernel, kernel, n_in, n_out), rng, dtype, initialiser)
         self.stride, self.padding = stride, padding
 
     def __call__(self, x: Tensor) -> Tensor:
         return conv2d(x, self.w, self.b, self.stride, self.padding)
-
-    def parameters(self) -> list[Tensor]:
-        return [self.w, self.b]
 
     def __repr__(self) -> str:
         k, _, n_in, n_out = self.w.shape
@@ -83,30 +101,18 @@ class Conv2d:
         return f"{name}({n_in}, {n_out}, kernel={k}, stride={self.stride}, padding={self.padding!r})"
 
 
-class ReLU:
+class ReLU(Layer):
     """max(x, 0), with derivative 0 at 0."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return relu(x)
 
-    def parameters(self) -> list[Tensor]:
-        return []
 
-    def __repr__(self) -> str:
-        return "ReLU()"
-
-
-class Flatten:
+class Flatten(Layer):
     """x (N, ...) to (N, product of the rest)."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.reshape(x.shape[0], int(np.prod(x.shape[1:])))
-
-    def parameters(self) -> list[Tensor]:
-        return []
-
-    def __repr__(self) -> str:
-        return "Flatten()"
 
 
 class Sequential:

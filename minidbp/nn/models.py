@@ -7,8 +7,7 @@ from numpy.typing import DTypeLike
 
 from minidbp.autodiff.tensor import DTYPES
 from minidbp.kernels import ConvGeometry
-from minidbp.nn.initialisers import INITIALISERS
-from minidbp.nn.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sequential
+from minidbp.nn.layers import INITIALISERS, Conv2d, Flatten, Layer, Linear, ReLU, Sequential
 
 IMAGE_SHAPE = (28, 28, 1)
 N_CLASSES = 10
@@ -49,10 +48,7 @@ def build_model(
         TypeError: the dtype is neither float32 nor float64.
     """
     check_model_name(name)
-    for what, value, choices in (
-        ("initialiser", initialiser, INITIALISERS),
-        ("padding", padding, PADDINGS),
-    ):
+    for what, value, choices in (("initialiser", initialiser, INITIALISERS), ("padding", padding, PADDINGS)):
         if value not in choices:
             raise ValueError(f"unknown {what} {value!r}: choose one of {', '.join(choices)}")
     if np.dtype(dtype) not in DTYPES:

@@ -2,10 +2,12 @@
 
 from minidbp.robust.attacks import fgsm, pgd, random_noise
 from minidbp.robust.diagnostics import gradient_cosines, input_gradients, zero_shares
-from minidbp.robust.objective import PENALTIES, Loss, Objective
 from minidbp.robust.penalties import (
+    PENALTIES,
     PENALTY_TARGETS,
     REDUCTIONS,
+    Loss,
+    Objective,
     jacobian_l1,
     loss_gradient_penalty,
     summed_jacobian_l1,

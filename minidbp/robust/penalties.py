@@ -1,23 +1,27 @@
-"""The penalties, which make a model's outputs change little around the training images.
+"""The penalties, which make a model's outputs change little around the training images, and the loss with one of them.
 
 Each penalty takes any function of a Tensor `(N, ...) -> (N, c)` whose samples are independent. It returns a Tensor of
 shape `()`. That Tensor is differentiable in the function's parameters, and its derivative is double backpropagation.
 Under `no_grad` a penalty returns its value alone. An unknown word raises ValueError.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from minidbp.autodiff import Tensor, TensorLike, abs, grad, jacobian, softmax
+from minidbp.autodiff import Tensor, TensorLike, abs, as_tensor, grad, jacobian, softmax
 from minidbp.autodiff.differentiate import with_graph
 from minidbp.autodiff.tensor import state
-from minidbp.nn import sample_cross_entropy
+from minidbp.nn import cross_entropy, sample_cross_entropy
 
 Model = Callable[[Tensor], Tensor]
 
 PENALTY_TARGETS = ("logits", "softmax")  # the f that is differentiated: the paper's eq. 3 does not say which
 REDUCTIONS = ("sum", "mean")
+PENALTIES = ("jacobian_l1", "summed_jacobian_l1", "loss_gradient_l2", "loss_gradient_l1")
 
 
 def jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reduction: str = "sum") -> Tensor:
@@ -27,7 +31,7 @@ def jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reduction: str 
         of: "logits" differentiates f itself, "softmax" its softmax.
         reduction: "sum" over classes i and pixels j, or "mean", which is the sum divided by c * d.
     """
-    check_words(of, reduction)
+    _check_words(of, reduction)
     J = jacobian(_target(model, of), x, create_graph=state.recording)
     return _averaged(abs(J), reduction)
 
@@ -42,7 +46,7 @@ def summed_jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reductio
         of: "logits" or "softmax", as in `jacobian_l1`.
         reduction: "sum" over pixels j, or "mean", which is the sum divided by d.
     """
-    check_words(of, reduction)
+    _check_words(of, reduction)
     return _averaged(abs(_gradient_of_sum(_target(model, of), x)), reduction)
 
 
@@ -60,14 +64,6 @@ def loss_gradient_penalty(
     return _averaged(abs(g) if norm == 1 else g * g, "sum")
 
 
-def check_words(of: str, reduction: str) -> None:
-    """Raise ValueError unless `of` is in PENALTY_TARGETS and `reduction` in REDUCTIONS."""
-    if of not in PENALTY_TARGETS:
-        raise ValueError(f"the penalised function must be one of {', '.join(PENALTY_TARGETS)}; got {of!r}")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
-
-
 def _target(model: Model, of: str) -> Model:
     return model if of == "logits" else lambda t: softmax(model(t))
 
@@ -81,3 +77,60 @@ def _gradient_of_sum(f: Model, x: TensorLike) -> Tensor:
 def _averaged(values: Tensor, reduction: str) -> Tensor:
     """The sum (or mean) of each sample's values, averaged over the samples: values (N, ...) to ()."""
     return values.sum() / values.shape[0] if reduction == "sum" else values.mean()
+
+
+class Loss(NamedTuple):
+    """The value of an objective, differentiable in the model's parameters, and its two parts."""
+
+    total: Tensor  # cross_entropy + lambda * penalty
+    cross_entropy: Tensor
+    penalty: Tensor | None  # None for lambda = 0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Eq. 3 as a function of a model, images and labels; `Protocol.objective` makes the one that is trained.
+
+    Raises ValueError for an unknown word, and for a lambda that is negative or not finite.
+    """
+
+    lam: float  # lambda, the weight of the penalty
+    penalty: str = "jacobian_l1"  # eq. 3; summed_jacobian_l1 is Table 3's, the two others are Drucker and LeCun's
+    of: str = "logits"  # or "softmax": what the first two penalties differentiate
+    reduction: str = "mean"  # or "sum": over classes and pixels, in the first two penalties
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_lambda(self.lam)
+        if self.penalty not in PENALTIES:
+            raise ValueError(f"the penalty must be one of {', '.join(PENALTIES)}; got {self.penalty!r}")
+        _check_words(self.of, self.reduction)
+
+    def __call__(self, model: Model, x: TensorLike, y: ArrayLike) -> Loss:
+        """The loss of images x (N, ...) with labels y (N,), from one forward pass."""
+        if self.lam == 0:
+            loss = cross_entropy(model(as_tensor(x)), y, self.label_smoothing)
+            return Loss(loss, loss, None)
+        (variable,), logits = with_graph(model, (x,))
+        penalty = self._penalty(lambda _: logits, variable, y)  # the logits of `variable` are known already
+        loss = cross_entropy(logits, y, self.label_smoothing)
+        return Loss(loss + self.lam * penalty, loss, penalty)
+
+    def _penalty(self, model: Model, x: Tensor, y: ArrayLike) -> Tensor:
+        if self.penalty == "jacobian_l1":
+            return jacobian_l1(model, x, self.of, self.reduction)
+        if self.penalty == "summed_jacobian_l1":
+            return summed_jacobian_l1(model, x, self.of, self.reduction)
+        return loss_gradient_penalty(model, x, y, 2 if self.penalty == "loss_gradient_l2" else 1, self.label_smoothing)
+
+
+def check_lambda(lam: float) -> None:
+    """Raise ValueError unless lam is a finite number of at least 0."""
+    if not (math.isfinite(lam) and lam >= 0):
+        raise ValueError(f"lambda must be a number of at least 0; got {lam}")
+
+
+def _check_words(of: str, reduction: str) -> None:
+    for name, word, choices in ("the penalised function", of, PENALTY_TARGETS), ("reduction", reduction, REDUCTIONS):
+        if word not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}; got {word!r}")

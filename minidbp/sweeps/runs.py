@@ -19,7 +19,7 @@ from minidbp.files.atomic import write_text
 from minidbp.files.reading import from_json, read_json
 from minidbp.nn import Sequential, build_model, save_model
 from minidbp.nn.models import check_model_name
-from minidbp.robust.objective import check_lambda
+from minidbp.robust.penalties import check_lambda
 from minidbp.training import Epoch, Protocol, TrainingState
 from minidbp.training.judgement import Judgement
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minidbp.nn.initialisers import INITIALISERS
+from minidbp.nn import INITIALISERS
 from minidbp.nn.models import PADDINGS
 from minidbp.robust import PENALTIES, PENALTY_TARGETS, REDUCTIONS, Objective, fgsm, pgd
 from minidbp.robust.penalties import Model

@@ -258,10 +258,7 @@ def test_the_array_is_uint8_and_read_only() -> None:
         (idx_bytes(IMAGES)[:15], "x holds 15 bytes, fewer than the 16"),
         (idx_bytes(IMAGES)[:-1], r"x holds 39 bytes where the shape it declares, \(2, 3, 4\), needs 40"),
         (idx_bytes(IMAGES) + b"\0", "x holds 41 bytes"),
-        (
-            idx_bytes(IMAGES.reshape(6, 4)) + b"1234",
-            "magic number 0x00000802 where 0x00000803 .* would be right",
-        ),
+        (idx_bytes(IMAGES.reshape(6, 4)) + b"1234", "magic number 0x00000802 where 0x00000803 .* would be right"),
         (b"\0\0\x0d\x03" + idx_bytes(IMAGES)[4:], "magic number 0x00000d03"),
         (struct.pack(">4I", 0x0803, 0, 2**32 - 1, 2**32 - 1), "no axis may be empty"),
         (struct.pack(">4I", 0x0803, 2**32 - 1, 2**32 - 1, 2**32 - 1), "holds 16 bytes"),

@@ -434,8 +434,7 @@ def test_dtype_stays(case: Case, dtype: type) -> None:
 
 @pytest.mark.parametrize("penalty", [jacobian_l1, summed_jacobian_l1])
 @pytest.mark.parametrize(
-    ("words", "choices"),
-    [({"of": "probabilities"}, ("logits", "softmax")), ({"reduction": "median"}, ("sum", "mean"))],
+    ("words", "choices"), [({"of": "probabilities"}, ("logits", "softmax")), ({"reduction": "median"}, ("sum", "mean"))]
 )
 def test_an_unknown_word_is_answered_with_the_choices(penalty: Any, words: dict, choices: tuple[str, ...]) -> None:
     with pytest.raises(ValueError) as caught:

@@ -65,10 +65,7 @@ def test_accuracy(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray], t
         ({"eps": 0.1, "clip": False}, {"eps": 0.1, "clip": None}),
         ({"eps": 0.1, "attack_label": "predicted"}, {"eps": 0.1, "label": "predicted"}),
         ({"eps": 0.1, "attack_label": "smoothed"}, {"eps": 0.1, "label_smoothing": 0.1}),
-        (
-            {"eps": 0.1, "attack_label": "smoothed", "label_smoothing": 0.4},
-            {"eps": 0.1, "label_smoothing": 0.4},
-        ),
+        ({"eps": 0.1, "attack_label": "smoothed", "label_smoothing": 0.4}, {"eps": 0.1, "label_smoothing": 0.4}),
     ],
 )
 def test_fgsm_reads_the_protocol(

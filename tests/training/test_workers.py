@@ -67,12 +67,7 @@ def test_without_a_number_there_is_a_thread_for_each_core() -> None:
 
 @pytest.mark.parametrize(
     ("start", "stop", "size", "expected"),
-    [
-        (0, 7, 3, [(0, 3), (3, 6), (6, 7)]),
-        (2, 6, 2, [(2, 4), (4, 6)]),
-        (0, 3, 9, [(0, 3)]),
-        (4, 4, 2, []),
-    ],
+    [(0, 7, 3, [(0, 3), (3, 6), (6, 7)]), (2, 6, 2, [(2, 4), (4, 6)]), (0, 3, 9, [(0, 3)]), (4, 4, 2, [])],
 )
 def test_shards_cover_a_range_once(start: int, stop: int, size: int, expected: list[tuple[int, int]]) -> None:
     assert [(s.start, s.stop) for s in shards(start, stop, size)] == expected
