@@ -13,6 +13,7 @@ from minidbp.autodiff import Tensor, no_grad
 from minidbp.bench.machine import Contention, blas_name, gemm_gflops_per_s, peak_rss_mb
 from minidbp.data import Mnist
 from minidbp.nn import N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
+from minidbp.nn.checks import validate_choice
 from minidbp.nn.layers import Layer
 from minidbp.nn.models import check_model_name
 from minidbp.robust import PENALTIES
@@ -106,8 +107,7 @@ class StepSettings:
     def __post_init__(self) -> None:
         check_model_name(self.model)
         check_lambda(self.lam)
-        if self.penalty not in (*PENALTIES, NO_PENALTY):
-            raise ValueError(f"the penalty must be one of {', '.join((*PENALTIES, NO_PENALTY))}; got {self.penalty!r}")
+        validate_choice("the penalty", self.penalty, (*PENALTIES, NO_PENALTY))
         if self.penalty == NO_PENALTY or self.lam == 0:
             object.__setattr__(self, "penalty", NO_PENALTY)
             object.__setattr__(self, "lam", 0.0)

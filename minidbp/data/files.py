@@ -61,19 +61,25 @@ def find(folder: Path, file: MnistFile) -> Path | None:
     return None
 
 
-def read_verified(path: Path, file: MnistFile, remedy: str) -> bytes:
+def read_verified(path: Path, file: MnistFile) -> bytes:
     """The uncompressed bytes of `path` (gzipped if its name ends in .gz), with the SHA-256 of `file`.
 
     Raises:
         DataError: The file is unreadable, truncated, changed, swapped or too large. At most the size of the largest of
-            the four files is decoded. The message ends in `remedy`.
+            the four files is decoded.
     """
-    try:
-        raw = _decoded(path)
-        _verify(raw, file, path)
+    raw = _decoded(path)
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest == file.sha256:
         return raw
-    except DataError as error:
-        raise DataError(f"{error}; {remedy}") from error.__cause__
+    for other in FILES:
+        if digest == other.sha256:
+            raise DataError(f"{path} holds {other.name}: the files were swapped")
+    parse_idx(raw, len(file.shape), str(path))  # where the format is broken, its error says more than a digest does
+    raise DataError(
+        f"{path} does not hold MNIST's bytes (SHA-256 {digest[:12]}..., not {file.sha256[:12]}...): "
+        "it was changed, or belongs to another data set"
+    )
 
 
 def parse_idx(raw: bytes, n_axes: int, source: str = "the IDX data") -> NDArray[np.uint8]:
@@ -120,17 +126,3 @@ def _decoded(path: Path) -> bytes:
     if gunzip.unused_data:
         raise DataError(f"{path} has {len(gunzip.unused_data)} bytes too many after the end of its gzip data")
     return raw
-
-
-def _verify(raw: bytes, file: MnistFile, path: Path) -> None:
-    digest = hashlib.sha256(raw).hexdigest()
-    if digest == file.sha256:
-        return
-    for other in FILES:
-        if digest == other.sha256:
-            raise DataError(f"{path} holds {other.name}: the files were swapped")
-    parse_idx(raw, len(file.shape), str(path))  # where the format is broken, its error says more than a digest does
-    raise DataError(
-        f"{path} does not hold MNIST's bytes (SHA-256 {digest[:12]}..., not {file.sha256[:12]}...): "
-        "it was changed, or belongs to another data set"
-    )

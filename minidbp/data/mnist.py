@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from minidbp.data.files import FILES, DataError, MnistFile, find, parse_idx, read_verified
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+BESIDE_THE_CODE = Path(__file__).parents[2] / "data"
 
 
 @dataclass(frozen=True, eq=False)  # == of arrays is an array, so a generated __eq__ would raise
@@ -46,39 +47,29 @@ def load_mnist(folder: Path | str | None = None) -> Mnist:
     if folder is not None:
         home = Path(folder)
         remedy = "put the original there (`git checkout data/` restores the one in the project's data/)"
-    elif _holds_mnist(home := _folder_beside_the_code()):
-        remedy = "`git checkout data/` restores it"
+    # One file of ours is enough: a clone that has lost a file must say so, and not quietly download another copy.  A
+    # folder called data without any, such as another project's in site-packages, is not ours.
+    elif os.path.lexists(BESIDE_THE_CODE / "SHA256SUMS") or any(find(BESIDE_THE_CODE, file) for file in FILES):
+        home, remedy = BESIDE_THE_CODE, "`git checkout data/` restores it"
     else:
-        home = cache_folder()
+        import pooch  # type: ignore[import-untyped, unused-ignore]  # here: whoever has data/ does not wait for it
+
+        home = Path(pooch.os_cache("minidbp"))
         remedy = "delete this cached copy, and the next load downloads it again"
         for file in FILES:
             if find(home, file) is None:
                 _download(file, home)
-    return Mnist(*(_array(home, file, remedy) for file in FILES))
+    try:
+        return Mnist(*(_array(home, file) for file in FILES))
+    except DataError as error:
+        raise DataError(f"{error}; {remedy}") from error.__cause__
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for minidbp, where the system keeps such folders; it need not exist yet."""
-    import pooch  # type: ignore[import-untyped, unused-ignore]  # here, so that whoever has data/ does not wait for it
-
-    return Path(pooch.os_cache("minidbp"))
-
-
-def _folder_beside_the_code() -> Path:
-    return Path(__file__).parents[2] / "data"
-
-
-def _holds_mnist(folder: Path) -> bool:
-    # One file of ours is enough: a clone that has lost a file must say so, and not quietly download another copy.  A
-    # folder called data without any, such as another project's in site-packages, is not ours.
-    return os.path.lexists(folder / "SHA256SUMS") or any(find(folder, file) for file in FILES)
-
-
-def _array(folder: Path, file: MnistFile, remedy: str) -> NDArray[Any]:
+def _array(folder: Path, file: MnistFile) -> NDArray[Any]:
     path = find(folder, file)
     if path is None:
-        raise DataError(f"{file.name}.gz is missing from the folder {folder}; {remedy}")
-    raw = parse_idx(read_verified(path, file, remedy), len(file.shape))
+        raise DataError(f"{file.name}.gz is missing from the folder {folder}")
+    raw = parse_idx(read_verified(path, file), len(file.shape))
     images = raw.ndim == 3
     array = np.divide(raw[..., np.newaxis], np.float32(255), dtype=np.float32) if images else raw.astype(np.int64)
     array.flags.writeable = False
@@ -109,11 +100,11 @@ def _download(file: MnistFile, cache: Path) -> None:
             with tempfile.TemporaryDirectory(prefix="download-", dir=cache) as temporary:
                 # No known_hash: gzip files of the same bytes differ, and only the decoded bytes count.
                 path = Path(pooch.retrieve(mirror + name, known_hash=None, fname=name, path=temporary))
-                read_verified(path, file, "the download was discarded")
+                read_verified(path, file)
                 path.replace(cache / name)  # atomic
             return
         except DataError as error:
-            failures.append(f"{mirror} ({error})")
+            failures.append(f"{mirror} ({error}; the download was discarded)")
         except (OSError, ValueError) as error:  # every error of requests is one of these
             # The messages of requests have many nested lines, so the error's class must do.  The system's are short.
             failures.append(f"{mirror} ({getattr(error, 'strerror', None) or type(error).__name__})")

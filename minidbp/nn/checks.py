@@ -1,7 +1,15 @@
-"""Checks of labels in losses, and of images in attacks and training."""
+"""Checks of labels in losses, of images in attacks and training, and of words everywhere."""
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+
+def validate_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise ValueError unless `value` is one of the choices for `name`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 
 def validate_images(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> None:

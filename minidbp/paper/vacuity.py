@@ -49,7 +49,7 @@ def centre(model: Sequential) -> None:
 
 
 def compare(
-    original: Sequential, centred: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done | None = None
+    original: Sequential, centred: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done = None
 ) -> Comparison:
     """Compare two models on images x (N, 28, 28, 1) with labels y (N,). done(n): n more images are through."""
 

@@ -14,7 +14,7 @@ from minidbp.autodiff import Tensor, grad
 from minidbp.autodiff.differentiate import with_graph
 from minidbp.autodiff.tensor import recording
 from minidbp.nn import sample_cross_entropy
-from minidbp.nn.checks import validate_images, validate_labels
+from minidbp.nn.checks import validate_choice, validate_images, validate_labels
 from minidbp.robust.penalties import Model
 
 Images = TypeVar("Images", np.ndarray, Tensor)
@@ -62,8 +62,7 @@ def random_noise(
     kind="uniform" draws each pixel of the noise from U(-eps, eps), kind="sign" from {-eps, eps}: a corner of the ball.
     Errors are those of `fgsm`.
     """
-    if kind not in NOISES:
-        raise ValueError(f"kind must be one of {', '.join(NOISES)}; got {kind!r}")
+    validate_choice("kind", kind, NOISES)
     pixels = _checked_images(x, clip, eps=eps)
     noise = rng.uniform(-1, 1, pixels.shape).astype(pixels.dtype)
     if kind == "sign":
@@ -103,8 +102,7 @@ def pgd(
         go_on: do not stop at the first wrong point, but return the wrong point with the largest loss. Such images
             fool other models too.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+    validate_choice("loss", loss, LOSSES)
     if loss == "margin" and label_smoothing:
         raise ValueError(f'label_smoothing belongs to loss="cross_entropy"; got {label_smoothing} with "margin"')
     pixels, targets = _checked(model, x, y, clip, label, eps=eps, step=step)
@@ -161,8 +159,7 @@ def _checked(
     model: Model, x: np.ndarray | Tensor, y: ArrayLike | None, clip: Clip, label: str, **sizes: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images as an array and the labels to attack, after all checks of the arguments."""
-    if label not in LABELS:
-        raise ValueError(f"label must be one of {', '.join(LABELS)}; got {label!r}")
+    validate_choice("label", label, LABELS)
     pixels = _checked_images(x, clip, **sizes)
     if label == "predicted":
         return pixels, np.argmax(with_graph(model, (pixels,))[1].data, axis=1)

@@ -16,6 +16,7 @@ from minidbp.autodiff import Tensor, TensorLike, abs, as_tensor, grad, jacobian,
 from minidbp.autodiff.differentiate import with_graph
 from minidbp.autodiff.tensor import state
 from minidbp.nn import cross_entropy, sample_cross_entropy
+from minidbp.nn.checks import validate_choice
 
 Model = Callable[[Tensor], Tensor]
 
@@ -102,8 +103,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         check_lambda(self.lam)
-        if self.penalty not in PENALTIES:
-            raise ValueError(f"the penalty must be one of {', '.join(PENALTIES)}; got {self.penalty!r}")
+        validate_choice("the penalty", self.penalty, PENALTIES)
         _check_words(self.of, self.reduction)
 
     def __call__(self, model: Model, x: TensorLike, y: ArrayLike) -> Loss:
@@ -131,6 +131,5 @@ def check_lambda(lam: float) -> None:
 
 
 def _check_words(of: str, reduction: str) -> None:
-    for name, word, choices in ("the penalised function", of, PENALTY_TARGETS), ("reduction", reduction, REDUCTIONS):
-        if word not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}; got {word!r}")
+    validate_choice("the penalised function", of, PENALTY_TARGETS)
+    validate_choice("reduction", reduction, REDUCTIONS)

@@ -1,6 +1,7 @@
 """Adam."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,19 +9,17 @@ from minidbp import kernels
 from minidbp.autodiff import Tensor
 
 
+@dataclass(eq=False)
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) on a list of parameters; `step` takes their gradients in that order."""
 
-    def __init__(
-        self,
-        parameters: Sequence[Tensor],
-        learning_rate: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-    ) -> None:
-        self.parameters = list(parameters)
-        self.learning_rate, self.beta1, self.beta2, self.eps = learning_rate, beta1, beta2, eps
+    parameters: Sequence[Tensor]
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
         self.t = 0
         self.m = [np.zeros_like(p.data) for p in self.parameters]
         self.v = [np.zeros_like(p.data) for p in self.parameters]

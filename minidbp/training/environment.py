@@ -65,12 +65,6 @@ def blas() -> list[dict[str, Any]]:
     """The BLAS of NumPy, or every BLAS if NumPy has none of its own: name, version, processor, threads."""
     np.ones((2, 2)) @ np.ones((2, 2))  # loads it
     libraries = [library for library in threadpoolctl.threadpool_info() if library.get("user_api") == "blas"]
-    return [
-        {
-            "library": library.get("internal_api"),
-            "version": library.get("version"),
-            "kernel": library.get("architecture"),
-            "threads": library.get("num_threads"),
-        }
-        for library in [library for library in libraries if "numpy" in library["filepath"]] or libraries
-    ]
+    of_numpy = [library for library in libraries if "numpy" in library["filepath"]]
+    names = {"library": "internal_api", "version": "version", "kernel": "architecture", "threads": "num_threads"}
+    return [{key: library.get(name) for key, name in names.items()} for library in of_numpy or libraries]

@@ -10,7 +10,7 @@ from minidbp.training.gradients import DivergenceError
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Result, Workers, shard_size, shards
 
-Done = Callable[[int], None]  # its argument: how many more images are done
+Done = Callable[[int], None] | None  # its argument: how many more images are done
 Attack = Callable[[Sequential, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # x, y and rng to new images
 
 
@@ -20,7 +20,7 @@ def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
         return np.argmax(model(x).data, axis=1)
 
 
-def correct(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done | None = None) -> np.ndarray:
+def correct(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done = None) -> np.ndarray:
     """Whether the predicted class of each image x (N, ...) is y (N,): (N,) booleans."""
     fused = fuse(model)
     return np.concatenate(over_shards(model, x, workers, lambda part: predict(fused, x[part]) == y[part], done))
@@ -50,7 +50,7 @@ def attacked(
     attack: Attack,
     *,
     seed: int = 0,
-    done: Done | None = None,
+    done: Done = None,
 ) -> np.ndarray:
     """The images that `attack` makes of x (N, ...) with labels y (N,), in shards; each has its own stream of `seed`.
 
@@ -70,7 +70,7 @@ def attacked(
 
 
 def correct_under_fgsm(
-    model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, workers: Workers, done: Done | None = None
+    model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, workers: Workers, done: Done = None
 ) -> np.ndarray:
     """`correct` under the protocol's FGSM."""
     images = attacked(model, x, y, workers, lambda model, x, y, rng: protocol.fgsm(model, x, y), done=done)
@@ -85,7 +85,7 @@ def correct_under_pgd(
     workers: Workers,
     *,
     seed: int = 0,
-    done: Done | None = None,
+    done: Done = None,
 ) -> np.ndarray:
     """`correct` under the protocol's PGD, for the first n_pgd images."""
     x, y = x[: protocol.n_pgd], y[: protocol.n_pgd]
@@ -98,7 +98,7 @@ def over_shards(
     x: np.ndarray,
     workers: Workers,
     work: Callable[[slice], Result],
-    done: Done | None = None,
+    done: Done = None,
     rows: int = 1,
 ) -> list[Result]:
     """The results of `work` on each shard of images x (N, ...), if it makes `rows` copies of each image."""

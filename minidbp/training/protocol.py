@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidbp.nn import INITIALISERS
+from minidbp.nn.checks import validate_choice
 from minidbp.nn.models import PADDINGS
 from minidbp.robust import PENALTIES, PENALTY_TARGETS, REDUCTIONS, Objective, fgsm, pgd
 from minidbp.robust.penalties import Model
@@ -65,8 +66,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+            validate_choice(name, getattr(self, name), choices)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
@@ -77,13 +77,11 @@ class Protocol:
                 raise ValueError(f"{field.name} must be True or False; got {value!r}")
             if field.type is float:
                 object.__setattr__(self, field.name, float(value) + 0.0)  # so that equal protocols have one text
-        for name in "label_smoothing", "eps":  # pixels lie between 0 and 1
-            if getattr(self, name) > 1:
-                raise ValueError(f"{name} must be at most 1; got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be less than 1; got {getattr(self, name)}")
-        for name, most in ("n_train", 60_000 - self.n_validation), ("n_test", 10_000), ("n_pgd", self.n_test):
+        limits = {"n_train": 60_000 - self.n_validation, "n_test": 10_000, "n_pgd": self.n_test}
+        for name, most in {"label_smoothing": 1, "eps": 1, **limits}.items():  # pixels lie between 0 and 1
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most}; got {getattr(self, name)}")
 

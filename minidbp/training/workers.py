@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -30,23 +31,21 @@ CHUNK_IMAGES = 16  # at least; a small batch is one chunk
 _largest: WeakKeyDictionary[Sequential, dict[tuple, int]] = WeakKeyDictionary()
 
 
+@dataclass(frozen=True)
 class Workers:
     """A pool of threads; `map(function, items)` returns the results in the order of the items."""
 
-    def __init__(self, threads: int, pool: ThreadPoolExecutor | None) -> None:
-        self.threads, self._pool = threads, pool
+    threads: int
+    pool: ThreadPoolExecutor
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        if self._pool is None or len(items) < 2:
-            return [function(item) for item in items]
-        return list(self._pool.map(function, items))
+        one_by_one = self.threads == 1 or len(items) < 2
+        return list(map(function, items) if one_by_one else self.pool.map(function, items))
 
 
 def available_cores() -> int:
     """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -55,12 +54,9 @@ def workers(threads: int | None = None) -> Iterator[Workers]:
     threads = available_cores() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be at least 1; got {threads}")
-    with threadpool_limits(limits=1, user_api="blas"):
-        if threads == 1:
-            yield Workers(1, None)
-            return
-        with ThreadPoolExecutor(threads, thread_name_prefix="minidbp") as pool:
-            yield Workers(threads, pool)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="minidbp")  # starts no thread before it has work
+    with threadpool_limits(limits=1, user_api="blas"), pool:
+        yield Workers(threads, pool)
 
 
 def largest_activation(model: Sequential, image: np.ndarray) -> int:

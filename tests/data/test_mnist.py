@@ -79,22 +79,22 @@ def test_swapped_files_are_recognised(folder: Path) -> None:
     test.rename(train)
     (folder / "x").rename(test)
     with pytest.raises(
-        DataError, match=r"train-labels-idx1-ubyte\.gz holds t10k-labels-idx1-ubyte: the files were swapped; "
+        DataError, match=r"train-labels-idx1-ubyte\.gz holds t10k-labels-idx1-ubyte: the files were swapped; put the original there "
     ):
         load_mnist(folder)
 
 
 def test_a_damaged_clone_says_so_and_downloads_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minidbp.data.mnist._folder_beside_the_code", lambda: folder)
-    monkeypatch.setattr("minidbp.data.mnist.cache_folder", lambda: pytest.fail("looked for a cache"))
+    monkeypatch.setattr("minidbp.data.mnist.BESIDE_THE_CODE", folder)
+    monkeypatch.setattr(pooch, "os_cache", lambda _: pytest.fail("looked for a cache"))
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError, match=r"t10k-labels.*missing from.*; `git checkout data/` restores it"):
         load_mnist()
 
 
 def test_sha256sums_alone_marks_the_folder_as_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minidbp.data.mnist._folder_beside_the_code", lambda: tmp_path)
-    monkeypatch.setattr("minidbp.data.mnist.cache_folder", lambda: pytest.fail("looked for a cache"))
+    monkeypatch.setattr("minidbp.data.mnist.BESIDE_THE_CODE", tmp_path)
+    monkeypatch.setattr(pooch, "os_cache", lambda _: pytest.fail("looked for a cache"))
     (tmp_path / "SHA256SUMS").touch()
     with pytest.raises(DataError, match="missing from"):
         load_mnist()
@@ -111,7 +111,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     foreign = tmp_path / "data"  # some other package's folder of that name, beside ours in site-packages
     foreign.mkdir()
     (foreign / "README.md").touch()
-    monkeypatch.setattr("minidbp.data.mnist._folder_beside_the_code", lambda: foreign)
+    monkeypatch.setattr("minidbp.data.mnist.BESIDE_THE_CODE", foreign)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     return tmp_path / "cache" / "minidbp"
 
