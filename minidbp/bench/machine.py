@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +14,6 @@ from minidbp.training.environment import blas
 
 STAT = Path("/proc/stat")
 MAX_OTHERS_SHARE = 0.1  # times measured while others use a larger share of all cores should not be compared
-
-
-@dataclass(frozen=True)
-class GemmRates:
-    """GFLOP/s of a float32 product of two (n, n) matrices, by the number of threads, and the BLAS that computes it."""
-
-    blas: str
-    n: int
-    gflops_per_s: dict[str, float]
-
-
-def gemm_rates(threads: int, n: int = 2048) -> GemmRates:
-    """Measure the matrix product on one thread and on `threads` threads."""
-    return GemmRates(blas_name(), n, {str(t): gemm_gflops_per_s(t, n) for t in sorted({1, threads})})
 
 
 def gemm_gflops_per_s(threads: int, n: int = 2048, repeats: int = 7) -> float:

@@ -9,24 +9,22 @@ import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.cli.app import app, command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from minidbp.data import Mnist
 
 bench = typer.Typer(help="How fast minidbp is on this machine, and where the time goes.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
-bench_command = functools.partial(command, to=bench)
+common.app.add_typer(bench, name="bench")
+bench_command = functools.partial(common.command, to=bench)
 
 Penalty = Annotated[
     str, typer.Option(help="jacobian_l1, summed_jacobian_l1, loss_gradient_l2, loss_gradient_l1 or none.")
 ]
 Out = Annotated[Path | None, typer.Option(help="A folder for the figures and a picture; none if not given.")]
-Batch = Annotated[int, typer.Option(help="Images in a batch.")]
-Warm = Annotated[int, typer.Option(help="Steps of training before those that are timed.")]
-Steps = Annotated[int, typer.Option(help="How many steps are timed.")]
+Batch = Annotated[int, opt.at_least(1, "Images in a batch.")]
+Warm = Annotated[int, opt.at_least(0, "Steps of training before those that are timed.")]
+Steps = Annotated[int, opt.at_least(1, "How many steps are timed.")]
 
 
 @bench_command
@@ -48,15 +46,11 @@ def bench_step(
     """
     from minidbp.bench.machine import contention_warning
     from minidbp.bench.step import StepSettings, first_images, time_step
-    from minidbp.data import load_mnist
 
-    common.at_least(0, warm=warm, seed=seed)
-    common.at_least(1, batch=batch, steps=steps, threads=threads)
     settings = StepSettings(
         model=model, penalty=penalty, lam=lam, batch=batch, threads=threads, warm=warm, steps=steps, seed=seed
     )
-    common.compile_kernels()
-    mnist = first_images(load_mnist(data), batch * (warm + steps))
+    mnist = first_images(common.load_data(data), batch * (warm + steps))
     with common.progress(f"steps of model {model}", warm + steps) as advance:
         t = time_step(settings, mnist, advance)
     if warning := contention_warning(t.others_share):
@@ -76,18 +70,17 @@ def bench_step(
 
 @bench_command
 def bench_gemm(
-    size: Annotated[int, typer.Option(help="Rows and columns of the matrices.")] = 2048,
+    size: Annotated[int, opt.at_least(1, "Rows and columns of the matrices.")] = 2048,
     threads: opt.Threads = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Time a large float32 matrix product on one thread and on all, and name the BLAS kernel that computes it."""
-    from minidbp.bench.machine import gemm_rates
+    from minidbp.bench.machine import blas_name, gemm_gflops_per_s
     from minidbp.training import available_cores
 
-    common.at_least(1, size=size, threads=threads)
-    rates = gemm_rates(threads or available_cores(), size)
-    lines = [f"{n} thread{'s' * (n != '1')}: {rate:.1f} GFLOP/s" for n, rate in rates.gflops_per_s.items()]
-    common.show(rates, as_json, rates.blas, *lines)
+    rates = {n: gemm_gflops_per_s(n, size) for n in sorted({1, threads or available_cores()})}
+    lines = [f"{n} thread{'s' * (n != 1)}: {rate:.1f} GFLOP/s" for n, rate in rates.items()]
+    common.show({"blas": blas_name(), "n": size, "gflops_per_s": rates}, as_json, blas_name(), *lines)
 
 
 @bench_command
@@ -109,10 +102,8 @@ def bench_kernels(
     from minidbp.bench import kernel_times
     from minidbp.bench.step import StepSettings
 
-    common.at_least(0, warm=warm)
-    common.at_least(1, batch=batch, steps=steps)
     settings = StepSettings(model=model, penalty=penalty, lam=lam, batch=batch, warm=warm, steps=steps)
-    mnist, folder = _prepare(data, out)
+    mnist, folder = common.load_data(data), out and common.out_folder(out)
     with common.progress(f"steps of model {model}", max(1, warm) + steps) as advance:
         times = kernel_times.time_kernels(settings, mnist, advance)
     common.show(times, as_json, common.table(kernel_times.table(times), kernel_times.title(times), left=2))
@@ -137,23 +128,13 @@ def bench_scaling(
     from minidbp.bench import scaling
     from minidbp.bench.step import StepSettings
 
-    common.at_least(1, steps=steps, threads=threads)
     settings = StepSettings(model=model, lam=lam, threads=threads, steps=steps)
-    mnist, folder = _prepare(data, out)
+    mnist, folder = common.load_data(data), out and common.out_folder(out)
     with common.progress(f"sizes of model {model}", scaling.n_points()) as advance:
         times = scaling.time_scaling(settings, mnist, advance)
     common.show(times, as_json, common.table(scaling.table(times), scaling.title(times), left=3))
     if folder:
         _keep(times, scaling.picture(times), folder, "scaling.json", "scaling.png")
-
-
-def _prepare(data: Path | None, out: Path | None) -> tuple["Mnist", Path | None]:
-    """MNIST and the folder `out`, with compiled kernels."""
-    from minidbp.data import load_mnist
-    from minidbp.sweeps import sweep
-
-    common.compile_kernels()
-    return load_mnist(data), out and sweep.prepare(out)
 
 
 def _keep(result: Any, picture: "Figure", folder: Path, *names: str) -> None:
@@ -168,13 +149,12 @@ def _keep(result: Any, picture: "Figure", folder: Path, *names: str) -> None:
 
 @bench_command
 def bench_startup(
-    repeats: Annotated[int, typer.Option(help="How many processes for each time; compiling takes one.")] = 3,
+    repeats: Annotated[int, opt.at_least(1, "How many processes for each time; compiling takes one.")] = 3,
     as_json: opt.AsJson = False,
 ) -> None:
     """Time what a user waits for: the import, --help, a first training step, and compiling the kernels once."""
     from minidbp.bench.startup import N_MEASUREMENTS, time_startup
 
-    common.at_least(1, repeats=repeats)
     with common.progress("starting processes", N_MEASUREMENTS) as advance:
         times = time_startup(repeats, advance)
     labels = (

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.cli.app import command
 
 if TYPE_CHECKING:
     from minidbp.checking.matrix import Cell
@@ -18,7 +17,7 @@ MARKS = {"verified": "✓", "raises": "raises", "failed": "FAILED"}
 BEGIN, END = "<!-- matrix: made by minidbp gradcheck --page -->", "<!-- end of matrix -->"
 
 
-@command
+@common.command
 def gradcheck(
     op: Annotated[str | None, typer.Option(help="One operation; all of them if not given.")] = None,
     seed: opt.Seed = 0,
@@ -30,8 +29,8 @@ def gradcheck(
     float64 is compared with finite differences that avoid kinks, float32 with float64.
     """
     from minidbp.checking.matrix import DTYPES, ORDERS, samples, verify
+    from minidbp.files.page import put_between
 
-    common.at_least(0, seed=seed)
     todo = [(o, order, dtype) for o in ([op] if op else samples(seed)) for dtype in DTYPES for order in ORDERS]
     cells = []
     with common.progress("checking derivatives", len(todo)) as advance:
@@ -39,7 +38,7 @@ def gradcheck(
             cells.append(verify(operation, order, dtype, seed))
             advance()
     if page:
-        write_page(page, cells)
+        put_between(page, BEGIN, END, markdown(cells), "the matrix")
     header, *rows = matrix(cells)
     columns = [name.replace(", order ", "\n") for name in header]
     common.show(
@@ -63,21 +62,14 @@ def matrix(cells: Sequence["Cell"]) -> list[list[str]]:
 
 
 def markdown(cells: Sequence["Cell"]) -> str:
-    """The matrix as a Markdown common.table."""
+    """The matrix as a Markdown table."""
     from minidbp.files.page import markdown_table
 
     header, *rows = matrix(cells)
     return markdown_table(header, [[f"`{name}`", *marks] for name, *marks in rows], align=":---:")
 
 
-def write_page(page: Path, cells: Sequence["Cell"]) -> None:
-    """Put the matrix between the page's marks.  Raises ValueError if the page has no marks."""
-    from minidbp.files.page import put_between
-
-    put_between(page, BEGIN, END, markdown(cells), "the matrix")
-
-
-@command
+@common.command
 def doctor(data: opt.Data = None, as_json: opt.AsJson = False) -> None:
     """Examine versions, threads, the BLAS kernel, the kernel cache and the data; exit code 1 if something is wrong."""
     from minidbp.bench.doctor import examine

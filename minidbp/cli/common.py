@@ -1,13 +1,15 @@
-"""What the commands share: how they fail, what they print, and how they show progress."""
+"""The program `minidbp`, and what its commands share: how they fail, what they print, how they show progress."""
 
 import dataclasses
 import functools
+import io
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich import box
@@ -15,8 +17,59 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from minidbp.sweeps.runs import RunFailed
+
+if TYPE_CHECKING:
+    from minidbp.data import Mnist
+
 screen = Console()
 messages = Console(stderr=True)  # progress and errors, so that stdout holds nothing but the results
+
+
+app = typer.Typer(
+    help="Double backpropagation from scratch: the experiments of Seck, Loosli and Canu (ESANN 2019) on MNIST.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        from minidbp import __version__
+
+        typer.echo(f"minidbp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def command(function: Callable[..., None], to: typer.Typer = app) -> Callable[..., None]:
+    """Add a command that answers bad input with one sentence and exit code 2, and a failed computation with 1."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except KeyboardInterrupt:
+            fail("stopped", code=130)
+        except (ArithmeticError, RunFailed) as error:
+            fail(str(error), code=1)
+        except (ValueError, TypeError) as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+
+    # --help would break lines where the docstring does; one line for each paragraph lets the terminal break them
+    guarded.__doc__ = "\n\n".join(" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n"))
+    return to.command(function.__name__.removeprefix("bench_"))(guarded)
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -28,13 +81,6 @@ def fail(message: str, code: int = 2) -> NoReturn:
 def say(message: str, style: str | None = None) -> None:
     """Print a message on standard error, on one line and as it is."""
     messages.print(message, style=style, highlight=False, soft_wrap=True, markup=False)
-
-
-def at_least(least: int, **options: int | None) -> None:
-    """Raise ValueError for an option below `least`, before anything is computed or written."""
-    for name, value in options.items():
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}; got {value}")
 
 
 @contextmanager
@@ -55,7 +101,16 @@ def compile_kernels() -> None:
         kernels.warm_up()
 
 
-def out_folder(out: Path | None, default: str) -> Path:
+def load_data(data: Path | None) -> "Mnist":
+    """MNIST, and compiled kernels."""
+    from minidbp.data import load_mnist
+
+    mnist = load_mnist(data)
+    compile_kernels()
+    return mnist
+
+
+def out_folder(out: Path | None, default: str = "") -> Path:
     """The folder `out`, or out/`default`, made and found writable."""
     from minidbp.sweeps import sweep
 
@@ -99,3 +154,11 @@ def table(rows: Sequence[Sequence[str]], title: str, left: int = 1) -> Table:
 def list_written(folder: Path, *names: str) -> None:
     """Name those of these files and folders that exist."""
     say(f"written to {folder}: {', '.join(name for name in names if (folder / name).exists())}")
+
+
+def main() -> None:
+    """The entry point of the `minidbp` command."""
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show λ prints ? instead
+    app()

@@ -8,7 +8,6 @@ import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.cli.app import command
 
 HELD_OUT = 1000  # training digits for the accuracy of a model that is trained here
 
@@ -18,7 +17,7 @@ Weights = Annotated[
 ]
 
 
-@command
+@common.command
 def explain(
     image: opt.Image = 0,
     model: Model = None,
@@ -36,7 +35,6 @@ def explain(
     without penalty.  Writes explain.html (a page that needs no other file), explain.md, explain.json and pictures to
     --out, by default out/explain-MODEL-IMAGE.
     """
-    from minidbp.data import load_mnist
     from minidbp.explain import explanation as explaining
     from minidbp.explain import report, terminal
     from minidbp.explain.step import PROTOCOL, TrainingStep
@@ -47,8 +45,6 @@ def explain(
     from minidbp.training import accuracy, quickly_trained, workers
     from minidbp.training.environment import environment
 
-    common.at_least(0, seed=seed)
-    common.at_least(1, threads=threads)
     check_image(image)
     check_lambda(lam)
     network = None
@@ -60,9 +56,8 @@ def explain(
     else:
         name = model or "C"
         check_model_name(name)
-    mnist = load_mnist(data)
+    mnist = common.load_data(data)
     folder = common.out_folder(out, f"explain-{name}-{image}")
-    common.compile_kernels()
     if network is None:
         steps = explaining.TRAINING_STEPS[name]
         x, y = mnist.x_train, mnist.y_train

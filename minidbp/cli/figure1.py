@@ -8,13 +8,12 @@ import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.cli.app import command
 
 Preset = Annotated[str, typer.Option(help="smoke (under a minute), laptop (under 15 minutes) or paper (hours).")]
 Penalty = Annotated[str, typer.Option(help="summed_jacobian_l1 (section 4.2) or jacobian_l1 (eq. 3, slower).")]
 
 
-@command
+@common.command
 def figure1(
     preset: Preset = "laptop",
     model: opt.ModelName = "C",
@@ -32,20 +31,16 @@ def figure1(
     Trains twice, with the penalty and without.  Writes figure1.png, figure1.gif, figure1.md and figure1.json to --out,
     by default out/figure1-PRESET.  The command always begins anew; after Ctrl-C it draws the steps observed so far.
     """
-    from minidbp.data import load_mnist
     from minidbp.files.atomic import write_text
     from minidbp.files.plots import save
     from minidbp.paper import figure1, figure1_pictures
     from minidbp.training import workers
     from minidbp.training.environment import environment
 
-    common.at_least(0, seed=seed)
-    common.at_least(1, threads=threads)
     figure1.check_image(image)
     runs = figure1.plan_runs(preset, model, lam, penalty, seed)
-    mnist = load_mnist(data)
+    mnist = common.load_data(data)
     folder = common.out_folder(out, f"figure1-{preset}")
-    common.compile_kernels()
     started = perf_counter()
     total = sum(figure1.steps_of(run)[0] for run in runs)
     with workers(threads) as pool, common.progress(f"training model {model}", total) as advance:

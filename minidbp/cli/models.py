@@ -8,10 +8,9 @@ import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.cli.app import command
 
 
-@command
+@common.command
 def train(
     model: opt.ModelName = "C",
     lam: opt.Lambda = 0.0,
@@ -39,8 +38,6 @@ def train(
     from minidbp.sweeps.runs import Run, find, labels
     from minidbp.training import Protocol
 
-    common.at_least(0, seed=seed)
-    common.at_least(1, epochs=epochs, images=images, threads=threads)
     changes: dict[str, Any] = {} if epochs is None else {"max_epochs": epochs, "stop_rule": "none"}
     if adversarial is not None:
         changes |= {"eps": adversarial, "adversarial_training": True}
@@ -65,12 +62,12 @@ def train(
     common.list_written(folder, f"{run.name}.json", f"{run.name}.safetensors")
 
 
-@command
+@common.command
 def attack(
     weights: opt.Weights,
     eps: opt.Eps = 0.3,
-    images: Annotated[int, typer.Option(help="How many test images are evaluated, clean and under FGSM.")] = 10_000,
-    pgd_images: Annotated[int, typer.Option(help="How many of them PGD attacks.")] = 1000,
+    images: Annotated[int, opt.at_least(1, "How many test images are evaluated, clean and under FGSM.")] = 10_000,
+    pgd_images: Annotated[int, opt.at_least(1, "How many of them PGD attacks.")] = 1000,
     steps: opt.Steps = 40,
     step: Annotated[float, typer.Option(help="PGD's step, in pixel units.")] = 0.01,
     restarts: opt.Restarts = 1,
@@ -85,20 +82,16 @@ def attack(
 
     Writes attack.json and images.png to --out, by default out/attack-NAME.
     """
-    from minidbp.data import load_mnist
     from minidbp.diagnosis import attack as attacking
     from minidbp.nn import load_model
     from minidbp.training import Protocol
 
-    common.at_least(0, seed=seed)
-    common.at_least(1, images=images, pgd_images=pgd_images, steps=steps, restarts=restarts, threads=threads)
     protocol = Protocol(
         eps=eps, attack_label=attack_label, n_test=images, n_pgd=min(images, pgd_images), pgd_steps=steps,
         pgd_step=step, pgd_restarts=restarts,
     )  # fmt: skip
     load_model(weights)  # first, so that a bad file leaves no folder
-    mnist = load_mnist(data)
-    common.compile_kernels()
+    mnist = common.load_data(data)
     folder = common.out_folder(out, f"attack-{weights.stem}")
     result = attacking.attack(weights, protocol, seed, folder, mnist, threads=threads, console=common.messages)
     accuracies = f"clean {result.clean:.2f}%, FGSM {result.fgsm:.2f}%, PGD {result.pgd:.2f}%"
@@ -106,13 +99,14 @@ def attack(
     common.list_written(folder, "attack.json", "images.png")
 
 
-@command
+@common.command
 def diagnose(
     weights: Annotated[
         list[Path], typer.Argument(help="One or more .safetensors files of models.", show_default=False)
     ],
     eps: opt.Eps = 0.3,
-    images: Annotated[int, typer.Option(help="How many test images each attack gets.")] = 500,
+    # with fewer than 100 images, sampling noise would hide every difference
+    images: Annotated[int, opt.at_least(100, "How many test images each attack gets.")] = 500,
     steps: opt.Steps = 40,
     restarts: opt.Restarts = 3,
     seed: opt.Seed = 0,
@@ -126,23 +120,18 @@ def diagnose(
     With several files, adversarial images are also transferred between the models.  Writes diagnosis.json,
     diagnosis.md and pictures to --out, by default out/diagnose-NAME, or out/diagnose for several files.
     """
-    from minidbp.data import load_mnist
     from minidbp.diagnosis import diagnose as diagnosing
     from minidbp.diagnosis import report
     from minidbp.nn import load_model
     from minidbp.training import Protocol, workers
     from minidbp.training.environment import environment
 
-    common.at_least(0, seed=seed)
-    common.at_least(1, steps=steps, restarts=restarts, threads=threads)
-    common.at_least(100, images=images)  # with fewer, sampling noise would hide every difference
     if not 0 < eps <= 1:
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
     protocol = Protocol(eps=eps, n_pgd=images, pgd_steps=steps, pgd_restarts=restarts)
     models = {label: load_model(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
-    mnist = load_mnist(data)
+    mnist = common.load_data(data)
     folder = common.out_folder(out, f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose")
-    common.compile_kernels()
     with workers(threads) as pool, common.progress("attacks", diagnosing.work(len(models), protocol)) as advance:
         test_images = diagnosing.LabelledImages(mnist.x_test[:images], mnist.y_test[:images], pool, seed, advance)
         diagnosis = replace(diagnosing.diagnose(models, test_images, protocol), environment=environment())
@@ -154,25 +143,22 @@ def diagnose(
     common.list_written(folder, *written)
 
 
-@command
+@common.command
 def vacuity(
     weights: opt.Weights,
-    images: Annotated[int, typer.Option(help="How many test images are used.")] = 1000,
+    images: Annotated[int, opt.at_least(1, "How many test images are used.")] = 1000,
     threads: opt.Threads = None,
     data: opt.Data = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Centre a model's last layer: predictions and loss stay the same, and Table 3's surrogate penalty becomes 0."""
-    from minidbp.data import load_mnist
     from minidbp.nn import load_model
     from minidbp.paper.vacuity import centre, compare, on_screen
     from minidbp.training import workers
 
-    common.at_least(1, images=images, threads=threads)
     original, centred = (load_model(weights)[0] for _ in range(2))
     centre(centred)
-    mnist = load_mnist(data)
-    common.compile_kernels()
+    mnist = common.load_data(data)
     x, y = mnist.x_test[:images], mnist.y_test[:images]
     with workers(threads) as pool, common.progress("images", len(x)) as advance:
         comparison = compare(original, centred, x, y, pool, advance)

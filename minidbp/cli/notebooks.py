@@ -7,12 +7,11 @@ import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.cli.app import command
 
 DEFAULT = Path("out/notebooks")
 
 
-@command
+@common.command
 def notebooks(
     out: opt.Out = None,
     html: Annotated[

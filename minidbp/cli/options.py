@@ -1,9 +1,23 @@
-"""The options of the commands, each with its help."""
+"""The options of the commands, each with its help and, for a whole number, its least value."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, CallbackParam, Option
+
+from minidbp.cli.common import fail
+
+
+def at_least(least: int, help: str) -> Any:
+    """An option that is refused below `least`, before anything is computed or written."""
+
+    def check(option: CallbackParam, value: int | None) -> int | None:
+        if value is not None and value < least:
+            fail(f"{option.opts[0]} must be at least {least}; got {value}")
+        return value
+
+    return Option(help=help, callback=check)
+
 
 # What is trained
 ModelName = Annotated[str, Option("--model", help="A, B or C, as in the paper's Table 1.")]
@@ -13,17 +27,17 @@ Penalty = Annotated[
 ]
 PenaltyTarget = Annotated[str, Option(help="The f whose Jacobian is penalised: logits or softmax.")]
 Reduction = Annotated[str, Option(help="The reduction of the penalty over classes and pixels: mean or sum.")]
-Epochs = Annotated[int | None, Option(help="Exactly this many; without it, the paper's stop rule (about 20).")]
-TrainingImages = Annotated[int, Option(help="How many training images to use.")]
+Epochs = Annotated[int | None, at_least(1, "Exactly this many; without it, the paper's stop rule (about 20).")]
+TrainingImages = Annotated[int, at_least(1, "How many training images to use.")]
 Adversarial = Annotated[float | None, Option(help="Adversarial training with FGSM of this eps (section 4.2).")]
-Seed = Annotated[int, Option(help="The seed (of the first run); the same seed gives the same bits.")]
-Threads = Annotated[int | None, Option(help="Threads to use; one for each core if not given.")]
+Seed = Annotated[int, at_least(0, "The seed (of the first run); the same seed gives the same bits.")]
+Threads = Annotated[int | None, at_least(1, "Threads to use; one for each core if not given.")]
 
 # A trained model and its attacks
 Weights = Annotated[Path, Argument(help="A .safetensors file that train or a table wrote.", show_default=False)]
 Eps = Annotated[float, Option(help="The attack's size, in pixel units (0 to 1).")]
-Steps = Annotated[int, Option(help="PGD's steps.")]
-Restarts = Annotated[int, Option(help="PGD's random starts.")]
+Steps = Annotated[int, at_least(1, "PGD's steps.")]
+Restarts = Annotated[int, at_least(1, "PGD's random starts.")]
 AttackLabel = Annotated[str, Option(help="The label inside the attack: true, predicted or smoothed.")]
 Image = Annotated[int, Option(help="The number of the test image, 0 to 9999 (0 is a 7, 3 is a 0).")]
 

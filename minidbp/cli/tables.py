@@ -9,14 +9,13 @@ from typer import Argument, Option
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.cli.app import command
 
 if TYPE_CHECKING:
     from minidbp.paper.tables import Row
 
 Folder = Annotated[Path, Argument(help="The --out folder of table2, table3, table4 or credit.", show_default=False)]
-RunThreads = Annotated[int | None, Option(help="Threads for each run; if not given, the runs share all cores.")]
-Workers = Annotated[int | None, Option(help="Train this many runs at a time, each in a process.")]
+RunThreads = Annotated[int | None, opt.at_least(1, "Threads for each run; if not given, the runs share all cores.")]
+Workers = Annotated[int | None, opt.at_least(1, "Train this many runs at a time, each in a process.")]
 Scheduler = Annotated[
     str | None, Option(help="Train on this Dask scheduler's workers (tcp://...), which see --out too.")
 ]
@@ -58,8 +57,6 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
         from minidbp.sweeps import sweep
         from minidbp.sweeps.execute import mnist_in
 
-        common.at_least(0, seed=seed)
-        common.at_least(1, threads=threads, workers=workers)
         named = {
             "penalty": penalty, "penalty_target": penalty_target, "reduction": reduction, "attack_label": attack_label,
         }  # fmt: skip
@@ -101,7 +98,7 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
     by default out/{name}-PRESET.  A finished run is never trained again, and an interrupted run resumes from its last
     epoch: give the same command again, here or on another machine.  `minidbp status DIR` shows the progress.
     """
-    command(run)
+    common.command(run)
 
 
 def _executor(workers: int | None, scheduler: str | None, threads: int | None) -> tuple[Callable[[], Any], int | None]:
@@ -143,7 +140,7 @@ _sweep_command(
 )
 
 
-@command
+@common.command
 def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     """Show how far a sweep is that runs here or elsewhere: finished, running and diverged runs, and the time left."""
     from minidbp.diagnosis.judge import JUDGE
@@ -157,7 +154,7 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     common.show(state, as_json, view(state, sweep.title), *hint)
 
 
-@command
+@common.command
 def report(folder: Folder, data: opt.Data = None, as_json: opt.AsJson = False) -> None:
     """Write the tables, figures and report page of the runs that a sweep has finished so far, into its folder."""
     from minidbp.data import load_mnist

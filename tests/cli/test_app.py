@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minidbp.cli.common import at_least, command_line, progress
+from minidbp.cli.common import command_line, progress
 
 Command = Callable[..., Any]
 SWEEPS = ("table2", "table3", "table4", "credit")
@@ -81,10 +81,15 @@ def test_errors_become_one_sentence(
     assert result.stdout == ""
 
 
-def test_at_least() -> None:
-    at_least(1, threads=None, pgd_images=1)
-    with pytest.raises(ValueError, match="--pgd-images must be at least 1; got 0"):
-        at_least(1, threads=2, pgd_images=0)
+@pytest.mark.parametrize(
+    ("option", "least"),
+    [("--pgd-images", 1), ("--images", 1), ("--steps", 1), ("--restarts", 1), ("--threads", 1), ("--seed", 0)],
+)
+def test_a_number_below_the_least(option: str, least: int, command: Command) -> None:
+    result = command("attack", "none.safetensors", option, str(least - 1))
+    assert result.exit_code == 2
+    assert result.stderr == f"minidbp: {option} must be at least {least}; got {least - 1}\n"
+    assert "none.safetensors" in command("attack", "none.safetensors", option, str(least)).stderr  # the next mistake
 
 
 def test_a_command_line_repeats_options_and_quotes() -> None:

@@ -68,6 +68,10 @@ def test_step_in_words() -> None:
 def test_gemm() -> None:
     found = json.loads(bench("gemm", "--size", "64", "--threads", "2", "--json").stdout)
     assert list(found["gflops_per_s"]) == ["1", "2"]
+    assert found["n"] == 64
+    assert isinstance(found["blas"], str)
+    found = json.loads(bench("gemm", "--size", "64", "--threads", "1", "--json").stdout)
+    assert list(found["gflops_per_s"]) == ["1"]
     assert "1 thread:" in bench("gemm", "--size", "64").stdout
 
 

@@ -67,8 +67,9 @@ def test_the_page_is_not_stale() -> None:
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no marks")
-    with pytest.raises(ValueError, match="no place for the matrix"):
-        checks.write_page(page, [])
+    result = runner.invoke(app, ["gradcheck", "--op", "sign", "--page", str(page)])
+    assert result.exit_code == 2
+    assert "no place for the matrix" in result.stderr
     assert page.read_text() == "no marks"
 
 
