@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from minidbp import kernels
-from minidbp.bench.machine import blas_name, copy_gb_per_s, gemm_gflops_per_s
-from minidbp.bench.step import Advance, Product, StepSettings, Trainer, active_shares, batches_of, ignore, products
+from minidbp.bench.machine import Advance, blas_name, copy_gb_per_s, gemm_gflops_per_s, ignore
+from minidbp.bench.step import Product, StepSettings, Trainer, active_shares, batches_of, products
 from minidbp.data import Mnist
 from minidbp.files.plots import COLOURS
 from minidbp.nn import build_model
@@ -33,8 +34,6 @@ RESULTS = {"conv2d": "output", "conv2d_transpose": "input", "conv2d_weight_grad"
 PRODUCTS = (*RESULTS, "matmul")
 ELEMENTWISE = ("absolute", "adam", "masked")
 MARKERS = dict(zip(PASSES.values(), ("o", "v", "s", "^", "D", "P"), strict=True))
-
-
 OnCall = Callable[[str, list[np.ndarray], np.ndarray, float], None]  # kernel, array operands, result, seconds
 
 
@@ -45,7 +44,9 @@ def timed_calls(on_call: OnCall) -> Iterator[None]:
     The functions are replaced in the module `kernels`, so this is for one thread only.
     """
 
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(name: str) -> Callable[..., Any]:
+        function = getattr(kernels, name)
+
         def call(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
             result = function(*args, **kwargs)
@@ -56,30 +57,19 @@ def timed_calls(on_call: OnCall) -> Iterator[None]:
 
         return call
 
-    originals = {name: getattr(kernels, name) for name in (*PRODUCTS, *ELEMENTWISE)}
-    try:
-        for name, function in originals.items():
-            setattr(kernels, name, timed(name, function))
+    replacements: dict[str, Any] = {name: timed(name) for name in (*PRODUCTS, *ELEMENTWISE)}
+    with patch.multiple(kernels, **replacements):
         yield
-    finally:
-        for name, function in originals.items():
-            setattr(kernels, name, function)
 
 
 @dataclass
 class CallTotals:
-    """Calls, seconds, GFLOP and GB by layer and pass; the layer is "" for a kernel that is no product of a layer.
-
-    `images` is the batch of the step, by which the calls of the forward pass are recognised.
-    """
+    """Calls, seconds, GFLOP and GB by layer and pass; the layer is "" for a kernel that is no product of a layer."""
 
     layers: Sequence[Product]
-    images: np.ndarray
-    totals: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    images: set[bytes]  # those of the batch, by which the calls of the forward pass are recognised
+    totals: dict[tuple[str, str], np.ndarray]
     shard_images: int = 0
-
-    def __post_init__(self) -> None:
-        self._images = {image.tobytes() for image in self.images}
 
     def add(self, name: str, operands: list[np.ndarray], result: np.ndarray, seconds: float) -> None:
         """Add a call to the total of its layer and pass."""
@@ -89,11 +79,14 @@ class CallTotals:
             rows = result.size // (layer.n_in if gives == "input" else layer.n_out)
             if gives == "weights":  # summed over the rows of the first operand: inputs, or a transposed matrix
                 rows = operands[0].size // (result.shape[-2] if name == "matmul" else layer.n_in)
-            if layer is self.layers[0] and gives == "output" and self._starts_shard(operands):
+            if layer is self.layers[0] and gives == "output" and any(map(self._begins_with_image, operands)):
                 self.shard_images = rows  # a call with more rows than images belongs to the Jacobian
             key, gflop = (layer.name, PASSES[gives, rows > self.shard_images]), 2e-9 * rows * layer.multiply_adds
         gb = 1e-9 * sum(a.nbytes for a in (*operands, result))
         self.totals[key] = self.totals.get(key, np.zeros(4)) + np.array([1, seconds, gflop, gb])
+
+    def _begins_with_image(self, array: np.ndarray) -> bool:  # by its values, because the engine may have copied it
+        return array.ravel()[: self.layers[0].n_in].tobytes() in self.images
 
     def _product(self, name: str, operands: list[np.ndarray], result: np.ndarray) -> tuple[Product, str] | None:
         """The layer whose weights are an operand or have the result's shape, and what the product gives."""
@@ -108,11 +101,6 @@ class CallTotals:
             if result.shape[-2:] in (shape[-2:], shape[:-3:-1]) and result.size % layer.weights.size == 0:
                 return layer, "weights"  # or their transpose, from the rows of the Jacobian
         return None
-
-    def _starts_shard(self, operands: list[np.ndarray]) -> bool:
-        """Whether an operand begins with an image of the batch.  Values are compared: the engine may have copied it."""
-        size = self.images[0].size
-        return any(a.ravel()[:size].tobytes() in self._images for a in operands)
 
 
 @dataclass(frozen=True)
@@ -160,7 +148,8 @@ def time_kernels(settings: StepSettings, mnist: Mnist, advance: Advance = ignore
         trainer = Trainer(model, settings.lam, settings.protocol, batches_of(mnist, settings.batch), pool)
         trainer.seconds(max(1, settings.warm), advance)  # the first step touches fresh memory
         for _ in range(settings.steps):
-            with timed_calls(CallTotals(layers, trainer.next_batch[0], totals).add):
+            images = {image.tobytes() for image in trainer.next_batch[0]}
+            with timed_calls(CallTotals(layers, images, totals).add):
                 total += sum(trainer.seconds(1, advance))
     names, passes = [layer.name for layer in layers], list(PASSES.values())
     of_layers = sorted((k for k in totals if k[0]), key=lambda k: (names.index(k[0]), passes.index(k[1])))
@@ -186,12 +175,11 @@ def _kernel_time(key: tuple[str, str], totals: np.ndarray, step_seconds: float) 
 
 
 def title(times: KernelTimes) -> str:
-    """The title of the table and of the roofline."""
     return f"model {times.model}, {times.penalty}, batch {times.batch}, one thread: {times.step_ms:.1f} ms per step"
 
 
 def table(times: KernelTimes) -> list[list[str]]:
-    """A header, a row for each product in the order of the layers and for each other kernel, the rest of the step."""
+    """A header, a row for each product and for each other kernel, the rest of the step."""
     rows = [["layer", "pass or kernel", "calls", "ms", "% of step", "GFLOP/s", "FLOP/byte"]]
     for row in times.rows:
         rates = [f"{row.gflops_per_s:.1f}", f"{row.flop_per_byte:.1f}"] if row.layer else []

@@ -14,6 +14,22 @@ from minidbp.training.environment import blas
 
 STAT = Path("/proc/stat")
 MAX_OTHERS_SHARE = 0.1  # times measured while others use a larger share of all cores should not be compared
+Advance = Callable[[], object]  # called after each unit of work, for a progress bar
+
+
+def ignore() -> None:
+    """The default `advance`: shows no progress."""
+
+
+def seconds_of(work: Callable[[], object], repeats: int, advance: Advance = ignore) -> list[float]:
+    """Call `work` some times and return the seconds of each call; advance() is called after each."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+        advance()
+    return seconds
 
 
 def gemm_gflops_per_s(threads: int, n: int = 2048, repeats: int = 7) -> float:
@@ -25,23 +41,14 @@ def gemm_gflops_per_s(threads: int, n: int = 2048, repeats: int = 7) -> float:
     out = np.empty_like(a)
     with threadpool_limits(limits=min(threads, available_cores()), user_api="blas"):
         np.matmul(a, a, out=out)  # starts BLAS' threads and touches the memory of `out`
-        return 2e-9 * n**3 / _best_seconds(lambda: np.matmul(a, a, out=out), repeats)
+        return 2e-9 * n**3 / min(seconds_of(lambda: np.matmul(a, a, out=out), repeats))
 
 
 def copy_gb_per_s(megabytes: int = 256, repeats: int = 5) -> float:
     """GB/s, read and written, of copying an array larger than any cache on one thread; the best of `repeats`."""
     a = np.ones(megabytes << 18, np.float32)
     out = np.ones_like(a)
-    return 2e-9 * a.nbytes / _best_seconds(lambda: np.copyto(out, a), repeats)
-
-
-def _best_seconds(work: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    return 2e-9 * a.nbytes / min(seconds_of(lambda: np.copyto(out, a), repeats))
 
 
 def blas_name() -> str:

@@ -10,8 +10,8 @@ from scipy.stats import linregress
 
 from minidbp import kernels
 from minidbp.autodiff import Tensor, no_grad
-from minidbp.bench.machine import blas_name
-from minidbp.bench.step import Advance, StepSettings, Trainer, active_shares, batches_of, ignore
+from minidbp.bench.machine import Advance, blas_name, ignore
+from minidbp.bench.step import StepSettings, Trainer, active_shares, batches_of
 from minidbp.data import Mnist
 from minidbp.files.plots import COLOURS
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
@@ -70,6 +70,10 @@ class Scaling:
     classes: Series
     lambdas: Series
     active: Series
+
+    @property
+    def series(self) -> dict[str, Series]:
+        return {"batch": self.batch, "classes": self.classes, "lambdas": self.lambdas, "active": self.active}
 
 
 def time_scaling(settings: StepSettings, mnist: Mnist, advance: Advance = ignore) -> Scaling:
@@ -133,9 +137,8 @@ def with_active_share(name: str, share: float, x: np.ndarray, seed: int = 0) -> 
             y = layer(y)
             if isinstance(layer, Conv2d | Linear) and isinstance(following, ReLU):
                 values = y.data.reshape(-1, y.shape[-1])
-                shift = 1e-3 * values.std() - np.quantile(
-                    values, 1 - share, axis=0
-                )  # a ReLU is active above 0, not at 0
+                above = 1e-3 * values.std()  # a ReLU is active above 0, not at 0
+                shift = above - np.quantile(values, 1 - share, axis=0)
                 layer.b.data = (layer.b.data + shift).astype(y.dtype)
                 y = y + shift.astype(y.dtype)
     return model
@@ -144,23 +147,22 @@ def with_active_share(name: str, share: float, x: np.ndarray, seed: int = 0) -> 
 def table(scaling: Scaling) -> list[list[str]]:
     """A header and a row for each series."""
     rows = [["against", "ms at each size", "straight line"]]
-    for name in "batch", "classes", "lambdas", "active":
-        series: Series = getattr(scaling, name)
+    for name, series in scaling.series.items():
         rows.append([name, ", ".join(f"{p.at:.3g}: {p.ms:.1f}" for p in series.points), series.formula])
     return rows
 
 
 def picture(scaling: Scaling) -> Figure:
     """Four panels, the first three with the straight line through their points."""
-    labels = {
-        "batch": ("images in the batch", "ms per step"),
-        "classes": ("classes (rows of the Jacobian)", "ms per step"),
-        "lambdas": ("lambdas, one run after another", f"ms for {scaling.steps} steps of each"),
-        "active": ("share of active hidden units", "ms per step"),
-    }
+    labels = (
+        ("images in the batch", "ms per step"),
+        ("classes (rows of the Jacobian)", "ms per step"),
+        ("lambdas, one run after another", f"ms for {scaling.steps} steps of each"),
+        ("share of active hidden units", "ms per step"),
+    )
     figure = Figure(figsize=(14, 3.6), layout="constrained")
-    for axes, (name, (xlabel, ylabel)), colour in zip(figure.subplots(1, 4), labels.items(), COLOURS, strict=False):
-        series: Series = getattr(scaling, name)
+    panels = zip(figure.subplots(1, 4), labels, scaling.series.values(), COLOURS, strict=False)
+    for axes, (xlabel, ylabel), series, colour in panels:
         x, ms = [p.at for p in series.points], [p.ms for p in series.points]
         if series.slope is not None and series.intercept is not None:
             ends = np.array([0, max(x)])
@@ -174,5 +176,4 @@ def picture(scaling: Scaling) -> Figure:
 
 
 def title(scaling: Scaling) -> str:
-    """The title of the table and of the picture."""
     return f"model {scaling.model}, exact penalty, {scaling.threads} thread{'s' * (scaling.threads != 1)}"

@@ -5,10 +5,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 
-from minidbp.bench.step import Advance, ignore
+from minidbp.bench.machine import Advance, ignore, seconds_of
 
 PROGRAM = "import time; {setup}; started = time.perf_counter()\n{timed}\nprint(time.perf_counter() - started)"
 # The images are noise, so that reading MNIST is not timed.
@@ -61,9 +60,7 @@ def _seconds(timed: str, setup: str = "pass", **variables: str) -> float:
 
 
 def _help_seconds() -> float:
-    started = time.perf_counter()
-    _run(["-m", "minidbp", "--help"], {})
-    return time.perf_counter() - started
+    return seconds_of(lambda: _run(["-m", "minidbp", "--help"], {}), 1)[0]
 
 
 def _run(arguments: list[str], variables: dict[str, str]) -> str:

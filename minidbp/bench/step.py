@@ -1,8 +1,6 @@
 """The time and the arithmetic of one training step."""
 
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
@@ -10,7 +8,7 @@ import numpy as np
 
 from minidbp import kernels
 from minidbp.autodiff import Tensor, no_grad
-from minidbp.bench.machine import Contention, blas_name, gemm_gflops_per_s, peak_rss_mb
+from minidbp.bench.machine import Advance, Contention, blas_name, gemm_gflops_per_s, ignore, peak_rss_mb, seconds_of
 from minidbp.data import Mnist
 from minidbp.nn import N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
 from minidbp.nn.checks import validate_choice
@@ -22,18 +20,10 @@ from minidbp.training import BatchGradient, Protocol, TrainingState, Workers, tr
 
 NO_PENALTY = "none"
 Batch = tuple[np.ndarray, np.ndarray]
-Advance = Callable[[], object]  # called after each unit of work, for a progress bar
-
-
-def ignore() -> None:
-    """The default `advance`: shows no progress."""
-
-
-# -- counts, in which every unit counts, also those that a ReLU turned off --------------------------------------------
 
 
 class Product(NamedTuple):
-    """A layer with weights: its multiply-adds, inputs and outputs for one sample."""
+    """A layer with weights: its multiply-adds, inputs and outputs for one sample, those that a ReLU turns off too."""
 
     name: str
     weights: Tensor
@@ -82,9 +72,6 @@ def _layer_outputs(model: Sequential, x: np.ndarray) -> list[tuple[Layer, Tensor
             y = layer(y)
             outputs.append((layer, y))
     return outputs
-
-
-# -- the step ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +133,7 @@ class Trainer:
 
     def seconds(self, steps: int, advance: Advance = ignore) -> list[float]:
         """Train `steps` steps and return the seconds of each; advance() is called after each."""
-        seconds = []
-        for _ in range(steps):
-            started = time.perf_counter()
-            self.step()
-            seconds.append(time.perf_counter() - started)
-            advance()
-        return seconds
+        return seconds_of(self.step, steps, advance)
 
 
 def batches_of(mnist: Mnist, size: int) -> list[Batch]:
