@@ -3,7 +3,7 @@
 A command imports the modules that it needs when it runs, so that --help answers at once.
 """
 
-from minidbp.cli import tables, figure1, explain, models, checks, notebooks, bench  # noqa: I001 - in the order of --help
+from minidbp.cli import tables, models, checks, notebooks, bench  # noqa: I001 - in the order of --help
 from minidbp.cli.common import app, main
 
 __all__ = ["app", "main"]

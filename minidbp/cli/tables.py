@@ -1,8 +1,10 @@
-"""Commands that train many runs (the paper's tables, and the experiment on its claims) and show how far they are."""
+"""Commands for the paper's results: many runs for its tables and claims, how far they are, and Figure 1."""
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
@@ -23,6 +25,7 @@ Penalty = Annotated[
     str | None, Option(help="jacobian_l1 (eq. 3) or summed_jacobian_l1; the experiment's if not given.")
 ]
 Target = Annotated[str | None, Option(help="The penalised f: logits (the default) or softmax.")]
+FigurePenalty = Annotated[str, Option(help="summed_jacobian_l1 (section 4.2) or jacobian_l1 (eq. 3, slower).")]
 Reduction = Annotated[
     str | None, Option(help="The reduction of the penalty over classes and pixels: mean (the default) or sum.")
 ]
@@ -122,22 +125,14 @@ def _show_rows(rows: Sequence["Row"], title: str, as_json: bool) -> None:
     common.show(tables.as_json(rows), as_json, *([report.on_screen(rows, title)] if rows else []))
 
 
-_sweep_command(
-    "table2",
-    "Table 2: train models A, B, C with several lambdas and compare clean and attacked accuracy with the paper's.",
-    "under 15 minutes",
-)
-_sweep_command(
-    "table3",
-    "Table 3: train models A, B, C adversarially at four eps, with the penalty and without.",
-    "under 30 minutes",
-)
-_sweep_command("table4", "Table 4: train model C adversarially with lambda from 0 to 1000.", "under 30 minutes")
-_sweep_command(
-    "credit",
-    "Find what raises accuracy under FGSM: vary lambda, label smoothing and length of training, each by itself.",
-    "under 20 minutes",
-)
+TABLE2 = "Table 2: train models A, B, C with several lambdas and compare clean and attacked accuracy with the paper's."
+TABLE3 = "Table 3: train models A, B, C adversarially at four eps, with the penalty and without."
+TABLE4 = "Table 4: train model C adversarially with lambda from 0 to 1000."
+CREDIT = "Find what raises accuracy under FGSM: vary lambda, label smoothing and length of training, each by itself."
+_sweep_command("table2", TABLE2, "under 15 minutes")
+_sweep_command("table3", TABLE3, "under 30 minutes")
+_sweep_command("table4", TABLE4, "under 30 minutes")
+_sweep_command("credit", CREDIT, "under 20 minutes")
 
 
 @common.command
@@ -167,3 +162,63 @@ def report(folder: Folder, data: opt.Data = None, as_json: opt.AsJson = False) -
     if not rows:
         common.fail(f"{folder} has no finished run yet", code=1)
     common.list_written(folder, *FILES)
+
+
+@common.command
+def figure1(
+    preset: Annotated[
+        str, Option(help="smoke (under a minute), laptop (under 15 minutes) or paper (hours).")
+    ] = "laptop",
+    model: opt.ModelName = "C",
+    image: opt.Image = 0,
+    penalty: FigurePenalty = "summed_jacobian_l1",
+    lam: opt.Lambda = 10.0,
+    out: opt.Out = None,
+    seed: opt.Seed = 0,
+    threads: opt.Threads = None,
+    data: opt.Data = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Draw Figure 1 from a real run: f at a test image and at its adversarial twin, during adversarial training.
+
+    Trains twice, with the penalty and without.  Writes figure1.png, figure1.gif, figure1.md and figure1.json to --out,
+    by default out/figure1-PRESET.  The command always begins anew; after Ctrl-C it draws the steps observed so far.
+    """
+    from minidbp.files.atomic import write_text
+    from minidbp.files.plots import save
+    from minidbp.paper import figure1, figure1_pictures
+    from minidbp.training import workers
+    from minidbp.training.environment import environment
+
+    figure1.check_image(image)
+    runs = figure1.plan_runs(preset, model, lam, penalty, seed)
+    mnist = common.load_data(data)
+    folder = common.out_folder(out, f"figure1-{preset}")
+    started = perf_counter()
+    total = sum(figure1.steps_of(run)[0] for run in runs)
+    with workers(threads) as pool, common.progress(f"training model {model}", total) as advance:
+        study = figure1.make_study(runs, mnist, image, pool, advance)
+    if not study.observed:
+        common.fail("stopped before the first observation; nothing was written", 130)
+    options = {"preset": preset, "model": model, "image": image, "penalty": penalty, "lambda": lam, "seed": seed}
+    page = figure1.as_markdown(
+        study, common.command_line("figure1", **options), perf_counter() - started, environment()
+    )
+    write_text(folder / "figure1.json", json.dumps(figure1.as_json(study)) + "\n")
+    write_text(folder / "figure1.md", page)
+    try:
+        save(figure1_pictures.still(study), folder / "figure1.png")
+        with common.progress("drawing", len(study.observed[0].observations)) as advance:
+            figure1_pictures.film(study, folder / "figure1.gif", advance)
+    except KeyboardInterrupt:
+        common.fail(f"stopped while drawing; the numbers are in {folder / 'figure1.json'}", 130)
+    common.show(figure1.summary_as_json(study), as_json, figure1.on_screen(study))
+    common.list_written(folder, "figure1.png", "figure1.gif", "figure1.md", "figure1.json")
+    if study.stopped:
+        last = study.observed[-1]
+        step, steps = last.observations[-1].step, figure1.steps_of(last.run)[0]
+        common.fail(
+            f"stopped in the run with lambda {last.run.lam:g} at step {step} of {steps}; the figure shows the steps "
+            "observed so far",
+            130,
+        )
