@@ -25,6 +25,7 @@ Penalty = Annotated[
     str | None, Option(help="jacobian_l1 (eq. 3) or summed_jacobian_l1; the experiment's if not given.")
 ]
 Target = Annotated[str | None, Option(help="The penalised f: logits (the default) or softmax.")]
+FigurePreset = Annotated[str, Option(help="smoke (under a minute), laptop (under 15 minutes) or paper (hours).")]
 FigurePenalty = Annotated[str, Option(help="summed_jacobian_l1 (section 4.2) or jacobian_l1 (eq. 3, slower).")]
 Reduction = Annotated[
     str | None, Option(help="The reduction of the penalty over classes and pixels: mean (the default) or sum.")
@@ -166,9 +167,7 @@ def report(folder: Folder, data: opt.Data = None, as_json: opt.AsJson = False) -
 
 @common.command
 def figure1(
-    preset: Annotated[
-        str, Option(help="smoke (under a minute), laptop (under 15 minutes) or paper (hours).")
-    ] = "laptop",
+    preset: FigurePreset = "laptop",
     model: opt.ModelName = "C",
     image: opt.Image = 0,
     penalty: FigurePenalty = "summed_jacobian_l1",
@@ -201,9 +200,8 @@ def figure1(
     if not study.observed:
         common.fail("stopped before the first observation; nothing was written", 130)
     options = {"preset": preset, "model": model, "image": image, "penalty": penalty, "lambda": lam, "seed": seed}
-    page = figure1.as_markdown(
-        study, common.command_line("figure1", **options), perf_counter() - started, environment()
-    )
+    repeat = common.command_line("figure1", **options)
+    page = figure1.as_markdown(study, repeat, perf_counter() - started, environment())
     write_text(folder / "figure1.json", json.dumps(figure1.as_json(study)) + "\n")
     write_text(folder / "figure1.md", page)
     try:

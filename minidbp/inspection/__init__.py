@@ -2,7 +2,6 @@
 
 from minidbp.inspection.steps import Step
 from minidbp.inspection.trace import Trace, trace
-from minidbp.inspection.values import tensor_html
-from minidbp.inspection.watch import watch
+from minidbp.inspection.values import tensor_html, watch
 
 __all__ = ["Step", "Trace", "tensor_html", "trace", "watch"]

@@ -13,7 +13,7 @@ from minidbp.autodiff.tensor import COMPLEX, Node, NotDifferentiableError, Tenso
 from minidbp.checking.gradcheck import smooth_slope
 from minidbp.inspection.steps import Leaf, Step, order_in_words
 from minidbp.inspection.table import Table
-from minidbp.inspection.watch import watched
+from minidbp.inspection.values import watched
 
 AGREES, WRONG, KINK, NO_DERIVATIVE, NOT_CHECKED = "agrees", "WRONG", "kink", "no derivative", "not checked"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from minidbp.autodiff.tensor import Node, Tensor
-from minidbp.inspection.values import Recorded, snapshot
+from minidbp.autodiff.tensor import Node, Tensor, from_array
+from minidbp.inspection.values import Recorded
 from minidbp.kernels import ConvGeometry
 
 ORDERS = ("forward", "backward", "backward of the backward")
@@ -39,7 +39,7 @@ class Leaf(Recorded):
             label = f"leaf {t.shape}"
         else:
             label = f"{t.item():.6g}" if t.size == 1 and t.dtype.kind == "f" else f"const {t.shape}"
-        return cls(label, 0, snapshot(t))
+        return cls(label, 0, from_array(t.data))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,12 +17,12 @@ from typing import overload
 
 import numpy as np
 
-from minidbp.autodiff.tensor import Node, Tensor, traced_by
+from minidbp.autodiff.tensor import Node, Tensor, from_array, traced_by
 from minidbp.inspection.graph import Graph
 from minidbp.inspection.replay import ReplayReport, replay
 from minidbp.inspection.steps import Leaf, Step, count_by_order, order_in_words
 from minidbp.inspection.table import Table
-from minidbp.inspection.values import Recorded, snapshot
+from minidbp.inspection.values import Recorded
 
 
 @contextmanager
@@ -53,7 +53,8 @@ class Trace:
         order, rule_of = self._rules[-1]
         order = max([order, *(i.order for i in inputs)])
         number = len(self._steps)
-        step = Step(f"#{number}", order, snapshot(out), number, node, inputs, rule_of)
+        value = from_array(out.data)  # not copied: a leaf that is given new data gets another array
+        step = Step(f"#{number}", order, value, number, node, inputs, rule_of)
         self._steps.append(step)
         self._tensors[id(out)] = out, out._version, step
         self._arrays[id(out.data)] = out.data, step

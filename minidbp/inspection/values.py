@@ -1,4 +1,4 @@
-"""A value as it is shown: its figures in words and, in notebooks, its numbers on coloured ground or as pictures."""
+"""How a value is shown: its figures in words, its numbers on coloured ground or as pictures in notebooks; `watch`."""
 
 import base64
 import io
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
-from minidbp.autodiff.tensor import Tensor, from_array
+from minidbp.autodiff.tensor import Tensor, TensorLike, operation
 
 MAX_CELLS = 16  # rows and columns of a table of numbers
 MAX_PICTURES = 10
@@ -17,6 +18,7 @@ MAX_PIXELS = 128  # of a picture's side; the rest, to the right and below, is cu
 PICTURE_WIDTH = 84  # on the screen, in CSS pixels
 
 POSITIVE, NEGATIVE, NOT_A_NUMBER = (0, 114, 178), (213, 94, 0), (190, 190, 190)  # Okabe and Ito's blue and vermilion
+See = Callable[[str, Tensor], object]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,9 +73,27 @@ class Recorded:
         return f"<div><b>{escape(self.headline())}</b>: {escape(self.figures())}</div>{array_html(self.value)}"
 
 
-def snapshot(t: Tensor) -> Tensor:
-    """A constant with the values that t has now, not copied: a leaf that is given new data gets another array."""
-    return from_array(t.data)
+def watch(x: TensorLike, name: str, see: See = lambda name, value: print(repr(Recorded(name, 0, value)))) -> Tensor:
+    """x itself, through an operation that shows it and every cotangent that reaches this place.
+
+    `see(name, value)` is called now.  In a backward pass it is called with "grad of NAME" and the cotangent, in the
+    next pass with "grad of grad of NAME", and so on.  A cotangent may have leading axes: the rows of a Jacobian come
+    at once.  Values and derivatives do not change.  Use the result in place of x: only then does a gradient pass here.
+
+    Args:
+        x: The value.
+        name: Its name.
+        see: What to call; without it, a line is printed.
+    """
+    out = watched(x, name=name, see=see)
+    see(name, out)
+    return out
+
+
+@operation
+def watched(x: Tensor, *, name: str, see: See) -> Any:
+    """`x seen as 'name'`."""
+    return x.data, lambda g, out: watch(g, f"grad of {name}", see)
 
 
 def tensor_html(t: Tensor) -> str:

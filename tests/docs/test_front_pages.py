@@ -10,7 +10,7 @@ import typer
 import yaml
 
 import minidbp
-from minidbp.cli.app import app
+from minidbp.cli import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
