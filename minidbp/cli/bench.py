@@ -9,6 +9,8 @@ import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
+from minidbp.files.atomic import write_text
+from minidbp.training import available_cores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +78,6 @@ def bench_gemm(
 ) -> None:
     """Time a large float32 matrix product on one thread and on all, and name the BLAS kernel that computes it."""
     from minidbp.bench.machine import blas_name, gemm_gflops_per_s
-    from minidbp.training import available_cores
 
     rates = {n: gemm_gflops_per_s(n, size) for n in sorted({1, threads or available_cores()})}
     lines = [f"{n} thread{'s' * (n != 1)}: {rate:.1f} GFLOP/s" for n, rate in rates.items()]
@@ -139,7 +140,6 @@ def bench_scaling(
 
 def _keep(result: Any, picture: "Figure", folder: Path, *names: str) -> None:
     """Write a measurement as JSON and as a picture."""
-    from minidbp.files.atomic import write_text
     from minidbp.files.plots import save
 
     write_text(folder / names[0], common.json_text(result) + "\n")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich import box
@@ -17,10 +17,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from minidbp import __version__, kernels
+from minidbp.data import Mnist, load_mnist
 from minidbp.sweeps.runs import RunFailed
-
-if TYPE_CHECKING:
-    from minidbp.data import Mnist
 
 screen = Console()
 messages = Console(stderr=True)  # progress and errors, so that stdout holds nothing but the results
@@ -36,8 +35,6 @@ app = typer.Typer(
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from minidbp import __version__
-
         typer.echo(f"minidbp {__version__}")
         raise typer.Exit
 
@@ -95,16 +92,12 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
 
 def compile_kernels() -> None:
     """Compile the kernels, which takes some 15 s, or load them from the cache, with a message meanwhile."""
-    from minidbp import kernels
-
     with messages.status("compiling kernels, once"):
         kernels.warm_up()
 
 
-def load_data(data: Path | None) -> "Mnist":
+def load_data(data: Path | None) -> Mnist:
     """MNIST, and compiled kernels."""
-    from minidbp.data import load_mnist
-
     mnist = load_mnist(data)
     compile_kernels()
     return mnist

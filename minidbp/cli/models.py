@@ -9,6 +9,11 @@ import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
+from minidbp.nn import load_model
+from minidbp.nn.models import check_model_name
+from minidbp.robust.penalties import check_lambda
+from minidbp.sweeps.runs import Run, find, labels
+from minidbp.training import Protocol, accuracy, quickly_trained, workers
 
 HELD_OUT = 1000  # training digits for the accuracy of a model that `explain` trains
 
@@ -38,11 +43,7 @@ def explain(
     from minidbp.explain import explanation as explaining
     from minidbp.explain import report, terminal
     from minidbp.explain.step import PROTOCOL, TrainingStep
-    from minidbp.nn import load_model
-    from minidbp.nn.models import check_model_name
     from minidbp.paper.figure1 import check_image
-    from minidbp.robust.penalties import check_lambda
-    from minidbp.training import accuracy, quickly_trained, workers
     from minidbp.training.environment import environment
 
     check_image(image)
@@ -111,8 +112,6 @@ def train(
     from minidbp.diagnosis.judge import JUDGE
     from minidbp.sweeps import executors, sweep
     from minidbp.sweeps.execute import mnist_in
-    from minidbp.sweeps.runs import Run, find, labels
-    from minidbp.training import Protocol
 
     changes: dict[str, Any] = {} if epochs is None else {"max_epochs": epochs, "stop_rule": "none"}
     if adversarial is not None:
@@ -159,8 +158,6 @@ def attack(
     Writes attack.json and images.png to --out, by default out/attack-NAME.
     """
     from minidbp.diagnosis import attack as attacking
-    from minidbp.nn import load_model
-    from minidbp.training import Protocol
 
     protocol = Protocol(
         eps=eps, attack_label=attack_label, n_test=images, n_pgd=min(images, pgd_images), pgd_steps=steps,
@@ -198,8 +195,6 @@ def diagnose(
     """
     from minidbp.diagnosis import diagnose as diagnosing
     from minidbp.diagnosis import report
-    from minidbp.nn import load_model
-    from minidbp.training import Protocol, workers
     from minidbp.training.environment import environment
 
     if not 0 < eps <= 1:
@@ -228,9 +223,7 @@ def vacuity(
     as_json: opt.AsJson = False,
 ) -> None:
     """Centre a model's last layer: predictions and loss stay the same, and Table 3's surrogate penalty becomes 0."""
-    from minidbp.nn import load_model
     from minidbp.paper.vacuity import centre, compare, on_screen
-    from minidbp.training import workers
 
     original, centred = (load_model(weights)[0] for _ in range(2))
     centre(centred)

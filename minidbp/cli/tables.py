@@ -11,6 +11,9 @@ from typer import Argument, Option
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
+from minidbp.data import load_mnist
+from minidbp.files.atomic import write_text
+from minidbp.training import available_cores, workers
 
 if TYPE_CHECKING:
     from minidbp.paper.tables import Row
@@ -108,7 +111,6 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
 def _executor(workers: int | None, scheduler: str | None, threads: int | None) -> tuple[Callable[[], Any], int | None]:
     """The function that makes the executor of the runs, and the threads of each run."""
     from minidbp.sweeps import executors
-    from minidbp.training import available_cores
 
     if workers and scheduler:
         raise ValueError("--workers and --scheduler name two places to train in; give one of them")
@@ -153,7 +155,6 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
 @common.command
 def report(folder: Folder, data: opt.Data = None, as_json: opt.AsJson = False) -> None:
     """Write the tables, figures and report page of the runs that a sweep has finished so far, into its folder."""
-    from minidbp.data import load_mnist
     from minidbp.paper.report import FILES, write_report
     from minidbp.sweeps.sweep import load
 
@@ -183,10 +184,8 @@ def figure1(
     Trains twice, with the penalty and without.  Writes figure1.png, figure1.gif, figure1.md and figure1.json to --out,
     by default out/figure1-PRESET.  The command always begins anew; after Ctrl-C it draws the steps observed so far.
     """
-    from minidbp.files.atomic import write_text
     from minidbp.files.plots import save
     from minidbp.paper import figure1, figure1_pictures
-    from minidbp.training import workers
     from minidbp.training.environment import environment
 
     figure1.check_image(image)
