@@ -44,8 +44,8 @@ def parse_model(raw: bytes, source: str = "the weights file") -> tuple[Sequentia
         raise WeightsError(f"{source} is not a weights file of minidbp: it does not name model A, B or C")
     wide = "W1" in arrays and arrays["W1"].dtype == "float64"
     model = build_model(name, padding=padding, dtype="float64" if wide else "float32")
-    parameters = {str(p.name): p for p in model.parameters()}
-    check_arrays(arrays, {key: p.data for key, p in parameters.items()}, f"model {name}", source, WeightsError)
-    for key, parameter in parameters.items():
-        parameter.data = arrays[key]
+    likes = {str(p.name): p.data for p in model.parameters()}
+    check_arrays(arrays, likes, f"model {name}", source, WeightsError)
+    for parameter in model.parameters():
+        parameter.data = arrays[str(parameter.name)]
     return model, name

@@ -20,10 +20,10 @@ def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
         return np.argmax(model(x).data, axis=1)
 
 
-def correct(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done = None) -> np.ndarray:
+def correct(model: Sequential, x: np.ndarray, y: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
     """Whether the predicted class of each image x (N, ...) is y (N,): (N,) booleans."""
     fused = fuse(model)
-    return np.concatenate(over_shards(model, x, workers, lambda part: predict(fused, x[part]) == y[part], done))
+    return np.concatenate(over_shards(model, x, pool, lambda part: predict(fused, x[part]) == y[part], done))
 
 
 def percent(correct: np.ndarray) -> float:
@@ -37,20 +37,13 @@ def percent_by_class(correct: np.ndarray, y: np.ndarray) -> list[float | None]:
     return [percent(of_class) if of_class.size else None for of_class in classes]
 
 
-def accuracy(model: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers) -> float:
+def accuracy(model: Sequential, x: np.ndarray, y: np.ndarray, pool: Workers) -> float:
     """The share of images x (N, ...) whose predicted class is y (N,), in percent."""
-    return percent(correct(model, x, y, workers))
+    return percent(correct(model, x, y, pool))
 
 
 def attacked(
-    model: Sequential,
-    x: np.ndarray,
-    y: np.ndarray,
-    workers: Workers,
-    attack: Attack,
-    *,
-    seed: int = 0,
-    done: Done = None,
+    model: Sequential, x: np.ndarray, y: np.ndarray, pool: Workers, attack: Attack, *, seed: int = 0, done: Done = None
 ) -> np.ndarray:
     """The images that `attack` makes of x (N, ...) with labels y (N,), in shards; each has its own stream of `seed`.
 
@@ -66,15 +59,15 @@ def attacked(
             raise DivergenceError("the gradient in an image is not finite, and no attack can follow it")
         return images
 
-    return np.concatenate(over_shards(model, x, workers, on_shard, done))
+    return np.concatenate(over_shards(model, x, pool, on_shard, done))
 
 
 def correct_under_fgsm(
-    model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, workers: Workers, done: Done = None
+    model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, pool: Workers, done: Done = None
 ) -> np.ndarray:
     """`correct` under the protocol's FGSM."""
-    images = attacked(model, x, y, workers, lambda model, x, y, rng: protocol.fgsm(model, x, y), done=done)
-    return correct(model, images, y, workers)
+    images = attacked(model, x, y, pool, lambda model, x, y, rng: protocol.fgsm(model, x, y), done=done)
+    return correct(model, images, y, pool)
 
 
 def correct_under_pgd(
@@ -82,24 +75,19 @@ def correct_under_pgd(
     x: np.ndarray,
     y: np.ndarray,
     protocol: Protocol,
-    workers: Workers,
+    pool: Workers,
     *,
     seed: int = 0,
     done: Done = None,
 ) -> np.ndarray:
     """`correct` under the protocol's PGD, for the first n_pgd images."""
     x, y = x[: protocol.n_pgd], y[: protocol.n_pgd]
-    images = attacked(model, x, y, workers, protocol.pgd, seed=seed, done=done)
-    return correct(model, images, y, workers)
+    images = attacked(model, x, y, pool, protocol.pgd, seed=seed, done=done)
+    return correct(model, images, y, pool)
 
 
 def over_shards(
-    model: Sequential,
-    x: np.ndarray,
-    workers: Workers,
-    work: Callable[[slice], Result],
-    done: Done = None,
-    rows: int = 1,
+    model: Sequential, x: np.ndarray, pool: Workers, work: Callable[[slice], Result], done: Done = None, rows: int = 1
 ) -> list[Result]:
     """The results of `work` on each shard of images x (N, ...), if it makes `rows` copies of each image."""
 
@@ -111,4 +99,4 @@ def over_shards(
         return result
 
     # At most 250 images in a shard: several cores have work, and a progress bar moves.
-    return workers.map(on_shard, shards(0, len(x), min(shard_size(model, x[0], rows), 250)))
+    return pool.map(on_shard, shards(0, len(x), min(shard_size(model, x[0], rows), 250)))

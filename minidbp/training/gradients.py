@@ -31,7 +31,7 @@ class BatchGradient:
 
 
 def batch_gradient(
-    model: Sequential, x: np.ndarray, y: np.ndarray, lam: float, protocol: Protocol, workers: Workers
+    model: Sequential, x: np.ndarray, y: np.ndarray, lam: float, protocol: Protocol, pool: Workers
 ) -> BatchGradient:
     """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
 
@@ -67,7 +67,7 @@ def batch_gradient(
             total = _added(total, gradients, in_place=shard.start > chunk.start + size) if total else gradients
         return sums, total
 
-    chunks = workers.map(chunk_gradient, shards(0, len(x), chunk_size(model, x[0], len(x), rows)))
+    chunks = pool.map(chunk_gradient, shards(0, len(x), chunk_size(model, x[0], len(x), rows)))
     loss, cross_entropy, penalty = map(float, np.sum([values for values, _ in chunks], axis=0))
     return BatchGradient(loss, cross_entropy, penalty, functools.reduce(_added, (gradients for _, gradients in chunks)))
 

@@ -58,13 +58,13 @@ class TrainingState:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # DivergenceError reports them
-def training_step(state: TrainingState, x: np.ndarray, y: np.ndarray, workers: Workers) -> BatchGradient:
+def training_step(state: TrainingState, x: np.ndarray, y: np.ndarray, pool: Workers) -> BatchGradient:
     """Take one step of Adam on eq. 3, for images x (N, ...) and labels y (N,).
 
     Raises:
         DivergenceError: the loss or its gradient is not finite; the parameters are unchanged.
     """
-    batch = batch_gradient(state.model, x, y, state.lam, state.protocol, workers)
+    batch = batch_gradient(state.model, x, y, state.lam, state.protocol, pool)
     if not (math.isfinite(batch.loss) and all(np.isfinite(g.sum()) for g in batch.gradients)):
         raise DivergenceError(f"the loss is {batch.loss:g}, and it or its gradient is not finite")
     state.adam.step(batch.gradients)
@@ -74,7 +74,7 @@ def training_step(state: TrainingState, x: np.ndarray, y: np.ndarray, workers: W
 def train(
     state: TrainingState,
     split: Split,
-    workers: Workers,
+    pool: Workers,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
@@ -105,7 +105,7 @@ def train(
         number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)
         for step, indices in enumerate(batches(len(split.x_train), protocol.batch_size, state.rng), start=1):
             try:
-                batch = training_step(state, split.x_train[indices], split.y_train[indices], workers)
+                batch = training_step(state, split.x_train[indices], split.y_train[indices], pool)
             except DivergenceError as error:
                 raise DivergenceError(
                     f"training diverged in epoch {number}, step {step}, at lambda {state.lam:g}: {error}; "
@@ -116,7 +116,7 @@ def train(
             sums += len(indices) * np.array([batch.loss, batch.cross_entropy, batch.penalty])
             if on_step:
                 on_step(number, step, steps)
-        validation = accuracy(state.model, split.x_validation, split.y_validation, workers)
+        validation = accuracy(state.model, split.x_validation, split.y_validation, pool)
         loss, cross_entropy, penalty = map(float, sums / len(split.x_train))
         state.end_epoch(Epoch(number, loss, cross_entropy, penalty, validation, time.perf_counter() - started))
         if on_epoch:
