@@ -22,7 +22,7 @@ _OPERATORS = {
     "__iter__": lambda x: (x[i] for i in range(len(x))),
     "reshape": operations.reshape,
     "transpose": operations.transpose,
-    "T": property(operations.transpose),
+    "T": property(operations.transpose, doc="The transpose, with all axes in reverse."),
     "astype": operations.astype,
     "sum": operations.sum,
     "mean": operations.mean,

@@ -51,8 +51,6 @@ class Tensor:
         name: what messages and traces call this tensor.
 
     Attributes:
-        data: the values, a read-only array.  A leaf can be given new ones of the same shape and dtype:
-            `t.data = array`.
         grad: the gradient that `backward` computed, or None.
 
     Raises:
@@ -181,11 +179,11 @@ class Tensor:
         def _repr_html_(self) -> str: ...  # inspection sets this one
 
     else:  # the array's own attributes, read without a call of Python code: operations on small arrays stay quick
-        data = property(attrgetter("_data"), _set_copy)
-        shape = property(attrgetter("_data.shape"))
-        ndim = property(attrgetter("_data.ndim"))
-        size = property(attrgetter("_data.size"))
-        dtype = property(attrgetter("_data.dtype"))
+        data = property(attrgetter("_data"), _set_copy, doc="The array, read-only. `t.data = array` renews a leaf.")
+        shape = property(attrgetter("_data.shape"), doc="The shape, a tuple.")
+        ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
+        size = property(attrgetter("_data.size"), doc="The number of elements.")
+        dtype = property(attrgetter("_data.dtype"), doc="float32 or float64.")
 
 
 TensorLike: TypeAlias = Tensor | ArrayLike
@@ -300,9 +298,8 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
 
     Nothing is remembered under `no_grad`, or if no operand requires a gradient.
 
-    Raises (when the operation is called):
-        TypeError: if the operands differ in dtype.
-        ValueError: if there is not one rule for each operand, or the value is not float32 or float64.
+    A call of the operation raises TypeError if the operands differ in dtype. It raises ValueError if there is not one
+    rule for each operand, or the value is not float32 or float64.
     """
     parameters = list(inspect.signature(function).parameters.values())
     operands = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -25,9 +25,7 @@ See = Callable[[str, Tensor], object]
 class Recorded:
     """A value that a trace or a watch recorded.
 
-    Besides the attributes below it has `value` (the array, read-only), `shape` and `dtype`, and three statistics of
-    what is not NaN: `min`, `mean` and `max` (NaN if nothing is left; of complex numbers, the real parts count).
-    `nans` is the number of NaN.
+    `min`, `mean` and `max` leave NaN out (they are NaN if nothing is left). Of complex numbers, the real parts count.
 
     Attributes:
         label: What formulas call the value.
@@ -39,13 +37,13 @@ class Recorded:
     order: int
     tensor: Tensor
 
-    value = property(attrgetter("tensor.data"))
-    shape = property(attrgetter("tensor.shape"))
-    dtype = property(attrgetter("tensor.dtype"))
-    min = property(lambda self: self._statistic(np.min))
-    mean = property(lambda self: self._statistic(np.mean))
-    max = property(lambda self: self._statistic(np.max))
-    nans = property(lambda self: int(np.isnan(self.value).sum()))
+    value = property(attrgetter("tensor.data"), doc="The array.")
+    shape = property(attrgetter("tensor.shape"), doc="The shape of the array.")
+    dtype = property(attrgetter("tensor.dtype"), doc="The dtype of the array.")
+    min = property(lambda self: self._statistic(np.min), doc="The smallest element.")
+    mean = property(lambda self: self._statistic(np.mean), doc="The mean of the elements.")
+    max = property(lambda self: self._statistic(np.max), doc="The largest element.")
+    nans = property(lambda self: int(np.isnan(self.value).sum()), doc="The number of NaN.")
 
     def _statistic(self, statistic: Callable[[np.ndarray], np.floating]) -> float:
         numbers = self.value.real[~np.isnan(self.value)].astype(np.float64)
