@@ -83,9 +83,9 @@ def _averaged(values: Tensor, reduction: str) -> Tensor:
 class Loss(NamedTuple):
     """The value of an objective, differentiable in the model's parameters, and its two parts."""
 
-    total: Tensor  # cross_entropy + lambda * penalty
-    cross_entropy: Tensor
-    penalty: Tensor | None  # None for lambda = 0
+    total: Tensor  #: cross_entropy + lambda * penalty
+    cross_entropy: Tensor  #: the mean over the batch
+    penalty: Tensor | None  #: None for lambda = 0
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,11 @@ class Objective:
     Raises ValueError for an unknown word, and for a lambda that is negative or not finite.
     """
 
-    lam: float  # lambda, the weight of the penalty
-    penalty: str = "jacobian_l1"  # eq. 3; summed_jacobian_l1 is Table 3's, the two others are Drucker and LeCun's
-    of: str = "logits"  # or "softmax": what the first two penalties differentiate
-    reduction: str = "mean"  # or "sum": over classes and pixels, in the first two penalties
-    label_smoothing: float = 0.0
+    lam: float  #: lambda, the weight of the penalty
+    penalty: str = "jacobian_l1"  #: eq. 3; summed_jacobian_l1 is Table 3's, the two others are Drucker and LeCun's
+    of: str = "logits"  #: "logits" or "softmax", which the first two penalties differentiate
+    reduction: str = "mean"  #: "mean" or "sum" over classes and pixels, in the first two penalties
+    label_smoothing: float = 0.0  #: the share s of each label that is spread over all classes
 
     def __post_init__(self) -> None:
         check_lambda(self.lam)
