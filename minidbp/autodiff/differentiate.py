@@ -27,8 +27,8 @@ def grad(
     """The gradient of `<grad_outputs, outputs>` in each input: the sum over outputs of `grad_outputs^T d out / d in`.
 
     Args:
-        outputs: a Tensor or several.
-        inputs: a Tensor or several.
+        outputs: a Tensor, or a list or tuple of them.
+        inputs: a Tensor, or a list or tuple of them.
         grad_outputs: for each output a cotangent of its shape, or of its shape with extra leading axes (the same for
             all outputs).  Then each gradient has those axes too, all from one pass.  An output of one element may go
             without: 1 is meant.
@@ -36,7 +36,7 @@ def grad(
 
     Returns:
         One Tensor for each input, of the input's shape and dtype.  An input that the outputs do not depend on gets
-        zeros, if they depend on another input: the last bias has no part in a Jacobian, and its gradient is 0.
+        zeros, if they depend on another input.  Example: a penalty on the Jacobian does not depend on the last bias.
 
     Raises:
         ValueError: if an output or an input does not require a gradient, if the outputs depend on none of the inputs,
@@ -44,7 +44,7 @@ def grad(
         TypeError: if an output or an input is not a Tensor.
     """
     ys, xs = as_list(outputs), as_list(inputs)
-    _check("output", ys, "no input of it does, or it was made under no_grad")
+    _check("output", ys, "no input of it does, it was made under no_grad, or by grad without create_graph=True")
     _check("input", xs, "make it with requires_grad=True")
     cotangents = _cotangents(ys, grad_outputs)
     with recording(create_graph):
@@ -54,21 +54,26 @@ def grad(
     return tuple(_zeros_for_none(gradients, xs, cotangents[0].shape[: cotangents[0].ndim - ys[0].ndim]))
 
 
-def _check(what: str, tensors: Sequence[Any], remedy: str) -> None:
+def _check(what: str, tensors: Sequence[Any], hint: str) -> None:
+    if not tensors:
+        raise ValueError(f"grad: there must be at least one {what}")
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
             raise TypeError(f"grad: {what} {i} must be a Tensor; got {type(t).__name__}")
         if not t.requires_grad:
-            raise ValueError(f"grad: {what} {i} ({t._label()}) does not require a gradient: {remedy}")
+            raise ValueError(f"grad: {what} {i} ({t._label()}) does not require a gradient: {hint}")
 
 
 def backward(output: Tensor, grad_output: TensorLike | None = None) -> None:
-    """Set `.grad` of every leaf that `output` depends on (it is replaced, not added to); `grad` does the work."""
+    """Set `.grad` of every leaf that `output` depends on to its gradient, which replaces the one from before.
+
+    grad_output: see `grad`.  Its leading axes, if it has any, are those of each `.grad` too.
+    """
     leaves = [t for t in _inputs_first([output]) if t._node is None and t.requires_grad]
-    for leaf, g in zip(leaves, grad(output, leaves, grad_output) if leaves else (), strict=True):
-        leaf.grad = g
     if not leaves:
         raise ValueError(f"backward: {output._label()} does not require a gradient: no input of it does")
+    for leaf, g in zip(leaves, grad(output, leaves, grad_output), strict=True):
+        leaf.grad = g
 
 
 def vjp(f: Function, inputs: TensorsLike, v: TensorLike, create_graph: bool = False) -> tuple[Tensor, Tensors]:
@@ -84,33 +89,36 @@ def vjp(f: Function, inputs: TensorsLike, v: TensorLike, create_graph: bool = Fa
 def jvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = False) -> tuple[Tensor, Tensor]:
     """`(f(inputs), J v)`: the Jacobian-vector product.  v has the inputs' shapes.
 
-    `u^T J` is linear in u, so its own vjp along v is `J v`: two backward passes make a forward one.
+    `u^T J` is linear in u, so its own vjp along v is `J v`: two backward passes make a forward one.  The value of u
+    does not matter.
     """
     xs, y = with_graph(f, inputs)
     vs = _directions("jvp", v, xs)
     u = Tensor(np.zeros(y.shape, y.dtype), requires_grad=True)
     with recording(True):
         rows = _backward_pass([y], [u], xs)
-    return _value(y, create_graph), _along(rows, vs, [u], create_graph)[0]
+    return _value(y, create_graph), _gradient_of_products(rows, vs, [u], create_graph)[0]
 
 
 def hvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = False) -> tuple[Tensor, Tensors]:
     """`(f(inputs), H v)` for a scalar f: the gradient of the gradient along v, without ever forming the Hessian H."""
     xs, y = with_graph(f, inputs)
     vs = _directions("hvp", v, xs)
+    if y.size != 1:
+        raise ValueError(f"hvp: f must return one value; it returned the shape {y.shape}")
     with recording(True):
         gradients = _backward_pass([y], _cotangents([y], None), xs)
-    products = _along(gradients, vs, xs, create_graph)
+    products = _gradient_of_products(gradients, vs, xs, create_graph)
     return _value(y, create_graph), tuple(products) if is_several(inputs) else products[0]
 
 
-def _along(
+def _gradient_of_products(
     gradients: Sequence[Tensor | None], vs: Sequence[Tensor], xs: Sequence[Tensor], create_graph: bool
 ) -> list[Tensor]:
     """The gradient of `sum <gradient, v>` in each x; gradients that depend on nothing add nothing."""
-    curved = [(g, v) for g, v in zip(gradients, vs, strict=True) if g is not None and g.requires_grad]
+    dependent = [(g, v) for g, v in zip(gradients, vs, strict=True) if g is not None and g.requires_grad]
     with recording(create_graph):
-        return _zeros_for_none(_backward_pass([g for g, _ in curved], [v for _, v in curved], xs), xs)
+        return _zeros_for_none(_backward_pass([g for g, _ in dependent], [v for _, v in dependent], xs), xs)
 
 
 def _value(y: Tensor, create_graph: bool) -> Tensor:
@@ -159,9 +167,8 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
         if node is None or id(t) not in gradients:
             continue
         g = gradients[id(t)] if id(t) in wanted else gradients.pop(id(t))
-        if not node.inputs_are_unchanged():
-            changed = " or ".join(x._label() for x in node.inputs if x._version)
-            raise ValueError(f"grad: {changed} was given new data after {node.name} had used it")
+        if changed := node.changed_inputs():
+            raise ValueError(f"grad: {changed[0]._label()} was given new data after {node.name} had used it")
         for tracer in tracers:
             tracer.enter(t)
         try:
@@ -172,7 +179,7 @@ def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Seque
         finally:
             for tracer in tracers:
                 tracer.leave()
-    return list(map(gradients.get, map(id, xs)))
+    return [gradients.get(id(x)) for x in xs]
 
 
 def _inputs_first(ys: Sequence[Tensor]) -> list[Tensor]:
@@ -180,9 +187,7 @@ def _inputs_first(ys: Sequence[Tensor]) -> list[Tensor]:
     order: list[Tensor] = []
     seen: set[int] = set()
     stack: list[Tensor | None] = list(reversed(ys))
-    pending: list[
-        Tensor
-    ] = []  # tensors whose inputs are being visited; None on the stack marks the end of their inputs
+    pending: list[Tensor] = []  # a None on the stack means that all inputs of the last one pending are in order
     while stack:
         t = stack.pop()
         if t is None:
@@ -203,6 +208,7 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
     if given is None:
         gs = [None] * len(ys)
     else:
+        # [1.0, 2.0] is one cotangent for one output, and two for two
         gs = list(given) if len(ys) > 1 and isinstance(given, (list, tuple)) else as_list(given)
     if len(gs) != len(ys):
         raise ValueError(f"grad: {len(ys)} outputs need as many grad_outputs; got {len(gs)}")
@@ -226,19 +232,22 @@ def _cotangents(ys: Sequence[Tensor], given: TensorLike | Sequence[TensorLike | 
 
 
 def is_several(value: Any) -> bool:
-    """Whether a value means several: a tuple, or a list that holds Tensors, arrays or None ([1.0, 2.0] is one)."""
+    """Whether `value` is a collection of tensors.  A list of numbers such as [1.0, 2.0] is one tensor."""
     return isinstance(value, tuple) or (
         isinstance(value, list) and any(v is None or isinstance(v, (Tensor, np.ndarray)) for v in value)
     )
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list of what a value means: its items if it is several, itself if it is one."""
+    """The tensors of `value`: its items if it is a collection of them, else itself."""
     return list(value) if is_several(value) else [value]
 
 
 def with_graph(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
-    """The inputs as Tensors that require a gradient (themselves if they do: outer graphs stay connected), and f."""
+    """The inputs as Tensors that require a gradient, and f of them.
+
+    An input that already requires one is used as it is, so that an outer graph stays connected.
+    """
     xs = []
     for value in as_list(inputs):
         x = as_tensor(value)
@@ -283,6 +292,6 @@ def _zeros_for_none(
     return complete
 
 
-def operations(ys: Sequence[Tensor]) -> list[str]:
+def operation_names(ys: Sequence[Tensor]) -> list[str]:
     """The names of the operations in the graph of ys, in the order of the computation, each once."""
     return list(dict.fromkeys(t._node.name for t in _inputs_first(ys) if t._node))

@@ -1,17 +1,21 @@
 """Products: matmul, and the conv family with its ReLU.
 
-The conv family is one trilinear form with a constant mask m, which a ReLU gives and which belongs to the outputs:
+The conv family is one trilinear form with a constant mask m:
 
-    T(x, w, g) = <m * conv2d(x, w), g>
+    T(x, w, g) = <m * conv(x, w), g>
+
+Here conv is the plain convolution, and m is the mask of the ReLU that follows it, True where a unit is active.  It has
+the shape of the outputs.  Without a ReLU, m is True everywhere.  Three functions, which include m, are T's adjoints:
 
     conv2d(x, w)               the outputs y with <y, g> = T(x, w, g)
     conv2d_transpose(g, w)     the image z with <x, z> = T(x, w, g)
     conv2d_weight_grad(x, g)   the filters v with <w, v> = T(x, w, g)
 
-T is linear in each argument, so the derivatives of each function are the other two, with the same m.  Three kernels
-serve every order of differentiation, and what the ReLU turned off is skipped at every order.
+m does not change when x and w move a little, so it counts as a constant.  T is then linear in each argument, and the
+derivatives of each function are the other two, with the same m.  So three kernels serve every order of differentiation,
+and at every order they skip what the ReLU turned off.  `linear_relu` and `conv2d_relu` make m and hand it on.
 
-Without a geometry, x (*B, I), w (I, O) and g (*B, O) are matrices, and conv2d is x @ w.
+Without a geometry, x (*B, I), w (I, O) and g (*B, O) are matrices, and conv is x @ w.
 """
 
 import math
@@ -38,8 +42,8 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit together")
     if a.ndim == 1:
         product = matmul(reshape(a, 1, a.size), b)
-        row = product.ndim - (2 if b.ndim > 1 else 1)
-        return reshape(product, product.shape[:row] + product.shape[row + 1 :])
+        row_axis = product.ndim - (2 if b.ndim > 1 else 1)
+        return reshape(product, product.shape[:row_axis] + product.shape[row_axis + 1 :])
     if b.ndim == 1:
         product = _matmul(a, reshape(b, b.size, 1))
         return reshape(product, product.shape[:-1])
@@ -72,8 +76,8 @@ def _conv2d(x: Tensor, w: Tensor, *, geometry: ConvGeometry | None, mask: Mask =
     """`conv2d(x, w, geometry, mask)`, 0 where the mask is False."""
     return (
         kernels.conv2d(x.data, w.data, geometry, mask),
-        lambda g, out: _image_grad(g, w, geometry, mask),
-        lambda g, out: _weight_grad(x, g, geometry, mask),
+        lambda g, out: _transpose_of_many(g, w, geometry, mask),
+        lambda g, out: _weight_grad_of_many(x, g, geometry, mask),
     )
 
 
@@ -82,8 +86,8 @@ def _conv2d_transpose(g: Tensor, w: Tensor, *, geometry: ConvGeometry | None, ma
     """`conv2d_transpose(g, w, geometry, mask)`, the adjoint of conv2d in x; g counts as 0 where the mask is False."""
     return (
         kernels.conv2d_transpose(g.data, w.data, geometry, mask),
-        lambda u, out: _output_grad(u, w, geometry, mask),
-        lambda u, out: _weight_grad(u, g, geometry, mask),
+        lambda u, out: _conv2d_of_many(u, w, geometry, mask),
+        lambda u, out: _weight_grad_of_many(u, g, geometry, mask),
     )
 
 
@@ -92,43 +96,46 @@ def _conv2d_weight_grad(x: Tensor, g: Tensor, *, geometry: ConvGeometry | None, 
     """`conv2d_weight_grad(x, g, geometry, mask)`, the adjoint in w; g counts as 0 where the mask is False."""
     return (
         kernels.conv2d_weight_grad(x.data, g.data, geometry, mask),
-        lambda v, out: _image_grad(g, v, geometry, mask),
-        lambda v, out: _output_grad(x, v, geometry, mask),
+        lambda v, out: _transpose_of_many(g, v, geometry, mask),
+        lambda v, out: _conv2d_of_many(x, v, geometry, mask),
     )
 
 
-# A cotangent may have extra leading axes K, which T copies.  On x and g they are more of the batch, and they share m.
-# Where only one of two operands has them, they ride along on its channels, and m repeats K times if those are O.
+# A cotangent may have extra leading axes K.  In a product with w, K on x or g is simply more batch, and m is shared.
+# K on w, or on only one of x and g in the weight gradient, cannot be batch.  There K is folded into the channels of
+# that operand.  If these are output channels, m is repeated K times.
+
+IN, OUT = -2, -1  # the axes of w (kh, kw, I, O); the channels of x and g are on their last axis
 
 
-def _output_grad(x: Tensor, w: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
+def _conv2d_of_many(x: Tensor, w: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
     """conv2d of x (*B, H, W, I) and w (*K, kh, kw, I, O): (*K, *B, h, w, O)."""
     lead = w.ndim - (2 if geometry is None else 4)
     if not lead:
         return _conv2d(x, w, geometry=geometry, mask=mask)
-    y = _conv2d(x, _fold_channels(w, -1, lead), geometry=geometry, mask=_repeat_channels(mask, w.shape[:lead]))
+    y = _conv2d(x, _fold_channels(w, OUT, lead), geometry=geometry, mask=_repeat_channels(mask, w.shape[:lead]))
     return _unfold_channels(y, -1, w.shape[:lead])
 
 
-def _image_grad(g: Tensor, w: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
+def _transpose_of_many(g: Tensor, w: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
     """conv2d_transpose of g (*B, h, w, O) and w (*K, kh, kw, I, O): (*K, *B, H, W, I)."""
     lead = w.ndim - (2 if geometry is None else 4)
     if not lead:
         return _conv2d_transpose(g, w, geometry=geometry, mask=mask)
-    x = _conv2d_transpose(g, _fold_channels(w, -2, lead), geometry=geometry, mask=mask)
+    x = _conv2d_transpose(g, _fold_channels(w, IN, lead), geometry=geometry, mask=mask)
     return _unfold_channels(x, -1, w.shape[:lead])
 
 
-def _weight_grad(x: Tensor, g: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
+def _weight_grad_of_many(x: Tensor, g: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
     """conv2d_weight_grad of x (*K, *B, H, W, I) and g (*B, h, w, O), or of x (*B, ...) and g (*K, *B, ...)."""
     lead = x.ndim - g.ndim
     if lead > 0:
-        w = _conv2d_weight_grad(_fold_channels(x, -1, lead), g, geometry=geometry, mask=mask)
-        return _unfold_channels(w, -2, x.shape[:lead])
+        dw = _conv2d_weight_grad(_fold_channels(x, -1, lead), g, geometry=geometry, mask=mask)
+        return _unfold_channels(dw, IN, x.shape[:lead])
     if lead < 0:
         k = g.shape[:-lead]
-        w = _conv2d_weight_grad(x, _fold_channels(g, -1, -lead), geometry=geometry, mask=_repeat_channels(mask, k))
-        return _unfold_channels(w, -1, k)
+        dw = _conv2d_weight_grad(x, _fold_channels(g, -1, -lead), geometry=geometry, mask=_repeat_channels(mask, k))
+        return _unfold_channels(dw, OUT, k)
     return _conv2d_weight_grad(x, g, geometry=geometry, mask=mask)
 
 
@@ -148,6 +155,7 @@ def _unfold_channels(y: Tensor, axis: int, k: tuple[int, ...]) -> Tensor:
 
 
 def _repeat_channels(mask: Mask, k: tuple[int, ...]) -> Mask:
+    """The mask for K * O channels, in the order of `_fold_channels`; read-only, as every mask in a rule is."""
     if mask is None:
         return None
     repeated = np.tile(mask, math.prod(k))
@@ -169,13 +177,13 @@ def linear_relu(x: Tensor, w: Tensor, b: Tensor) -> Any:
     """
     if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0] or b.shape != w.shape[1:]:
         raise ValueError(f"linear_relu: x {x.shape}, w {w.shape} and b {b.shape} should be (*B, I), (I, O) and (O,)")
-    return _product_bias_relu(x, w, b, None)
+    return _product_bias_relu(x, w, b, geometry=None)
 
 
 @operation
 def _conv2d_relu(x: Tensor, w: Tensor, b: Tensor, *, geometry: ConvGeometry) -> Any:
     """`max(conv2d(x, w, geometry) + b, 0)` in one step."""
-    return _product_bias_relu(x, w, b, geometry)
+    return _product_bias_relu(x, w, b, geometry=geometry)
 
 
 def _product_bias_relu(x: Tensor, w: Tensor, b: Tensor, geometry: ConvGeometry | None) -> Any:
@@ -186,11 +194,11 @@ def _product_bias_relu(x: Tensor, w: Tensor, b: Tensor, geometry: ConvGeometry |
     if y.dtype == COMPLEX:
         y *= mask
     else:
-        np.maximum(y, 0, out=y)  # hands NaN on
+        np.maximum(y, 0, out=y)  # propagates NaN
     return (
         y,
-        lambda g, out: _image_grad(g, w, geometry, mask),
-        lambda g, out: _weight_grad(x, g, geometry, mask),
+        lambda g, out: _transpose_of_many(g, w, geometry, mask),
+        lambda g, out: _weight_grad_of_many(x, g, geometry, mask),
         lambda g, out: sum(masked(g, mask=mask), tuple(range(g.ndim - out.ndim, g.ndim - 1))),
     )
 

@@ -65,17 +65,18 @@ def divide(a: Tensor, b: Tensor) -> Any:
 @operation
 def maximum(a: Tensor, b: Tensor) -> Any:
     """`max(a, b)`; where the two are equal, each has derivative 1/2."""
-    larger, equal = _broadcast(np.greater, a, b), a.data.real == b.data.real
-    share = locally_constant(np.where(equal, 0.5, larger).astype(a.data.real.dtype))
-    rest = locally_constant(1 - share)
-    # NumPy's maximum hands NaN on, but orders complex numbers by their imaginary part too
-    value = a.data * share + b.data * rest if a.dtype == COMPLEX else np.maximum(a.data, b.data)
-    return value, lambda g, out: unbroadcast(g * share, a, out), lambda g, out: unbroadcast(g * rest, b, out)
+    a_is_larger = _broadcast(np.greater, a, b)
+    share = np.where(a.data.real == b.data.real, 0.5, a_is_larger).astype(a.data.real.dtype)
+    share_a, share_b = constant(share), constant(1 - share)
+    # NumPy's maximum propagates NaN, but it compares the imaginary parts of complex numbers too
+    is_complex = COMPLEX in (a.dtype, b.dtype)
+    value = a.data * share_a.data + b.data * share_b.data if is_complex else np.maximum(a.data, b.data)
+    return value, lambda g, out: unbroadcast(g * share_a, a, out), lambda g, out: unbroadcast(g * share_b, b, out)
 
 
 @operation
 def power(x: Tensor, p: Tensor) -> Any:
-    """`x ** p`; `d = p x^(p-1) dx + x^p log(x) dp`.  The second term needs x > 0; a constant p has none."""
+    """`x ** p`; `d = p x^(p-1) dx + x^p log(x) dp`.  The second term needs x > 0; it is absent for a constant p."""
     return (
         _broadcast(np.power, x, p),
         lambda g, out: unbroadcast(g * p * x ** _one_less(p), x, out),
@@ -86,6 +87,11 @@ def power(x: Tensor, p: Tensor) -> Any:
 def _one_less(p: Tensor) -> Tensor:
     """p - 1; but a constant p = 0 stays 0, since `0 * x^-1` would be NaN at x = 0."""
     return p - 1 if p.requires_grad else from_array(np.where(p.data == 0, p.data, p.data - 1))
+
+
+def constant(array: np.ndarray) -> Tensor:
+    """A Tensor of a locally constant array, for rules to multiply with."""
+    return from_array(locally_constant(array))
 
 
 def _broadcast(ufunc: np.ufunc, a: Tensor, b: Tensor) -> np.ndarray:
@@ -100,7 +106,8 @@ def _broadcast(ufunc: np.ufunc, a: Tensor, b: Tensor) -> np.ndarray:
 def unbroadcast(g: Tensor, x: Tensor, out: Tensor) -> Tensor:
     """The adjoint of broadcasting x to out: g, summed to x's shape over the axes that were repeated.
 
-    The leading axes that g has in front of out's stay.
+    The leading axes that g has in front of out's stay.  For x (1, 3), out (2, 3) and g (10, 2, 3), the result is the
+    sum over axis 1, (10, 1, 3).
     """
     lead = g.ndim - out.ndim
     target = g.shape[:lead] + x.shape
@@ -136,7 +143,7 @@ def log(x: Tensor) -> Any:
 def relu(x: Tensor) -> Any:
     """`max(x, 0)`; the derivative is 1 where x > 0 and 0 elsewhere, at 0 too."""
     mask = locally_constant(x.data.real > 0)
-    value = x.data * mask if x.dtype == COMPLEX else np.maximum(x.data, 0)  # as in maximum
+    value = x.data * mask if x.dtype == COMPLEX else np.maximum(x.data, 0)  # NumPy's maximum propagates NaN
     return value, lambda g, out: masked(g, mask=mask)
 
 
@@ -155,8 +162,8 @@ def abs(x: Tensor) -> Any:
         value = x.data * signs
     else:
         value, signs = kernels.absolute(x.data)
-    signs = locally_constant(signs)
-    return value, lambda g, out: g * signs
+    sign_x = constant(signs)
+    return value, lambda g, out: g * sign_x
 
 
 @operation
@@ -213,9 +220,9 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
         raise ValueError(f"max: a tensor of shape {x.shape} has no largest value over axis {axis}")
     top = np.max(x.data.real, axis=axes, keepdims=True)
     ties = (x.data.real == top).astype(top.dtype)
-    share = locally_constant(ties / np.maximum(ties.sum(axis=axes, keepdims=True), 1))
+    share = constant(ties / np.maximum(ties.sum(axis=axes, keepdims=True), 1))
     if x.dtype == COMPLEX:
-        top = np.sum(x.data * share, axis=axes, keepdims=True)
+        top = np.sum(x.data * share.data, axis=axes, keepdims=True)
     return top if keepdims else top.squeeze(axes), lambda g, out: _repeat(g, out, x, axes) * share
 
 
@@ -225,7 +232,7 @@ def logsumexp(x: Tensor, axis: Axis = -1, keepdims: bool = False) -> Any:
     axes = normal_axes("logsumexp", x, axis)
     top = np.max(x.data.real, axis=axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isinf(top), top.dtype.type(0), top)  # inf - inf would be NaN
-    with np.errstate(divide="ignore", over="ignore"):  # log(0) and, beside an inf, exp(1e4) are meant
+    with np.errstate(divide="ignore", over="ignore"):  # log(0) and, beside an inf, exp(1e4) are intended
         value = np.log(np.sum(np.exp(x.data - top), axis=axes, keepdims=True)) + top
     return (
         value if keepdims else value.squeeze(axes),
@@ -255,7 +262,7 @@ def broadcast_to(x: Tensor, *, shape: Shape) -> Any:
 
 
 def normal_axes(name: str, x: Tensor, axis: Axis) -> tuple[int, ...]:
-    """The axes as sorted numbers from 0.  Raises ValueError for an axis that x does not have, or that stands twice."""
+    """The axes as sorted numbers from 0.  Raises ValueError for one that x does not have, or that is given twice."""
     n = x.ndim
     if axis is None:
         return tuple(range(n))
@@ -345,12 +352,16 @@ def getitem(x: TensorLike, index: Any) -> Tensor:
 def _getitem(x: Tensor, *, index: tuple[Any, ...], lead: int = 0) -> Any:
     """`x[index]`, behind the first `lead` axes."""
     shape = x.shape[lead:]
+    for part in index:
+        if isinstance(part, np.ndarray):
+            locally_constant(part)  # an index that was computed, such as an argmax, jumps at a kink
     return _pick(x.data, index, lead), lambda g, out: _put(g, index=index, shape=shape)
 
 
 @operation
 def _put(g: Tensor, *, index: tuple[Any, ...], shape: Shape) -> Any:
     """`zeros(shape) with g added at [index]`: the adjoint of getitem.  g may have extra leading axes."""
+    # the number of axes of x[index] is found on an array that takes no memory
     lead = g.ndim - _pick(np.broadcast_to(np.float32(0), shape), index, 0).ndim
     value = np.zeros(shape + g.shape[:lead], g.dtype)
     added = np.moveaxis(g.data, range(lead), range(-lead, 0)) if lead else g.data
@@ -359,15 +370,14 @@ def _put(g: Tensor, *, index: tuple[Any, ...], shape: Shape) -> Any:
     else:
         value[index] = added
     value = np.moveaxis(value, range(-lead, 0), range(lead)) if lead else value
-    # h, the cotangent of the result, may bring leading axes of its own in front of g's
-    return value, lambda h, out: _getitem(h, index=index, lead=h.ndim - len(shape))
+    return value, lambda u, out: _getitem(u, index=index, lead=u.ndim - len(shape))  # u may have more axes than g
 
 
 def _pick(data: np.ndarray, index: tuple[Any, ...], lead: int) -> np.ndarray:
     """data[index] behind the first `lead` axes.
 
-    Those axes are put last for the moment: behind an index they stay whole whatever the index holds, while NumPy would
-    move them if the index held arrays apart from each other.
+    NumPy moves the result axes of separated index arrays to the front.  The `lead` axes are put last while indexing, so
+    that this does not touch them.
     """
     if not lead:
         return data[index]
@@ -376,10 +386,10 @@ def _pick(data: np.ndarray, index: tuple[Any, ...], lead: int) -> np.ndarray:
 
 
 def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
-    """The index as a tuple without Ellipsis, arrays copied, so that it means the same to an array with more axes."""
+    """The index as a tuple without Ellipsis, arrays copied, so that it can index an array with more trailing axes."""
     parts = list(index) if isinstance(index, tuple) else [index]
     parts = [p if p is None or p is Ellipsis or isinstance(p, slice) else _index_array(p) for p in parts]
-    used = 0  # axes of x; the builtin sum is hidden by ours
+    used = 0  # how many axes of x the parts index
     for p in parts:
         if p is not None and p is not Ellipsis:
             used += p.ndim if isinstance(p, np.ndarray) and p.dtype == bool else 1
@@ -399,4 +409,5 @@ def _index_array(part: Any) -> Any:
     array = np.array(part, np.intp) if isinstance(part, list) and not part else np.array(part)
     if isinstance(part, Tensor) or array.dtype.kind not in "biu":
         raise IndexError(f"getitem: an index must be numbers, slices or arrays of integers or booleans; got {part!r}")
-    return locally_constant(array)
+    array.flags.writeable = False
+    return array

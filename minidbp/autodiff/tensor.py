@@ -7,9 +7,18 @@ An operation is a function of Tensors that returns its value, an array, and one 
         "`a * b`; `d = b da + a db`."
         return a.data * b.data, lambda g, out: g * b, lambda g, out: g * a
 
-A rule is a vector-Jacobian product: it turns g, the cotangent of the output, into the cotangent of one input.  Rules
-are written in operations on Tensors.  So a derivative is itself a graph of Tensors and can be differentiated again, to
-any order.  This module computes no derivative: see `differentiate.py`.
+The words used here:
+
+    cotangent         of a value: the gradient of the final result in that value (PyTorch's grad_output)
+    rule              turns g, the cotangent of the output, into the cotangent of one input: a vector-Jacobian product
+    leading axes      extra axes in front of g's own, which a rule carries over to its result: the ten rows of a
+                      Jacobian of logits (N, 10) are one cotangent of shape (10, N, 10)
+    leaf              a Tensor that no operation made
+    static argument   an argument that is no Tensor: an axis, a shape, a mask
+    locally constant  an array that keeps its value when an input moves a little, such as a ReLU's mask
+
+Rules are written in operations on Tensors.  So a derivative is itself a graph of Tensors and can be differentiated
+again, to any order.  This module computes no derivative: see `differentiate.py`.
 """
 
 import functools
@@ -26,16 +35,17 @@ from numpy.typing import ArrayLike, DTypeLike
 from minidbp import kernels
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-COMPLEX = np.dtype(np.complex128)  # for `complex_step_hvp` alone: real parts decide on which side of a kink a value is
+# complex128 is allowed inside, for a check of derivatives (`complex_step_hvp`).  There the imaginary part is a tiny
+# step, so that an operation with a kink looks at the real part only.
+COMPLEX = np.dtype(np.complex128)
 
-# rule(g, out) returns the cotangent of one input.  g is the cotangent of the output `out` and may have extra leading
-# axes, which the rule carries over to its result.  The closure holds the inputs.  `out` is an argument because a
-# closure that held it would make a reference cycle.
+# rule(g, out): the closure holds the inputs.  The output `out` is an argument, because a closure that held it would
+# make a reference cycle.
 Rule: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 class NotDifferentiableError(ValueError):
-    """A derivative was asked for where there is none: on a kink, too close to one, or of a rule that says so."""
+    """A derivative was asked for at a kink, too close to one, or through an operation that has none (sign)."""
 
 
 class Tensor:
@@ -47,7 +57,8 @@ class Tensor:
     Args:
         array: the values.  They are copied, so that nobody can change what a graph still needs.  Integers, Booleans
             and Python numbers become float64.
-        requires_grad: marks a leaf: a value that derivatives will be taken with respect to.
+        requires_grad: True for a leaf that derivatives will be taken with respect to.  A result has True if it
+            depends on such a leaf.
         name: what messages and traces call this tensor.
 
     Attributes:
@@ -78,6 +89,19 @@ class Tensor:
 
     def set_data(self, array: np.ndarray) -> None:
         """`t.data = array` without a copy, for an array that nobody else will write to."""
+        self._check_new_data(array)
+        array.flags.writeable = False
+        self._data = array
+        self._version += 1  # a graph made with the old values refuses to be differentiated
+
+    def _set_copy(self, array: ArrayLike) -> None:
+        array = np.asarray(array)
+        self._check_new_data(array)
+        copy = kernels.empty_like(self._data)  # with the memory layout of the old values
+        copy[...] = array
+        self.set_data(copy)
+
+    def _check_new_data(self, array: np.ndarray) -> None:
         if self._node is not None:
             raise ValueError(f"only a leaf can be given new data; {self._label()} was made by {self._node.name}")
         if (array.shape, array.dtype) != (self.shape, self.dtype):
@@ -85,16 +109,6 @@ class Tensor:
                 f"new data for {self._label()} must be {self.dtype} of shape {self.shape}; "
                 f"got {array.dtype} of shape {array.shape}"
             )
-        array.flags.writeable = False
-        self._data = array
-        self._version += 1  # a graph made with the old values refuses to be differentiated
-
-    def _set_copy(self, array: ArrayLike) -> None:
-        values = np.asarray(array)
-        if (values.shape, values.dtype) == (self.shape, self.dtype):
-            values, given = kernels.empty_like(self._data), values  # in memory as the old values are
-            values[...] = given
-        self.set_data(values)
 
     def numpy(self) -> np.ndarray:
         """The values as a read-only NumPy array, without a copy."""
@@ -191,11 +205,23 @@ TensorLike: TypeAlias = Tensor | ArrayLike
 
 def _frozen(array: ArrayLike) -> np.ndarray:
     """A read-only copy of `array`: nobody else can write to it."""
+    _refuse_nested_tensors(array)
     given = np.asarray(array)
-    data = np.array(given) if given.dtype.hasobject else kernels.empty_like(given)
+    if given.dtype.hasobject:  # the caller refuses these
+        return given
+    data = kernels.empty_like(given)
     data[...] = given
     data.flags.writeable = False
     return data
+
+
+def _refuse_nested_tensors(value: Any) -> None:
+    """Raise TypeError for a list that holds Tensors, at any depth."""
+    if isinstance(value, (list, tuple)):
+        for v in value:
+            if isinstance(v, Tensor):
+                raise TypeError("a list of Tensors is not a Tensor: their derivatives would be lost")
+            _refuse_nested_tensors(v)
 
 
 def from_array(data: np.ndarray) -> Tensor:
@@ -211,13 +237,10 @@ def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
     """`value` itself if it is a Tensor, else a constant, in `dtype` if that is given."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
-        raise TypeError("a list of Tensors is not a Tensor: their derivatives would be lost")
+    _refuse_nested_tensors(value)
     array = np.asarray(value)
     if dtype is None or array.dtype.kind not in "biuf":  # Tensor refuses what is not a real number
         return Tensor(array)
-    if array.dtype == dtype and not array.flags.writeable:  # such as a mask's
-        return from_array(array.view())
     return from_array(array.astype(dtype))
 
 
@@ -225,13 +248,13 @@ def as_operands(name: str, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]
     """The inputs of an operation as Tensors of one dtype.
 
     Constants that are not Tensors take the Tensors' dtype: an operation never changes the dtype it was given.  Without
-    a Tensor, the arrays decide.  Raises TypeError if two that decide differ.
+    a Tensor, the arrays decide.  Raises TypeError if two Tensors differ in dtype, or, without a Tensor, two arrays.
     """
-    dtype = None
+    first = values[0] if values else None
     for v in values:
-        if not isinstance(v, Tensor) or v._data.dtype is not (dtype := dtype or v._data.dtype):
+        if not isinstance(v, Tensor) or v._data.dtype is not first._data.dtype:  # type: ignore[union-attr]
             break
-    else:  # nothing to convert, as mostly
+    else:  # mostly, there is nothing to convert
         return values  # type: ignore[return-value]
     typed: list[Any] = [v for v in values if isinstance(v, Tensor)]
     typed = typed or [v for v in values if isinstance(v, np.ndarray) and v.dtype in DTYPES]
@@ -257,20 +280,15 @@ class Node:
         self, function: Callable[..., Tensor], inputs: tuple[Tensor, ...], static: dict[str, Any], rules: list[Rule]
     ) -> None:
         self.function, self.inputs, self.static, self.rules = function, inputs, static, rules
-        self._versions = 0
-        for x in inputs:
-            self._versions += x._version
+        self._versions = [x._version for x in inputs]
 
     @property
     def name(self) -> str:
         return self.function.__name__
 
-    def inputs_are_unchanged(self) -> bool:
-        """Whether no input was given new data since: the rules read the inputs' data."""
-        versions = 0
-        for x in self.inputs:
-            versions += x._version
-        return versions == self._versions
+    def changed_inputs(self) -> list[Tensor]:
+        """The inputs that were given new data since.  The rules read the inputs' data, so there should be none."""
+        return [x for x, version in zip(self.inputs, self._versions, strict=True) if x._version != version]
 
     def vjp(self, i: int, g: Tensor, out: Tensor) -> Tensor:
         """The cotangent of input i, for a cotangent g of `out` that may have extra leading axes."""
@@ -286,13 +304,35 @@ class Node:
         return gx
 
 
+Pattern = list[tuple[str, np.ndarray]]
+
+
+class Tracer(Protocol):
+    """An object that is told of every operation, remembered or not, while `traced_by` is open."""
+
+    def add(self, node: Node, out: Tensor) -> None: ...
+    def enter(self, t: Tensor) -> None: ...  # from here on, operations belong to a rule of t's operation
+    def leave(self) -> None: ...
+
+
+class _State(threading.local):
+    recording = True  # whether operations are remembered
+    pattern: Pattern | None = None  # what `locally_constant` declares, where somebody collects it
+    tracers: tuple[Tracer, ...] = ()
+
+
+state = _State()  # each thread has its own
+
+
 def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
     """Make an operation of a function that returns its value and one rule for each Tensor.
 
     The parameters before a `*` that have no default are operands: Tensors, or what becomes one.  The others are static:
-    numbers, axes, shapes, masks.  The value is an array, computed from the operands' arrays (`x.data`).  A rule uses
-    the operands as Tensors, so that it can be differentiated again.  An array that a rule uses raw must be
-    `locally_constant`.
+    numbers, axes, shapes, masks.  They can be given by name or by position, those after the `*` too.
+
+    The value is an array, computed from the operands' arrays (`x.data`).  A rule uses the operands as Tensors, so that
+    it can be differentiated again.  An array that a rule uses as it is, and not as a Tensor, must be
+    `locally_constant`; a static argument is constant anyway.
 
     The docstring begins with the formula in backticks, in the parameters' names: a trace shows it.
 
@@ -317,11 +357,11 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
         pattern = state.pattern
         start = len(pattern) if pattern is not None else 0
         value, *rules = function(*inputs, **static)
-        if pattern is not None:
+        if pattern is not None:  # name the arrays that `function` declared locally constant
             pattern[start:] = [(name, array) for _, array in pattern[start:]]
         if type(value) is not np.ndarray:
             value = np.asarray(value)  # NumPy turns what it computes from arrays of shape () into scalars
-        if len(rules) != len(inputs) or value.dtype.char not in "fdD":
+        if len(rules) != len(inputs) or value.dtype.char not in "fdD":  # D: see COMPLEX
             raise ValueError(
                 f"{name} needs a rule for each of its {len(inputs)} operands and a value of float32 or float64; "
                 f"got {len(rules)} rules and {value.dtype}"
@@ -333,7 +373,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
                     out.requires_grad = True
                     out._node = Node(apply, inputs, static, rules)
                     break
-        for tracer in state.tracers:
+        for tracer in state.tracers:  # a tracer is told of operations that nobody remembers too
             tracer.add(out._node or Node(apply, inputs, static, rules), out)
         return out
 
@@ -342,37 +382,17 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
 
 
 def locally_constant(array: np.ndarray) -> np.ndarray:
-    """Declare that `array` does not change in a neighbourhood of the input, almost everywhere.  Makes it read-only.
+    """Declare that, for almost every input, `array` keeps its value when the input moves a little.  Makes it read-only.
 
-    A rule may use an array raw only if it was declared so: a ReLU's mask, the sign of J, the index of a maximum.  Any
-    other raw array would drop a term from the second derivative without a word.  Operations call this when they
-    compute their value, so that `recorded_pattern` sees on which side of its kinks an operation is.
+    A rule may use an array as it is only if it was declared so: a ReLU's mask, the signs of an absolute value, the
+    index of a maximum.  Any other array would drop a term from the second derivative without a word.  Operations call
+    this when they compute their value, so that `recorded_pattern` sees on which side of its kinks an operation is.
     """
     array = np.asarray(array)
     array.flags.writeable = False
     if state.pattern is not None:
         state.pattern.append(("", array))
     return array
-
-
-Pattern = list[tuple[str, np.ndarray]]
-
-
-class Tracer(Protocol):
-    """An object that is told of every operation, remembered or not, while `traced_by` is open."""
-
-    def add(self, node: Node, out: Tensor) -> None: ...
-    def enter(self, t: Tensor) -> None: ...  # from here on, operations belong to a rule of t's operation
-    def leave(self) -> None: ...
-
-
-class _State(threading.local):
-    recording = True  # whether operations are remembered
-    pattern: Pattern | None = None  # what `locally_constant` declares, where somebody collects it
-    tracers: tuple[Tracer, ...] = ()
-
-
-state = _State()  # each thread has its own
 
 
 @contextmanager
@@ -408,5 +428,5 @@ def recorded_pattern() -> Iterator[Pattern]:
 
 
 def traced_by(tracer: Tracer | None) -> AbstractContextManager[None]:
-    """Tell `tracer` too of the operations in this block, in this thread; with None, tell no tracer."""
+    """Report the operations of this block to `tracer` besides the tracers already open; with None, to no tracer."""
     return _switched("tracers", () if tracer is None else (*state.tracers, tracer))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidbp.autodiff.differentiate import Function, as_list, grad_or_zeros, operations
+from minidbp.autodiff.differentiate import Function, as_list, grad_or_zeros, operation_names
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, TensorLike, as_tensor, from_array, recording
 from minidbp.checking.finite_differences import MACHINE_EPS, Difference, Functions, directional_difference
 
@@ -169,7 +169,7 @@ class _Comparison:
         self.f, self.xs, self.order, self.rtol, self.rng = f, xs, order, rtol, rng
         self.leaves = _leaves(xs)
         self.ys = f(self.leaves)
-        self.operations = operations(self.ys)
+        self.operations = operation_names(self.ys)
         names = " -> ".join([*self.operations[:8], *(["..."] if len(self.operations) > 8 else [])])
         self.subject = names or "f, which left no graph,"
         self.derivative = f"the {ORDINALS.get(order, f'{order}th')} derivative of {self.subject}"
@@ -178,7 +178,7 @@ class _Comparison:
         for y in self.ys:
             if y.dtype != np.float64:
                 raise TypeError(
-                    f"an operation changed the dtype: float64 went in, {y.dtype} came out of {operations([y])}"
+                    f"an operation changed the dtype: float64 went in, {y.dtype} came out of {operation_names([y])}"
                 )
         if sum(x.size for x in self.xs) * sum(y.size for y in self.ys) <= MAX_ENTRIES:
             columns = [self._columns(i) for i in range(len(self.xs))]

@@ -123,7 +123,7 @@ def _run(step: Step, inputs: Sequence[Tensor]) -> Tensor:
 
 def _node(step: Step) -> Node:
     """The step's node, whose rules read its inputs; a new one at the inputs of then if they have new data now."""
-    if step.node.inputs_are_unchanged():
+    if not step.node.changed_inputs():
         return step.node
     leaves = [Tensor(i.value, requires_grad=True) for i in step.inputs]
     with recording(True):

@@ -7,9 +7,10 @@
 Shapes: images x (*B, H, W, I), filters w (kh, kw, I, O), outputs g (*B, h, w, O), with any batch axes B.  Without a
 geometry the product is one of matrices: x (*B, I), w (I, O), g (*B, O).  All arrays have one dtype.
 
-A mask is a Boolean array of the outputs.  Its shape is the end of theirs: (*B', h, w, O), or (*B', O) for matrices,
-where B' is the end of B.  The leading axes of B share it.  A mask of M images for N = K * M images is taken too: image
-n has the mask of image n mod M.  `conv2d` gives 0 where the mask is False, and the other two take g as 0 there.
+A mask is a Boolean array of the outputs.  It may have fewer batch axes than they have; the leading ones then share it:
+(*B', h, w, O), or (*B', O) for matrices, where B' is the end of B.  With one batch axis, a mask of M images may also
+serve N = K * M images: image n has the mask of image n mod M.  `conv2d` gives 0 where the mask is False, and the other
+two take g as 0 there.
 
 `_route` decides how a product is made.  All routes give the same to rounding; `reference.py` has plain loops.
 """
@@ -29,7 +30,10 @@ from minidbp.kernels.patches import ONE_PIXEL, ConvGeometry
 
 
 class Route(NamedTuple):
-    """A module with the three functions.  Where it takes no mask, this module masks g, or what `conv2d` returns."""
+    """A module with the three functions.
+
+    If a route takes no mask, this file applies it: to g before the two adjoints, to the result after conv2d.
+    """
 
     module: ModuleType
     takes_mask: bool
@@ -40,34 +44,37 @@ DIRECT = Route(direct, True)  # from the pixels where they are, for few channels
 SPARSE = Route(sparse, True)  # along lists of the outputs that the mask lets through
 DENSE_LISTS = Route(sparse, False)  # along lists of all outputs
 
-SMALL = 1 << 14  # multiply-adds: Python's time for a smaller product exceeds the time of its arithmetic
-LISTS_FROM = 1 << 18  # multiply-adds: the lists are worth the time to make them
-FEW = 512  # elements: NumPy masks fewer in less time than it takes to call a compiled loop
+SMALL = 1 << 14  # multiply-adds: below this, the calls of a fast route take longer than its arithmetic
+LISTS_FROM = 1 << 18  # multiply-adds: from here on, making the lists takes less time than it saves
+FEW = 512  # elements: below this, NumPy masks faster than a compiled loop can be called
 
 
 def _route(
-    function: str, a: np.ndarray, b: np.ndarray, channels: tuple[int, int], form: ConvGeometry, mask: np.ndarray | None
+    function: str, a: np.ndarray, b: np.ndarray, channels: tuple[int, int], geo: ConvGeometry, mask: np.ndarray | None
 ) -> Route:
-    """The fastest route, as measured (benchmarks/NOTES.md), for operands a and b of which a has the images."""
+    """The fastest route, as measured (benchmarks/NOTES.md); a is the operand with the batch axis, b the other.
+
+    A vector register holds `lanes` numbers, and the microkernels compute ROWS rows at once.
+    """
     n, (n_in, n_out), lanes = len(a), channels, LANES.get(a.dtype)
-    outputs = n * form.positions * n_out
-    products = outputs * form.taps * n_in
+    outputs = n * geo.positions * n_out
+    products = outputs * geo.taps * n_in
     if not fast.enabled or lanes is None or a.dtype != b.dtype or products < SMALL:
         return PLAIN
     many = n >= ROWS and products >= LISTS_FROM
     shared = many and mask is not None and outputs >= ROWS * mask.size  # ROWS images or more have the same mask
     long_in, long_out = n_in >= lanes, n_out >= lanes  # the channels of a pixel fill a vector
     # fmt: off
-    table = (  # the first line that holds; PLAIN if none does
+    table = (  # the first line for this function whose condition holds; PLAIN if there is none
         ("conv2d",             shared and long_in,                             SPARSE),
         ("conv2d",             long_out and not long_in,                       DIRECT),
-        ("conv2d",             long_out and form.output[1] % ROWS == 0,        DIRECT),
+        ("conv2d",             long_out and geo.output[1] % ROWS == 0,        DIRECT),
         ("conv2d",             many and long_in,                               DENSE_LISTS),
         ("conv2d_transpose",   shared,                                         SPARSE),
-        ("conv2d_transpose",   many and form.positions > 1,                    DENSE_LISTS),
+        ("conv2d_transpose",   many and geo.positions > 1,                    DENSE_LISTS),
         ("conv2d_weight_grad", shared and long_in,                             SPARSE),
         ("conv2d_weight_grad", long_out and not long_in,                       DIRECT),
-        ("conv2d_weight_grad", many and long_in and form.image != (1, 1),      DENSE_LISTS),
+        ("conv2d_weight_grad", many and long_in and geo.image != (1, 1),      DENSE_LISTS),
     )
     # fmt: on
     for name, holds, route in table:
@@ -79,20 +86,20 @@ def _route(
 def conv2d(
     x: np.ndarray, w: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cross-correlation, deep learning's "convolution": x and w to `(*B, h, w, O)`.  It is 0 outside the mask."""
+    """Cross-correlation, or convolution in deep learning: x and w to `(*B, h, w, O)`.  It is 0 where the mask is False."""
     n_in, n_out = w.shape[-2:]
     outputs = (*x.shape[:-1], n_out) if geometry is None else (*x.shape[:-3], *geometry.output, n_out)
     if mask is not None:
         mask = _images_of_mask("conv2d", mask, outputs, geometry)
     if not x.size or not w.size:
         return np.zeros(outputs, x.dtype)
-    form = geometry or ONE_PIXEL
-    x, w = x.reshape(-1, *form.image, n_in), w.reshape(*form.kernel, n_in, n_out)
-    route = _route("conv2d", x, w, (n_in, n_out), form, mask)
-    if route is PLAIN and form is ONE_PIXEL:
+    geo = geometry or ONE_PIXEL
+    x, w = x.reshape(-1, *geo.image, n_in), w.reshape(*geo.kernel, n_in, n_out)
+    route = _route("conv2d", x, w, (n_in, n_out), geo, mask)
+    if route is PLAIN and geometry is None:
         y = x.reshape(-1, n_in) @ w[0, 0]
     else:
-        y = route.module.conv2d(x, w, form, *([mask] if route.takes_mask else []))
+        y = route.module.conv2d(x, w, geo, *([mask] if route.takes_mask else []))
     if mask is not None and not route.takes_mask:
         mask_in_place(y, mask)
     return y.reshape(outputs)
@@ -101,31 +108,31 @@ def conv2d(
 def conv2d_transpose(
     g: np.ndarray, w: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """The adjoint of conv2d in x: g and w to `(*B, H, W, I)`.  g counts as 0 outside the mask."""
+    """The adjoint of conv2d in x: g and w to `(*B, H, W, I)`.  g counts as 0 where the mask is False."""
     n_in, n_out = w.shape[-2:]
     images = (*g.shape[:-1], n_in) if geometry is None else (*g.shape[:-3], *geometry.image, n_in)
     if mask is not None:
         mask = _images_of_mask("conv2d_transpose", mask, g.shape, geometry)
     if not g.size or not w.size:
         return np.zeros(images, g.dtype)
-    form = geometry or ONE_PIXEL
-    g, w = g.reshape(-1, *form.output, n_out), w.reshape(*form.kernel, n_in, n_out)
-    route = _route("conv2d_transpose", g, w, (n_in, n_out), form, mask)
+    geo = geometry or ONE_PIXEL
+    g, w = g.reshape(-1, *geo.output, n_out), w.reshape(*geo.kernel, n_in, n_out)
+    route = _route("conv2d_transpose", g, w, (n_in, n_out), geo, mask)
     if mask is not None and not route.takes_mask:
         g = masked(g.reshape(-1, *mask.shape), mask).reshape(g.shape)
-    if route is PLAIN and form is ONE_PIXEL:
+    if route is PLAIN and geometry is None:
         x = g.reshape(-1, n_out) @ w[0, 0].T
     else:
-        x = route.module.conv2d_transpose(g, w, form, *([mask] if route.takes_mask else []))
+        x = route.module.conv2d_transpose(g, w, geo, *([mask] if route.takes_mask else []))
     return x.reshape(images)
 
 
 def conv2d_weight_grad(
     x: np.ndarray, g: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """The adjoint of conv2d in w: x and g to `(kh, kw, I, O)`.  g counts as 0 outside the mask.
+    """The adjoint of conv2d in w: x and g to `(kh, kw, I, O)`.  g counts as 0 where the mask is False.
 
-    In memory, the result's filters lie one after the other, as the layers' do; those of the direct route do not.
+    Each filter of the result is contiguous in memory, like the filters of the layers, except on the direct route.
     """
     n_in, n_out = x.shape[-1], g.shape[-1]
     filters = (n_in, n_out) if geometry is None else (*geometry.kernel, n_in, n_out)
@@ -133,15 +140,15 @@ def conv2d_weight_grad(
         mask = _images_of_mask("conv2d_weight_grad", mask, g.shape, geometry)
     if not x.size or not g.size:
         return np.zeros(filters, x.dtype)
-    form = geometry or ONE_PIXEL
-    x, g = x.reshape(-1, *form.image, n_in), g.reshape(-1, *form.output, n_out)
-    route = _route("conv2d_weight_grad", x, g, (n_in, n_out), form, mask)
+    geo = geometry or ONE_PIXEL
+    x, g = x.reshape(-1, *geo.image, n_in), g.reshape(-1, *geo.output, n_out)
+    route = _route("conv2d_weight_grad", x, g, (n_in, n_out), geo, mask)
     if mask is not None and not route.takes_mask:
         g = masked(g.reshape(-1, *mask.shape), mask).reshape(g.shape)
-    if route is PLAIN and form is ONE_PIXEL:
-        w = (g.reshape(-1, n_out).T @ x.reshape(-1, n_in)).T
+    if route is PLAIN and geometry is None:
+        w = (g.reshape(-1, n_out).T @ x.reshape(-1, n_in)).T  # so that each filter is contiguous
     else:
-        w = route.module.conv2d_weight_grad(x, g, form, *([mask] if route.takes_mask else []))
+        w = route.module.conv2d_weight_grad(x, g, geo, *([mask] if route.takes_mask else []))
     return w.reshape(filters)
 
 
@@ -177,7 +184,7 @@ def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _mask_in_place(g, mask):  # type: ignore[no-untyped-def]
     for k in range(g.shape[0]):
         for i in range(g.shape[1]):
-            g[k, i] = g[k, i] if mask[i] else 0
+            g[k, i] = g[k, i] if mask[i] else 0  # without a branch, so that it is vectorised
 
 
 def mask_in_place(g: np.ndarray, mask: np.ndarray) -> None:

@@ -178,7 +178,7 @@ def two() -> tuple[Tensor, Tensor]:
         (lambda x, y: mdb.jvp(mdb.exp, x, np.ones(2)), ValueError, r"jvp: v must have .*\(2, 3\); got \(2,\)"),
         (lambda x, y: mdb.jvp(mdb.exp, x, [y, y]), ValueError, "jvp: 1 inputs need as many directions v; got 2"),
         (lambda x, y: mdb.hvp(mdb.sum, x, np.ones(2)), ValueError, r"hvp: v must have .*\(2, 3\); got \(2,\)"),
-        (lambda x, y: mdb.hvp(mdb.exp, x, np.ones((2, 3))), ValueError, r"shape \(2, 3\), not one element"),
+        (lambda x, y: mdb.hvp(mdb.exp, x, np.ones((2, 3))), ValueError, r"hvp: f must .* the shape \(2, 3\)"),
         (lambda x, y: mdb.jacobian(mdb.sum, x), ValueError, r"\(2, 3\) into \(2, c\); it returned \(\)"),
         (lambda x, y: mdb.jacobian(lambda x: x.T, x), ValueError, r"it returned \(3, 2\)"),
         (lambda x, y: mdb.jacobian(lambda x: Tensor(np.ones((2, 4))), x), ValueError, "does not require a gradient"),
@@ -605,3 +605,22 @@ def test_two_threads_at_once_find_the_bits_of_one_after_the_other() -> None:
     with ThreadPoolExecutor(2) as pool:
         together = list(pool.map(second_order, range(4)))
     assert together == alone
+
+
+def test_a_gradient_without_its_graph_says_what_is_missing() -> None:
+    x = leaf(2)
+    (g,) = mdb.grad((x * x).sum(), x)
+    with pytest.raises(ValueError, match="by grad without create_graph=True"):
+        mdb.grad(g.sum(), x)
+    for outputs, inputs, what in ((x * x).sum(), (), "input"), ((), x, "output"):
+        with pytest.raises(ValueError, match=f"grad: there must be at least one {what}"):
+            mdb.grad(outputs, inputs)
+
+
+def test_only_the_input_that_changed_is_named() -> None:
+    a, b = (Tensor([1.0], requires_grad=True, name=name) for name in "ab")
+    a.data = [2.0]
+    y = a * b
+    b.data = [3.0]
+    with pytest.raises(ValueError, match="grad: 'b' was given new data after multiply had used it"):
+        mdb.grad(y, a)

@@ -317,3 +317,23 @@ def test_operands_and_static_arguments() -> None:
         assert [x.data.tolist() for x in y._node.inputs] == [[3.0], 2.0]
         assert y._node.function(*y._node.inputs, **y._node.static).data.tolist() == [30.0]
         assert mdb.grad(y, a)[0].data.tolist() == [10.0]
+
+
+def test_a_list_of_tensors_is_refused_at_any_depth() -> None:
+    a = mdb.Tensor([1.0, 2.0], requires_grad=True)
+    for value in [a, a], [[a], [a]], [[1.0, a[0]]], (a,):
+        with pytest.raises(TypeError, match="a list of Tensors is not a Tensor"):
+            mdb.Tensor(value)
+        with pytest.raises(TypeError, match="a list of Tensors is not a Tensor"):
+            a * value
+
+
+def test_a_read_only_view_of_an_array_that_changes() -> None:
+    """An operand is copied, whoever may still write to it."""
+    values = np.ones(2)
+    view = values.view()
+    view.flags.writeable = False
+    x = mdb.Tensor([3.0, 4.0], requires_grad=True)
+    y = x * view
+    values[:] = 5.0
+    assert mdb.grad(y.sum(), x)[0].data.tolist() == [1.0, 1.0]
