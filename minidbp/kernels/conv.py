@@ -86,7 +86,7 @@ def _route(
 def conv2d(
     x: np.ndarray, w: np.ndarray, geometry: ConvGeometry | None = None, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cross-correlation, or convolution in deep learning: x and w to `(*B, h, w, O)`.  It is 0 where the mask is False."""
+    """Cross-correlation ("convolution"): x and w to `(*B, h, w, O)`.  It is 0 where the mask is False."""
     n_in, n_out = w.shape[-2:]
     outputs = (*x.shape[:-1], n_out) if geometry is None else (*x.shape[:-3], *geometry.output, n_out)
     if mask is not None:
