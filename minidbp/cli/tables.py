@@ -186,7 +186,6 @@ def figure1(
     """
     from minidbp.files.plots import save
     from minidbp.paper import figure1, figure1_pictures
-    from minidbp.training.environment import environment
 
     figure1.check_image(image)
     runs = figure1.plan_runs(preset, model, lam, penalty, seed)
@@ -200,7 +199,7 @@ def figure1(
         common.fail("stopped before the first observation; nothing was written", 130)
     options = {"preset": preset, "model": model, "image": image, "penalty": penalty, "lambda": lam, "seed": seed}
     repeat = common.command_line("figure1", **options)
-    page = figure1.as_markdown(study, repeat, perf_counter() - started, environment())
+    page = figure1.as_markdown(study, repeat, perf_counter() - started)
     write_text(folder / "figure1.json", json.dumps(figure1.as_json(study)) + "\n")
     write_text(folder / "figure1.md", page)
     try:

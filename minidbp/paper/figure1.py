@@ -4,10 +4,10 @@ The paper draws the ideal by hand: Delta = |f(x + eps v) - f(x)| and the gradien
 Here one test image is observed through two trainings of section 4.2, one with the penalty and one without.
 """
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,7 @@ class Observation:
     @property
     def span(self) -> float:
         """Largest minus smallest f_y between x and x_adv: Delta alone does not say that f is flat between them."""
-        between = self.along[BETWEEN]
-        return float(between.max()) - float(between.min())
+        return float(np.ptp(self.along[BETWEEN].astype(float)))
 
     @property
     def norms(self) -> np.ndarray:
@@ -94,15 +93,19 @@ class ObservedRun:
     run: Run
     observations: list[Observation]
 
+    @property
+    def label(self) -> str:
+        return f"λ = {self.run.lam:g}"
+
+    @property
+    def steps(self) -> list[int]:
+        return [o.step for o in self.observations]
+
     def series(self) -> dict[str, list[float]]:
         """Each of QUANTITIES at every observation."""
-        return {
-            "delta": [o.delta for o in self.observations],
-            "span": [o.span for o in self.observations],
-            "norm_x": [float(o.norms[0]) for o in self.observations],
-            "norm_x_adv": [float(o.norms[1]) for o in self.observations],
-            "penalty_x": [float(o.penalty(self.run.protocol.penalty)[0]) for o in self.observations],
-        }
+        penalty = self.run.protocol.penalty
+        rows = np.array([(o.delta, o.span, *o.norms, o.penalty(penalty)[0]) for o in self.observations], float)
+        return dict(zip(QUANTITIES, rows.T.tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +152,7 @@ def observed_steps(total: int, per_epoch: int) -> list[int]:
 
 
 def observe(model: Sequential, x: np.ndarray, y: int, protocol: Protocol, step: int) -> Observation:
-    """What the model does around the image x (28, 28, 1) with label y; x_adv is the protocol's FGSM image of x now.
-
-    The model is only read: an observed training gives the same bits as any other.
-    """
+    """What the model, which is only read, does around x (28, 28, 1) with label y; x_adv is the FGSM image of x now."""
     x_adv = protocol.fgsm(model, x[None], np.array([y]))[0]
     both, direction = np.stack([x, x_adv]), x_adv - x
     line = x + T.astype(x.dtype)[:, None, None, None] * direction
@@ -172,40 +172,40 @@ def observe(model: Sequential, x: np.ndarray, y: int, protocol: Protocol, step: 
 
 
 def train_observed(
-    run: Run,
-    mnist: Mnist,
-    image: int,
-    workers: Workers,
-    on_observation: Callable[[Observation], None],
-    on_step: Callable[[], None],
+    observed: ObservedRun, mnist: Mnist, image: int, workers: Workers, on_step: Callable[[], None]
 ) -> Sequential:
-    """Train the run and observe it at a test image; returns the trained model. Raises DivergenceError."""
-    state, x, y = run.start(), mnist.x_test[image], int(mnist.y_test[image])
-    wanted = set(observed_steps(*steps_of(run)))
+    """Train a run, add its observations at a test image, and return the trained model. Raises DivergenceError.
+
+    An observed training gives the same bits as any other.
+    """
+    run = observed.run
+    state, wanted = run.start(), observed_steps(*steps_of(run))
+
+    def look(step: int) -> None:
+        if step in wanted:
+            x, y = mnist.x_test[image], int(mnist.y_test[image])
+            observed.observations.append(observe(state.model, x, y, run.protocol, step))
 
     def after_step(epoch: int, step: int, steps: int) -> None:
-        taken = (epoch - 1) * steps + step
-        if taken in wanted:
-            on_observation(observe(state.model, x, y, run.protocol, taken))
+        look((epoch - 1) * steps + step)
         on_step()
 
-    on_observation(observe(state.model, x, y, run.protocol, 0))
+    look(0)
     train(state, run.split(mnist), workers, after_step)
     return state.model
 
 
 def make_study(runs: Sequence[Run], mnist: Mnist, image: int, workers: Workers, on_step: Callable[[], None]) -> Study:
     """Train and observe the runs in turn. Ctrl-C ends the study with what was observed. Raises DivergenceError."""
-    observed = []
+    observed = [ObservedRun(run, []) for run in runs]
     stopped = False
     try:
-        for run in runs:
-            observed.append(ObservedRun(run, []))
-            train_observed(run, mnist, image, workers, observed[-1].observations.append, on_step)
+        for each in observed:
+            train_observed(each, mnist, image, workers, on_step)
     except KeyboardInterrupt:
         stopped = True
-    observed = [o for o in observed if o.observations]
-    return Study(image, mnist.x_test[image], int(mnist.y_test[image]), observed, stopped)
+    begun = [each for each in observed if each.observations]
+    return Study(image, mnist.x_test[image], int(mnist.y_test[image]), begun, stopped)
 
 
 def moments(observations: Sequence[Observation]) -> list[Observation]:
@@ -245,15 +245,13 @@ class Claim:
 
 def changes(observed: ObservedRun) -> dict[str, Change]:
     """How each of QUANTITIES changed in a run."""
-    steps = [o.step for o in observed.observations]
+    steps = observed.steps
+    begin = sum(2 * step < steps[-1] for step in steps)
     by_name = {}
     for name, values in observed.series().items():
-        largest = max(values)
-        late = [value for step, value in zip(steps, values, strict=True) if 2 * step >= steps[-1]]
-        by_name[name] = Change(
-            values[0], largest, steps[values.index(largest)],
-            min(late), statistics.median(late), max(late), values[-1],
-        )  # fmt: skip
+        largest, late = max(values), values[begin:]
+        step = steps[values.index(largest)]
+        by_name[name] = Change(values[0], largest, step, min(late), median(late), max(late), values[-1])
     return by_name
 
 
@@ -265,20 +263,17 @@ def ideal(observed: ObservedRun) -> list[Claim]:
     order = " > ".join(f"Δ{'₁₂₃₄'[k]}" for k in range(len(deltas)))
     claims = [Claim(order, falling, ", ".join(f"{delta:.3g}" for delta in deltas))]
     for name, c in changes(observed).items():
-        if name == "penalty_x":
-            continue
-        share = c.late_median / c.largest if c.largest else 0.0
-        shrunk, text = c.late_median < c.first, QUANTITIES[name]
-        claims += [
-            Claim(f"{text} has shrunk", shrunk, f"{c.first:.3g} before, {c.late_median:.3g} late"),
-            Claim(f"{text} is almost 0", share < NEARLY, f"late {100 * share:.3g}% of its largest"),
-        ]
-    for where, predicted in (
-        ("at both points", last.predicted),
-        ("all the way between them", last.predicted_along[BETWEEN]),
-    ):
-        classes = ", ".join(str(c) for c, _ in groupby(predicted))
+        if name != "penalty_x":
+            text, late = QUANTITIES[name], c.late_median
+            share = late / c.largest if c.largest else 0.0
+            claims += [
+                Claim(f"{text} has shrunk", late < c.first, f"{c.first:.3g} before, {late:.3g} late"),
+                Claim(f"{text} is almost 0", share < NEARLY, f"late {100 * share:.3g}% of its largest"),
+            ]
+    predictions = {"at both points": last.predicted, "all the way between them": last.predicted_along[BETWEEN]}
+    for where, predicted in predictions.items():
         text = f"the true class has the largest logit {where}"
+        classes = ", ".join(str(c) for c, _ in groupby(predicted))
         claims.append(Claim(text, bool((predicted == last.label).all()), f"predicted at the end: {classes}"))
     return claims
 
@@ -289,7 +284,7 @@ def on_screen(study: Study) -> str:
     for observed in study.observed:
         last = observed.observations[-1]
         lines.append(
-            f"λ = {observed.run.lam:g}: after {last.step:,} steps the model predicts {last.predicted[0]} at x and "
+            f"{observed.label}: after {last.step:,} steps the model predicts {last.predicted[0]} at x and "
             f"{last.predicted[1]} at x + εv; the true class is {last.label}"
         )
         lines += [
@@ -309,7 +304,7 @@ def summary_as_json(study: Study) -> dict[str, Any]:
         "runs": [
             {
                 "lambda": observed.run.lam,
-                "steps": observed.observations[-1].step,
+                "steps": observed.steps[-1],
                 **{name: asdict(change) for name, change in changes(observed).items()},
                 "ideal": [asdict(claim) for claim in ideal(observed)],
             }
@@ -339,39 +334,30 @@ def as_json(study: Study) -> dict[str, Any]:
 
 
 def _observation_as_json(o: Observation) -> dict[str, Any]:
-    points = {
-        point: {
-            "predicted": int(o.predicted[i]),
-            "logits": _decimals(o.logits[i]),
-            "probabilities": _decimals(o.probabilities[i]),
-            "gradient_l1": _decimals(o.gradient_l1[i]),
-            "jacobian_l1": float(o.gradient_l1[i].sum(dtype=np.float64)),
-            "summed_jacobian_l1": _decimals(o.summed_jacobian_l1[i]),
-            "slope": _decimals(o.slopes[i]),
-        }
-        for i, point in enumerate(POINTS)
+    shown = {
+        "predicted": o.predicted.tolist(),
+        "logits": _decimals(o.logits),
+        "probabilities": _decimals(o.probabilities),
+        "gradient_l1": _decimals(o.gradient_l1),
+        "jacobian_l1": o.gradient_l1.sum(axis=1, dtype=np.float64).tolist(),
+        "summed_jacobian_l1": _decimals(o.summed_jacobian_l1),
+        "slope": _decimals(o.slopes),
     }
-    return {
-        "step": o.step,
-        "delta": o.delta,
-        "span": o.span,
-        **points,
-        "f_y": _decimals(o.along),
-        "predicted": o.predicted_along.tolist(),
-    }
+    points = {point: {name: values[i] for name, values in shown.items()} for i, point in enumerate(POINTS)}
+    along = {"f_y": _decimals(o.along), "predicted": o.predicted_along.tolist()}
+    return {"step": o.step, "delta": o.delta, "span": o.span, **points, **along}
 
 
-def _decimals(values: np.ndarray | np.floating) -> Any:
-    """Numbers as a list (or one number), each in the fewest decimals that identify it in its dtype."""
-    return np.asarray(values).astype(str).astype(float).tolist()
+def _decimals(values: np.ndarray) -> list:
+    """Numbers as a list, each in the fewest decimals that identify it in its dtype."""
+    return values.astype(str).astype(float).tolist()
 
 
-def as_markdown(study: Study, command: str, seconds: float, where: Mapping[str, Any]) -> str:
+def as_markdown(study: Study, command: str, seconds: float) -> str:
     """figure1.md: caption, description, comparison with the ideal, numbers, protocol and machine."""
     first = study.observed[0]
     run, p = first.run, first.run.protocol
-    lambdas = [f"λ = {observed.run.lam:g}" for observed in study.observed]
-    all_changes = [changes(observed) for observed in study.observed]
+    all_changes = {observed.label: changes(observed) for observed in study.observed}
     steps = ", ".join(f"{o.step:,}" for o in moments(first.observations))
     claims = [
         [same[0].text, *(f"{'yes' if claim.holds else '**no**'}: {claim.numbers}" for claim in same)]
@@ -381,14 +367,11 @@ def as_markdown(study: Study, command: str, seconds: float, where: Mapping[str, 
     numbers = [
         [text, lam, *(f"{n:,}" if isinstance(n, int) else f"{n:.3g}" for n in asdict(change[name]).values())]
         for name, text in QUANTITIES.items()
-        for lam, change in zip(lambdas, all_changes, strict=True)
+        for lam, change in all_changes.items()
     ]
     stopped = "\n**Stopped before the end: the figure shows what was observed until then.**\n" if study.stopped else ""
-    control = (
-        "\nOrange and dashed: the same training without the penalty, from the same weights, on the same batches."
-        if len(study.observed) > 1
-        else ""
-    )
+    control = "\nOrange and dashed: the same training without the penalty, from the same weights, on the same batches."
+    control *= len(study.observed) > 1
     return f"""# Figure 1 from a real run: model {run.model}, test image {study.image} (a {study.label})
 
 Made by `{command}` in {seconds / 60:.1f} minutes.
@@ -418,7 +401,7 @@ All {len(first.observations)} observations as a film: [figure1.gif](figure1.gif)
 {100 * NEARLY:g}% of the largest value in the run. This is one test image (the paper's is a training point) and one
 seed: it illustrates the method and does not measure it.
 
-{markdown_table(["the paper's ideal", *lambdas], claims)}
+{markdown_table(["the paper's ideal", *all_changes], claims)}
 ## Numbers
 
 {markdown_table(columns, numbers, "---:")}
@@ -429,7 +412,7 @@ Section 4.2: model {run.model}, seed {run.seed}. Every image and its FGSM twin a
 {markdown_table(["field", "value"], [[name, str(value)] for name, value in p.as_dict().items()])}
 ## Machine
 
-{in_words(where)}
+{in_words(environment())}
 """
 
 
@@ -441,7 +424,7 @@ def _description(study: Study) -> str:
         for o in moments(study.observed[0].observations)
     )
     curves = "; ".join(
-        f"λ = {observed.run.lam:g}: Δ {c.first:.2f}, at most {c.largest:.2f}, in the end {c.last:.2f}"
+        f"{observed.label}: Δ {c.first:.2f}, at most {c.largest:.2f}, in the end {c.last:.2f}"
         for observed in study.observed
         for c in [changes(observed)["delta"]]
     )

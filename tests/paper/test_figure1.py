@@ -130,7 +130,7 @@ def test_observing_changes_no_bit_of_the_training(mnist: Mnist) -> None:
         _, unobserved = execute(RUN, mnist, pool, JUDGE)
         found: list[Observation] = []
         steps: list[int] = []
-        observed = figure1.train_observed(RUN, mnist, IMAGE, pool, found.append, lambda: steps.append(1))
+        observed = figure1.train_observed(ObservedRun(RUN, found), mnist, IMAGE, pool, lambda: steps.append(1))
     assert len(found) > 4
     assert len(steps) == 6
     for a, b in zip(unobserved.parameters(), observed.parameters(), strict=True):
@@ -318,7 +318,7 @@ def test_a_film_that_is_stopped_leaves_nothing(study: Study, tmp_path: Path) -> 
 
 
 def page(study: Study) -> str:
-    return figure1.as_markdown(study, "minidbp figure1", 66.0, figure1.as_json(study)["environment"])
+    return figure1.as_markdown(study, "minidbp figure1", 66.0)
 
 
 def made(deltas: list[float], norms: list[float], study: Study, wins: bool = True) -> ObservedRun:
