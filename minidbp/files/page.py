@@ -3,7 +3,7 @@
 import base64
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -18,7 +18,7 @@ img { max-width: 100%; } code { background: #f2f2f2; padding: 0 0.2rem; }
 """
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---") -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---") -> str:
     """A Markdown table; all columns except the first have the alignment mark `align`."""
     lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

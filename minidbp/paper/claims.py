@@ -6,14 +6,14 @@ fewer than two seeds, for an interval that includes the margin, and where runs a
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 from minidbp.files.page import markdown_table
 from minidbp.nn.models import N_PARAMETERS
 from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
 from minidbp.paper.statistics import ACCURACIES, ALPHA, Summary, by_seed, contrast, holm, number, ratio
-from minidbp.sweeps.runs import RunResult
+from minidbp.sweeps.runs import RunResult, varied_fields
 from minidbp.training import Protocol
 
 MODELS = tuple(N_PARAMETERS)
@@ -31,7 +31,7 @@ MORE = "; more seeds are needed"
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A claim in the paper's words with its place; "holds", "does not hold" or "not decided"; and the numbers."""
+    """A claim in the paper's words with its place; HOLDS, FAILS or OPEN; and the numbers."""
 
     claim: str
     finding: str
@@ -78,13 +78,14 @@ class _Runs:
         return sorted(lam for lam in self.by_lambda if low < lam < high)
 
 
-def _runs_by_protocol(results: Iterable[RunResult], model: str, also: str = "") -> list[_Runs]:
-    """The model's results by protocol, named by the fields in which the protocols differ; one empty group for none."""
+def _runs_by_protocol(results: Iterable[RunResult], model: str, eps: float | None = None) -> list[_Runs]:
+    """The model's results (at this eps) by protocol, named by the fields that differ; one empty group for none."""
     groups: dict[Protocol, dict[float, list[RunResult]]] = {}
-    for result in results:
+    ours = [r for r in results if r.run.model == model and eps in (None, r.run.protocol.eps)]
+    for result in ours:
         groups.setdefault(result.run.protocol, {}).setdefault(result.run.lam, []).append(result)
-    varied = [f.name for f in fields(Protocol) if len({getattr(protocol, f.name) for protocol in groups}) > 1]
-    name = f"model {model}{also}"
+    varied = varied_fields([result.run for result in ours])
+    name = f"model {model}" if eps is None else f"model {model}, ε = {eps:g}"
     return [
         _Runs(model, ", ".join([name, *(f"{field} {getattr(protocol, field)}" for field in varied)]), by_lambda)
         for protocol, by_lambda in groups.items()
@@ -100,10 +101,9 @@ def _points(summary: Summary) -> str:
 def _verdict(claim: str, holds: bool, fails: bool, evidence: str, *tests: Summary) -> ClaimVerdict:
     """The verdict, with the number of seeds and, if it is open, the reason."""
     n = min(test.n for test in tests)
-    if n == 0:
-        return ClaimVerdict(claim, OPEN, "no seed has all of its runs yet; at least 2 seeds are needed")
-    if n == 1:
-        return ClaimVerdict(claim, OPEN, f"{evidence}; 1 seed; at least 2 seeds are needed")
+    if n < 2:
+        reason = f"{evidence}; 1 seed" if n else "no seed has all of its runs yet"
+        return ClaimVerdict(claim, OPEN, f"{reason}; at least 2 seeds are needed")
     finding = HOLDS if holds else FAILS if fails else OPEN
     evidence += f"; {n} seeds"
     if finding == OPEN:
@@ -154,7 +154,7 @@ def table2_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
     ours = [r for r in results if not r.run.protocol.adversarial_training and r.run.protocol.eps == EPS]
     verdicts = []
     for model in MODELS:
-        for runs in _runs_by_protocol((r for r in ours if r.run.model == model), model):
+        for runs in _runs_by_protocol(ours, model):
             positive = runs.between(0, math.inf)
             verdicts += [
                 _robustness_rises(runs, "fgsm"),
@@ -209,10 +209,8 @@ def _clean_accuracy_is_kept(runs: _Runs) -> ClaimVerdict:
 def _fgsm_accuracy_doubles(runs: _Runs, low: float) -> ClaimVerdict:
     """Holds if the interval of FGSM(largest lambda) - 2 FGSM(low) lies above 0; fails if below."""
     high = max(runs.by_lambda, default=max(LAMBDAS))
-    claim = (
-        "“we double (at least) the number of correctly classified adversarial examples” (section 4.1), "
-        f"{runs.name}, λ = {high:g} against {low:g}"
-    )
+    words = "“we double (at least) the number of correctly classified adversarial examples”"
+    claim = f"{words} (section 4.1), {runs.name}, λ = {high:g} against {low:g}"
     if reason := runs.missing(low, above=low):
         return ClaimVerdict(claim, OPEN, reason)
     test = runs.contrast({high: 1, low: -2}, "fgsm")
@@ -229,17 +227,15 @@ def _fgsm_accuracy_doubles(runs: _Runs, low: float) -> ClaimVerdict:
 
 def _training_ends_around_epoch_20(runs: _Runs) -> ClaimVerdict:
     """Holds if no run reached epoch 100 and the interval of the epochs, each seed's mean over lambda, is AROUND_20."""
-    claim = (
-        "“The program always terminated before 100 hundred epochs were reached, around the 20th epoch” (section 4.1), "
-        f"{runs.name}"
-    )
+    words = "“The program always terminated before 100 hundred epochs were reached, around the 20th epoch”"
+    claim = f"{words} (section 4.1), {runs.name}"
     if reason := runs.missing():
         return ClaimVerdict(claim, OPEN, reason)
     results = [result for cell in runs.by_lambda.values() for result in cell]
     protocol = results[0].run.protocol
     if protocol.stop_rule == "none":
-        epochs = protocol.max_epochs
-        return ClaimVerdict(claim, OPEN, f"all {len(results)} runs have a fixed length of {epochs} epochs")
+        reason = f"all {len(results)} runs have a fixed length of {protocol.max_epochs} epochs"
+        return ClaimVerdict(claim, OPEN, reason)
     test = runs.contrast(dict.fromkeys(runs.by_lambda, 1 / len(runs.by_lambda)), "epochs")
     low, high = (test.low, test.high) if test.sd else (test.mean, test.mean)  # equal counts are known exactly
     last = min(100, protocol.max_epochs)
@@ -264,8 +260,7 @@ def table3_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
     verdicts, differences = [], {}
     for model in MODELS:
         for eps in EPSILONS:
-            here = (r for r in ours if r.run.model == model and r.run.protocol.eps == eps)
-            for runs in _runs_by_protocol(here, model, f", ε = {eps:g}"):
+            for runs in _runs_by_protocol(ours, model, eps):
                 differences[runs.name] = runs.difference(TABLE_3_LAMBDA, 0.0, "fgsm")
                 if eps != EPS or model == "A":
                     verdicts.append(_penalty_changes(runs, eps))
@@ -278,10 +273,8 @@ def _penalty_changes(runs: _Runs, eps: float) -> ClaimVerdict:
 
     Equal holds if both intervals, FGSM's and clean, lie within EQUAL_MARGINS. It fails if one lies outside (Holm).
     """
-    if eps == EPS:
-        claim = f"“the adv_gp performs better for model A and ε = 0.3” (Table 3), {runs.name}"
-    else:
-        claim = f"“is sensibly equal for other values of ε” (Table 3), {runs.name}"
+    better, equal = "the adv_gp performs better for model A and ε = 0.3", "is sensibly equal for other values of ε"
+    claim = f"“{better if eps == EPS else equal}” (Table 3), {runs.name}"
     if reason := runs.missing(0.0, TABLE_3_LAMBDA):
         return ClaimVerdict(claim, OPEN, reason)
     tests = {figure: runs.difference(TABLE_3_LAMBDA, 0.0, figure) for figure in ACCURACIES}
@@ -303,10 +296,8 @@ def _penalty_changes(runs: _Runs, eps: float) -> ClaimVerdict:
 
 def table4_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
     """Model C with adversarial training at eps 0.3: does FGSM accuracy rise with lambda, and fall again at 1000?"""
-    trained = (r for r in results if r.run.protocol.adversarial_training and r.run.protocol.eps == EPS)
-    ours = [r for r in trained if r.run.model == "C"]
     verdicts = []
-    for runs in _runs_by_protocol(ours, "C", f", ε = {EPS:g}"):
+    for runs in _runs_by_protocol((r for r in results if r.run.protocol.adversarial_training), "C", EPS):
         middle = runs.between(0, HIGHEST)
         rises = {f"λ = {lam:g} against 0": runs.difference(lam, 0.0, "fgsm") for lam in middle}
         falls = {f"λ = {HIGHEST:g} against {lam:g}": runs.difference(HIGHEST, lam, "fgsm") for lam in middle}
@@ -315,8 +306,8 @@ def table4_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
             ("“until it fails when too high” (Table 4)", HIGHEST, falls, -1),
         ):
             claim += f", {runs.name}"
-            reason = runs.missing(end, above=0.0, below=HIGHEST)
-            verdicts.append(
-                ClaimVerdict(claim, OPEN, reason) if reason else _verdict_on_any(claim, differences, sign=sign)
-            )
+            if reason := runs.missing(end, above=0.0, below=HIGHEST):
+                verdicts.append(ClaimVerdict(claim, OPEN, reason))
+            else:
+                verdicts.append(_verdict_on_any(claim, differences, sign=sign))
     return verdicts

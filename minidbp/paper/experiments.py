@@ -103,7 +103,7 @@ def protocol_variants(vary: Sequence[str]) -> list[dict[str, Any]]:
             axes[name] = list(CHOICES.get(name, (True, False)))
         else:
             raise ValueError(f"--vary {text} needs values, such as {name}={getattr(Protocol(), name)}")
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    return _product(axes)
 
 
 def _parse_value(text: str, kind: Any, value: str) -> Any:
@@ -133,14 +133,16 @@ def _grid(models: Mapping[str, tuple[int, Protocol]], **axes: Sequence[Any]) -> 
         models: The number of seeds and the protocol of each model.
     """
 
-    def condition(model: str, protocol: Protocol, *, lam: float, **changes: Any) -> Condition:
-        return Condition(model, lam, replace(protocol, **changes))
-
     return {
-        condition(model, protocol, **dict(zip(axes, values, strict=True))): seeds
+        Condition(model, point.pop("lam"), replace(protocol, **point)): seeds
         for model, (seeds, protocol) in models.items()
-        for values in itertools.product(*axes.values())
+        for point in _product(axes)
     }
+
+
+def _product(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of one value of each axis."""
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def _table2_paper(condition: Condition) -> Reported | None:
@@ -176,8 +178,7 @@ TABLE3 = Experiment(
     {
         "smoke": _grid(
             {"A": (1, _small(1, 256, 32, 250, 50, **SECTION_4_2)), "B": (1, _small(1, 128, 32, 100, 20, **SECTION_4_2)),
-             "C": (1, _small(1, 1600, 64, 1000, 200, **SECTION_4_2))},
-            eps=(0.1, 0.3), lam=(0.0, TABLE_3_LAMBDA),
+             "C": (1, _small(1, 1600, 64, 1000, 200, **SECTION_4_2))}, eps=(0.1, 0.3), lam=(0.0, TABLE_3_LAMBDA),
         ),
         "laptop": _grid(
             {"A": (2, _small(2, 2560, 32, 2000, 500, **SECTION_4_2)),

@@ -110,10 +110,8 @@ def film(study: Study, path: Path, done: Callable[[], None]) -> None:
 def _palette() -> Image.Image:
     """Every colour in a frame, mixed with white: the same for all frames, or they would flicker and be larger."""
     palette = Image.new("P", (1, 1))
-    mixtures = [
-        np.linspace((1, 1, 1), to_rgb(colour), count)
-        for colour, count in (("black", 64), (WRONG, 24), *((style["color"], 24) for style in RUN_STYLES))
-    ]
+    counts = {"black": 64, WRONG: 24, **{style["color"]: 24 for style in RUN_STYLES}}
+    mixtures = [np.linspace((1, 1, 1), to_rgb(colour), count) for colour, count in counts.items()]
     palette.putpalette(np.rint(255 * np.concatenate(mixtures)).astype(np.uint8).tobytes())
     return palette
 
@@ -122,10 +120,8 @@ def _title(study: Study) -> str:
     run = study.observed[0].run
     p = run.protocol
     penalty = f"penalty {FORMULAS[p.penalty]}, λ = {run.lam:g}" if run.lam else "no penalty"
-    return (
-        f"Figure 1 from a real run: model {run.model}, test image {study.image}, adversarial training (ε = {p.eps:g}), "
-        f"{penalty}"
-    )
+    training = f"adversarial training (ε = {p.eps:g}), {penalty}"
+    return f"Figure 1 from a real run: model {run.model}, test image {study.image}, {training}"
 
 
 def _when(study: Study, o: Observation) -> str:
@@ -191,20 +187,17 @@ def _series(panels: Sequence[Axes], study: Study, until: int | None = None) -> S
         "penalty_x": f"penalty {FORMULAS[study.observed[0].run.protocol.penalty]} at x",
     }
     small = until is not None
+    shape: Mapping[str, Any] = {"markersize": 3 if small else 4, "linewidth": 1.5}
     for k, (observed, style) in enumerate(zip(study.observed, RUN_STYLES, strict=False)):
-        series = observed.series()
-        steps = [o.step for o in observed.observations]
+        series, steps = observed.series(), observed.steps
         seen = sum(until is None or step <= until for step in steps)
         for axes, name in zip(panels, titles, strict=True):
             if small:
                 axes.plot(steps, series[name], color=style["color"], alpha=0.25, linewidth=1)
-            axes.plot(
-                steps[:seen], series[name][:seen], label=f"λ = {observed.run.lam:g}", markersize=3 if small else 4,
-                linewidth=1.5, **style,
-            )  # fmt: skip
+            axes.plot(steps[:seen], series[name][:seen], label=observed.label, **shape, **style)
         label = "_nolegend_" if k else "dotted: span of $f_y$"  # once is enough: the colour tells the run
         panels[0].plot(steps[:seen], series["span"][:seen], color=style["color"], linestyle=":", label=label)
-    last = max(observed.observations[-1].step for observed in study.observed)
+    last = max(observed.steps[-1] for observed in study.observed)
     for axes, title in zip(panels, titles.values(), strict=True):
         axes.set_title(title, fontsize=9 if small else 11, loc="left", pad=4 if small else 16)
         axes.set_xscale("symlog", linthresh=1, linscale=0.5)

@@ -38,9 +38,8 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
             pairs = [(measure, group) for measure in measures for group in groups]
             for k, (measure, group) in enumerate(pairs):
                 name = ACCURACIES[measure] if together else group
-                shift = (
-                    (k - (len(pairs) - 1) / 2) * 0.012 * max(1, len(places) - 1)
-                )  # so that error bars do not overlap
+                # The shift keeps error bars apart.
+                shift = (k - (len(pairs) - 1) / 2) * 0.012 * max(1, len(places) - 1)
                 line = lines.get((model, group), [])
                 _plot(axes, k, name, [places.index(_place(row, along)) + shift for row in line], line, measure)
             axes.set_xticks(range(len(places)), [shown(place) for place in places])
@@ -53,13 +52,11 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
         panels[i, 0].set_ylim(max(-3.0, low - margin), min(103.0, high + margin))
     for axes in panels[-1]:
         axes.set_xlabel(AXES.get(along, along))
-    handles = {
-        label: handle for axes in panels.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    keys = {key: line for axes in panels.flat for line, key in zip(*axes.get_legend_handles_labels(), strict=True)}
     layout: dict[str, Any] = {"loc": "outside right center"}
-    if len(handles) > 5:
+    if len(keys) > 5:
         layout = {"loc": "outside lower center", "ncols": 2}
-    figure.legend(handles.values(), handles.keys(), frameon=False, **layout)
+    figure.legend(keys.values(), keys.keys(), frameon=False, **layout)
     return figure
 
 
@@ -95,17 +92,13 @@ def _plot(axes: Axes, k: int, name: str, places: Sequence[float], rows: Sequence
     """The k-th line of a panel and, dotted with open markers, the paper's."""
     repeat, which = divmod(k, len(COLOURS))  # a repeated colour has another marker
     colour, marker = COLOURS[which], MARKERS[(which + repeat) % len(MARKERS)]
-    summaries = [row.summary(measure) for row in rows]
-    ours = [(place, s.mean, s.sd) for place, s in zip(places, summaries, strict=True)]
-    papers = [
-        (place, *getattr(row.paper, measure))
-        for place, row in zip(places, rows, strict=True)
-        if row.paper and hasattr(row.paper, measure)
-    ]
-    for points, label, line, face in (ours, name, "-", colour), (papers, f"{name}, paper", ":", "white"):
+    ours = [(summary.mean, summary.sd) for summary in (row.summary(measure) for row in rows)]
+    papers = [getattr(row.paper, measure, None) for row in rows]
+    for values, label, style, face in (ours, name, "-", colour), (papers, f"{name}, paper", ":", "white"):
+        points = [(place, *pair) for place, pair in zip(places, values, strict=True) if pair]
         if points:
             x, means, deviations = np.array(points, float).T
             axes.errorbar(
                 x, means, np.nan_to_num(deviations), label=label, color=colour, marker=marker, markerfacecolor=face,
-                linestyle=line, capsize=3,
+                linestyle=style, capsize=3,
             )  # fmt: skip

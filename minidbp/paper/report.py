@@ -1,9 +1,10 @@
 """The report on the finished runs of a sweep: table.csv, table.md, figures, and one page of HTML with all of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from rich import box
@@ -34,6 +35,7 @@ UNSAID = (
     "validation_split",
 )  # fmt: skip
 
+RIGHT = "---:"  # how columns of numbers are aligned
 HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each column `paper` has the paper's
 numbers for the column to its left. FGSM is the paper's attack. PGD is a stronger attack on the same weights: it tells
 robustness from masked gradients. λ = 0 is training without the penalty."""
@@ -88,9 +90,8 @@ def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
     if models:
         save(adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
     pictures = {"accuracy.png": describe(rows, experiment.along), "images.png": TWINS}
-    text = as_markdown(
-        sweep, rows, results, {name: text for name, text in pictures.items() if (folder / name).exists()}
-    )
+    there = {name: description for name, description in pictures.items() if (folder / name).exists()}
+    text = as_markdown(sweep, rows, results, there)
     write_text(folder / "table.md", text)
     write_text(folder / "report.html", as_html(text, sweep.title, folder))
     return rows
@@ -105,16 +106,15 @@ def _models_to_draw(rows: Sequence[Row], run_dir: Path) -> tuple[dict[str, Seque
     protocol = Protocol()
     for model in sorted({row.model for row in rows}):
         finished = [row for row in rows if row.model == model and row.results]
-        finished = [row for row in finished if row.varied == finished[-1].varied]
-        for row in {row.lam: row for row in (finished[0], finished[-1])}.values() if finished else ():
+        alike = [row for row in finished if row.varied == finished[-1].varied]
+        for row in {row.lam: row for row in alike[:1] + alike[-1:]}.values():
             run = row.results[0].run
             protocol = run.protocol
             weights = run.file(run_dir, "safetensors")
-            if not weights.exists():
-                continue
             varied = [f"{name} = {shown(value)}" for name, value in row.varied.items()]
             try:
-                models["\n".join([f"model {model}, λ = {row.lam:g}", *varied])] = load_model(weights)[0]
+                if weights.exists():
+                    models["\n".join([f"model {model}, λ = {row.lam:g}", *varied])] = load_model(weights)[0]
             except WeightsError as error:
                 raise RunFailed(f"{error}; or move {run.name}.json away, and the run is trained again") from error
     return models, protocol
@@ -127,12 +127,8 @@ def on_screen(rows: Sequence[Row], title: str) -> Table:
     columns are left out.
     """
     varied = rows[0].varied if rows else {}
-    screen = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        caption="test accuracy in percent, mean±standard deviation over runs",
-    )
+    caption = "test accuracy in percent, mean±standard deviation over runs"
+    screen = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
     plus_minus = " ±" if varied else "±"  # lines break at blanks
     body = [[cell.replace(" ± ", plus_minus) for cell in cells(row, digits=1)] for row in rows]
     columns = [(i, name) for i, name in enumerate(header(rows)) if name != "paper" or len(varied) < 2]
@@ -146,9 +142,7 @@ def on_screen(rows: Sequence[Row], title: str) -> Table:
     return screen
 
 
-def as_markdown(
-    sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], pictures: Mapping[str, str] = MappingProxyType({})
-) -> str:
+def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], pictures: Mapping[str, str]) -> str:
     """The table, what made it, how to read it, the statistics, the protocol of each model, and the machine.
 
     Args:
@@ -168,7 +162,7 @@ def as_markdown(
         + f"; one after the other they take {minutes:.1f} minutes.",
         HOW_TO_READ + (FEWER if fewer else ""),
         *([experiment.note] if experiment.note else []),
-        _table(header(rows), map(cells, rows)),
+        markdown_table(header(rows), map(cells, rows), RIGHT),
         *(f"- {names[result.run]}: {result.diverged.message}." for result in diverged),
         *(f"![{description}]({name})" for name, description in pictures.items()),
         *_verdicts(experiment, sweep.vary, done, bool(diverged)),
@@ -186,21 +180,16 @@ def as_markdown(
 # The sections. Each is a heading, a text and a table, or nothing where there is nothing to show.
 
 
-def _table(names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    return markdown_table(names, list(lines), align="---:")
-
-
-def _table_of_conditions(rows: Sequence[Row], names: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table whose lines begin with `condition_cells`."""
-    return _table(["model", "λ", *rows[0].varied, *names], lines)
+def _by_condition(
+    rows: Sequence[Row], columns: Iterable[str], figures: Callable[[Row], Iterable[str]], least: int = 1
+) -> str:
+    """A table with a line for each row that has at least so many runs; empty if there is none."""
+    lines = [[*condition_cells(row), *figures(row)] for row in rows if len(row.results) >= least]
+    return markdown_table(["model", "λ", *rows[0].varied, *columns], lines, RIGHT) if lines else ""
 
 
 def _verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[RunResult], diverged: bool) -> list[str]:
-    """The verdicts on the paper's claims, for each variant of the protocol by itself.
-
-    Args:
-        diverged: Whether some runs are not in `done` because they diverged.
-    """
+    """The verdicts on the paper's claims, by variant of the protocol. `diverged`: some runs are not in `done`."""
     parts = []
     for variant, results in _by_variant(done, vary).items():
         verdicts = experiment.verdicts(results)
@@ -220,15 +209,12 @@ def _by_variant(results: Sequence[RunResult], vary: Sequence[str]) -> dict[str, 
 
 def _intervals(rows: Sequence[Row]) -> list[str]:
     """The intervals of the means, of rows that have at least two runs."""
-    lines = [
-        [*condition_cells(row), *(_interval(row.summary(name)) for name in ACCURACIES), str(len(row.results))]
-        for row in rows
-        if len(row.results) > 1
-    ]
-    if not lines:
-        return []
-    names = [*ACCURACIES.values(), "runs"]
-    return ["## 95% intervals of the means", INTERVALS, _table_of_conditions(rows, names, lines)]
+
+    def figures(row: Row) -> list[str]:
+        return [*(_interval(row.summary(name)) for name in ACCURACIES), str(len(row.results))]
+
+    table = _by_condition(rows, [*ACCURACIES.values(), "runs"], figures, least=2)
+    return ["## 95% intervals of the means", INTERVALS, table] if table else []
 
 
 def _interval(summary: Summary, signed: bool = False) -> str:
@@ -261,9 +247,9 @@ def _differences(rows: Sequence[Row], field: str) -> list[str]:
         return []
     for line, p in zip(lines, holm(p_values), strict=True):
         line.insert(-1, number(p, 3))
-    names = [*ACCURACIES.values(), "p (FGSM)", "seeds"]
+    names = ["model", "λ", *rows[0].varied, *ACCURACIES.values(), "p (FGSM)", "seeds"]
     heading = f"## Against {'λ' if field == 'lambda' else field} = {shown(first)}"
-    return [heading, DIFFERENCES, _table_of_conditions(rows, names, lines)]
+    return [heading, DIFFERENCES, markdown_table(names, lines, RIGHT)]
 
 
 def _distances(experiment: Experiment, vary: Sequence[str], results: Sequence[RunResult]) -> list[str]:
@@ -283,7 +269,9 @@ def _distances(experiment: Experiment, vary: Sequence[str], results: Sequence[Ru
         "## Distance to the paper's table",
         "Root mean square of our mean minus the paper's, over the cells that the paper has too, in percentage points"
         + ("; the variant nearest under FGSM comes first." if len(lines) > 1 else "."),
-        _table(["protocol", "cells", "clean", "FGSM"], [line for _, line in sorted(lines, key=lambda pair: pair[0])]),
+        markdown_table(
+            ["protocol", "cells", "clean", "FGSM"], [line for _, line in sorted(lines, key=itemgetter(0))], RIGHT
+        ),
     ]
 
 
@@ -293,15 +281,14 @@ def _masking(rows: Sequence[Row]) -> list[str]:
         "noise": "noise", "pgd_margin": "PGD, margin", "worst_case": "worst case", "zero_gradients": "dL/dx = 0",
         "gradient_cosine": "cosine", "jacobian_l1": "‖J‖ at x", "jacobian_l1_adv": "‖J‖ at x + δ",
     }  # fmt: skip
-    lines = []
-    for row in rows:
-        if row.results:
-            means = {name: summarise([getattr(r.diagnosis, name) for r in row.results]).mean for name in columns}
-            figures = [number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items()]
-            answer = _judge_fgsm(row.summary("fgsm").mean, means["noise"], means["worst_case"])
-            lines.append([*condition_cells(row), *figures, answer])
-    names = [*columns.values(), "accuracy under FGSM"]
-    return ["## Robust, or gradients masked?", MASKING, _table_of_conditions(rows, names, lines)]
+
+    def figures(row: Row) -> list[str]:
+        means = {name: summarise([getattr(r.diagnosis, name) for r in row.results]).mean for name in columns}
+        answer = _judge_fgsm(row.summary("fgsm").mean, means["noise"], means["worst_case"])
+        return [*(number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items()), answer]
+
+    table = _by_condition(rows, [*columns.values(), "accuracy under FGSM"], figures)
+    return ["## Robust, or gradients masked?", MASKING, table]
 
 
 def _judge_fgsm(fgsm: float, noise: float, worst_case: float) -> str:
@@ -315,15 +302,14 @@ def _judge_fgsm(fgsm: float, noise: float, worst_case: float) -> str:
 
 def _per_class(rows: Sequence[Row]) -> list[str]:
     """Accuracy of each digit; a run without an image of a digit does not count for it."""
+
+    def figures(row: Row, name: str) -> list[str]:
+        by_digit = zip(*(result.per_class[name] for result in row.results), strict=True)
+        return [number(summarise([share for share in shares if share is not None]).mean, 1) for shares in by_digit]
+
     parts = []
     for name, words in ("clean", "clean"), ("fgsm", "under FGSM"):
-        lines = []
-        for row in rows:
-            if row.results:
-                shares = [[r.per_class[name][digit] for r in row.results] for digit in range(N_CLASSES)]
-                means = [summarise([share for share in of_digit if share is not None]).mean for of_digit in shares]
-                lines.append([*condition_cells(row), *(number(mean, 1) for mean in means)])
-        table = _table_of_conditions(rows, [*map(str, range(N_CLASSES))], lines)
+        table = _by_condition(rows, map(str, range(N_CLASSES)), partial(figures, name=name))
         parts += [f"## Accuracy of each digit, {words}", table]
     return parts
 
@@ -338,9 +324,8 @@ def _protocol(experiment: Experiment, done: Sequence[RunResult]) -> list[str]:
         for model in models:
             ours = dict.fromkeys(getattr(r.run.protocol, name) for r in done if r.run.model == model)
             papers = dict.fromkeys(getattr(c.protocol, name) for c in full if c.model == model)
-            in_full = (
-                f" (in full: {', '.join(map(shown, papers))})" if papers and not ours.keys() <= papers.keys() else ""
-            )
+            differ = papers and not ours.keys() <= papers.keys()
+            in_full = f" (in full: {', '.join(map(shown, papers))})" if differ else ""
             line.append(", ".join(map(shown, ours)) + in_full)
         lines.append(line)
     table = markdown_table(["field", *(f"model {model}" for model in models)], lines)
@@ -350,8 +335,7 @@ def _protocol(experiment: Experiment, done: Sequence[RunResult]) -> list[str]:
 def _machines(done: Sequence[RunResult]) -> list[str]:
     """Each machine that took part: what may change a result or its speed."""
     machines = list(dict.fromkeys(in_words(result.environment) for result in done))
-    return [
-        part
-        for i, machine in enumerate(machines, start=1)
-        for part in ("## Machine" + (f" {i}" if len(machines) > 1 else ""), machine)
-    ]
+    parts = []
+    for i, machine in enumerate(machines, start=1):
+        parts += ["## Machine" + f" {i}" * (len(machines) > 1), machine]
+    return parts

@@ -4,7 +4,7 @@ The surrogate is sum_j |sum_i df_i/dx_j|, and softmax ignores the direction sum_
 weights and bias their mean over the classes changes neither the predictions nor the loss, and makes the surrogate 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from rich import box
@@ -28,18 +28,13 @@ class Means:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What centring changes, and what it leaves.
-
-    Attributes:
-        same_prediction: The share of images with the same prediction, in percent.
-        largest_change: The largest change of the probability of any class of any image.
-    """
+    """What centring changes, and what it leaves."""
 
     images: int
     original: Means
     centred: Means
-    same_prediction: float
-    largest_change: float
+    same_prediction: float  # the share of images, in percent
+    largest_change: float  # of the probability of any class of any image
 
 
 def centre(model: Sequential) -> None:
@@ -77,13 +72,11 @@ def on_screen(comparison: Comparison) -> Table:
         f"{comparison.images} test images: the same prediction for {comparison.same_prediction:g}%, no probability "
         f"changed by more than {comparison.largest_change:.1g}"
     )
-    screen = Table(box=box.SIMPLE_HEAD, caption=caption)
-    for i, column in enumerate(("mean over the images", "original", "centred")):
-        screen.add_column(column, justify="right" if i else "left")
-    for label, before, after in (
-        ("loss (cross-entropy)", comparison.original.loss, comparison.centred.loss),
-        ("surrogate, Σ_j |Σ_i ∂f_i/∂x_j|", comparison.original.surrogate, comparison.centred.surrogate),
-        ("exact norm, Σ_ij |∂f_i/∂x_j|", comparison.original.jacobian_l1, comparison.centred.jacobian_l1),
-    ):
-        screen.add_row(label, f"{before:.6g}", f"{after:.6g}")
+    screen = Table("mean over the images", box=box.SIMPLE_HEAD, caption=caption)
+    for column in "original", "centred":
+        screen.add_column(column, justify="right")
+    labels = "loss (cross-entropy)", "surrogate, Σ_j |Σ_i ∂f_i/∂x_j|", "exact norm, Σ_ij |∂f_i/∂x_j|"
+    before, after = astuple(comparison.original), astuple(comparison.centred)
+    for label, *values in zip(labels, before, after, strict=True):
+        screen.add_row(label, *(f"{value:.6g}" for value in values))
     return screen
