@@ -297,20 +297,16 @@ def on_screen(study: Study) -> str:
 
 def summary_as_json(study: Study) -> dict[str, Any]:
     """The summary for --json."""
-    return {
-        "image": study.image,
-        "label": study.label,
-        "finished": not study.stopped,
-        "runs": [
-            {
-                "lambda": observed.run.lam,
-                "steps": observed.steps[-1],
-                **{name: asdict(change) for name, change in changes(observed).items()},
-                "ideal": [asdict(claim) for claim in ideal(observed)],
-            }
-            for observed in study.observed
-        ],
-    }
+    runs = [
+        {
+            "lambda": observed.run.lam,
+            "steps": observed.steps[-1],
+            **{name: asdict(change) for name, change in changes(observed).items()},
+            "ideal": [asdict(claim) for claim in ideal(observed)],
+        }
+        for observed in study.observed
+    ]
+    return {"image": study.image, "label": study.label, "finished": not study.stopped, "runs": runs}
 
 
 def as_json(study: Study) -> dict[str, Any]:

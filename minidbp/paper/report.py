@@ -56,6 +56,9 @@ With two or three seeds they may reach beyond these bounds. A dash stands where 
 DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals. p is that of the paired t-test
 for FGSM, adjusted by Holm's method over this table. A dash stands where there are too few seeds, or where all
 differences are equal."""
+DISTANCES = """## Distance to the paper's table
+
+Root mean square of our mean minus the paper's, over the cells that the paper has too, in percentage points"""
 PROTOCOL = """**Bold**: the paper does not state this field; docs/protocol.md gives the reasons for our values.
 (in full: ...): the values of preset `paper`, where this sweep has others. With stop_rule none, training lasts
 max_epochs."""
@@ -265,14 +268,9 @@ def _distances(experiment: Experiment, vary: Sequence[str], results: Sequence[Ru
             lines.append((fgsm, [variant or "this protocol", str(len(compared)), number(clean), number(fgsm)]))
     if not lines:
         return []
-    return [
-        "## Distance to the paper's table",
-        "Root mean square of our mean minus the paper's, over the cells that the paper has too, in percentage points"
-        + ("; the variant nearest under FGSM comes first." if len(lines) > 1 else "."),
-        markdown_table(
-            ["protocol", "cells", "clean", "FGSM"], [line for _, line in sorted(lines, key=itemgetter(0))], RIGHT
-        ),
-    ]
+    order = "; the variant nearest under FGSM comes first." if len(lines) > 1 else "."
+    table = [line for _, line in sorted(lines, key=itemgetter(0))]
+    return [DISTANCES + order, markdown_table(["protocol", "cells", "clean", "FGSM"], table, RIGHT)]
 
 
 def _masking(rows: Sequence[Row]) -> list[str]:

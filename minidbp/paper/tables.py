@@ -107,15 +107,14 @@ def as_csv(rows: Sequence[Row]) -> str:
     """All numbers, unrounded; an empty field where there is none. low and high: the mean's 95% interval."""
     ours = [f"{name}_{part}" for name in FIGURES for part in ("mean", "sd", "low", "high")]
     papers = [f"paper_{name}_{part}" for name in ("clean", "fgsm") for part in ("mean", "sd")]
-    lines: list[list[Any]] = [
-        ["model", "lambda", *(rows[0].varied if rows else ()), "runs", "diverged", *ours, *papers]
-    ]
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["model", "lambda", *(rows[0].varied if rows else ()), "runs", "diverged", *ours, *papers])
     for row in rows:
         numbers = [_known(n) for s in map(row.summary, FIGURES) for n in (s.mean, s.sd, s.low, s.high)]
         paper = [*row.paper.clean, *row.paper.fgsm] if row.paper else [None] * 4
-        lines.append([row.model, row.lam, *row.varied.values(), len(row.results), row.diverged, *numbers, *paper])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)  # None becomes an empty field
+        condition = [row.model, row.lam, *row.varied.values()]
+        lines.writerow([*condition, len(row.results), row.diverged, *numbers, *paper])  # None becomes an empty field
     return text.getvalue()
 
 
