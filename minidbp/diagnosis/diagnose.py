@@ -22,10 +22,7 @@ CHANCE = 100 / N_CLASSES
 CLIP = (0.0, 1.0)
 GRADIENT_PASSES = 2 * (2 + N_CLASSES)  # a gradient and a Jacobian, at x and at x + delta
 
-Key = tuple[Any, ...]  # ("attack", name), ("eps", name, eps) or ("steps", steps)
-
-
-# Results. `dataclasses.asdict` makes their JSON. Accuracies are in percent.
+# Results.  `dataclasses.asdict` makes their JSON.  Accuracies are in percent.
 
 
 @dataclass(frozen=True)
@@ -100,15 +97,12 @@ def fgsm_trial(eps: float, counts: bool = True, **options: Any) -> Trial:
 
 
 def pgd_trial(
-    eps: float, steps: int, counts: bool = True, step: float | None = None, restarts: int = 1, **options: Any
+    eps: float, steps: int, counts: bool = True, *, step: float | None = None, restarts: int = 1, **options: Any
 ) -> Trial:
     """PGD with steps of 2.5 eps / steps (Madry et al. 2018), unless `step` is given: they can cross the ball."""
-    step = 2.5 * eps / steps if step is None else step
-
-    def attack(model: Sequential, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return pgd(model, x, y, eps, step, steps, restarts=restarts, seed=rng, **options)
-
-    return Trial(attack, 2 * steps * restarts, counts)
+    step, options = 2.5 * eps / steps if step is None else step, {"restarts": restarts, **options}
+    passes = 2 * steps * restarts
+    return Trial(lambda model, x, y, rng: pgd(model, x, y, eps, step, steps, seed=rng, **options), passes, counts)
 
 
 def noise_trial(eps: float, kind: str, counts: bool = True, **options: Any) -> Trial:
@@ -125,29 +119,30 @@ def noise_trial(eps: float, kind: str, counts: bool = True, **options: Any) -> T
     return Trial(attack, DRAWS, counts)
 
 
-def trials(p: Protocol) -> dict[Key, Trial]:
-    """Every attack on a model by itself: those of the table, then accuracy against eps and against PGD's steps."""
-    all_trials: dict[Key, Trial] = {("attack", "clean"): Trial(lambda model, x, y, rng: x, 1)}
+def trials(p: Protocol) -> dict[str, dict[Any, Trial]]:
+    """Every attack on a model by itself: "attacks" by name, "pgd", "fgsm" and "noise" by eps, PGD by "steps"."""
+    attacks = {"clean": Trial(lambda model, x, y, rng: x, 1)}
     for kind in "uniform", "sign":
-        all_trials["attack", f"noise_{kind}"] = noise_trial(p.eps, kind)
+        attacks[f"noise_{kind}"] = noise_trial(p.eps, kind)
+    labels: dict[str, dict[str, Any]] = {
+        "true": {},
+        "predicted": {"label": "predicted"},
+        "smoothed": {"label_smoothing": p.label_smoothing},
+    }
     for suffix, clip in ("", CLIP), ("_unclipped", None):
-        labels: dict[str, dict[str, Any]] = {
-            "true": {},
-            "predicted": {"label": "predicted"},
-            "smoothed": {"label_smoothing": p.label_smoothing},
-        }
         for label, options in labels.items():
-            all_trials["attack", f"fgsm_{label}{suffix}"] = fgsm_trial(p.eps, clip is not None, clip=clip, **options)
-    for suffix, loss in ("", "cross_entropy"), ("_margin", "margin"):
-        all_trials["attack", f"pgd{suffix}"] = pgd_trial(p.eps, p.pgd_steps, restarts=p.pgd_restarts, loss=loss)
-    for eps in sorted({*EPS, p.eps}):
-        within = eps <= p.eps
-        all_trials["eps", "pgd", eps] = pgd_trial(eps, p.pgd_steps, within)
-        all_trials["eps", "fgsm", eps] = fgsm_trial(eps, within)
-        all_trials["eps", "noise", eps] = noise_trial(eps, "sign", within)
-    for steps in sorted({*(k for k in STEPS if k < p.pgd_steps), p.pgd_steps, 2 * p.pgd_steps}):
-        all_trials["steps", steps] = pgd_trial(p.eps, steps)
-    return all_trials
+            attacks[f"fgsm_{label}{suffix}"] = fgsm_trial(p.eps, clip is not None, clip=clip, **options)
+    for name, loss in ("pgd", "cross_entropy"), ("pgd_margin", "margin"):
+        attacks[name] = pgd_trial(p.eps, p.pgd_steps, restarts=p.pgd_restarts, loss=loss)
+    sizes = sorted({*EPS, p.eps})
+    steps = sorted({*(k for k in STEPS if k < p.pgd_steps), p.pgd_steps, 2 * p.pgd_steps})
+    return {
+        "attacks": attacks,
+        "pgd": {eps: pgd_trial(eps, p.pgd_steps, eps <= p.eps) for eps in sizes},
+        "fgsm": {eps: fgsm_trial(eps, eps <= p.eps) for eps in sizes},
+        "noise": {eps: noise_trial(eps, "sign", eps <= p.eps) for eps in sizes},
+        "steps": {k: pgd_trial(p.eps, k) for k in steps},
+    }
 
 
 def transfer_trial(p: Protocol) -> Trial:
@@ -182,7 +177,6 @@ class LabelledImages:
 
     def gradient_figures(self, model: Sequential, x_adv: np.ndarray) -> tuple[GradientFigures, np.ndarray]:
         """The figures about gradients at x and x_adv, and which images have a gradient of exactly 0 at x."""
-
         fused = fuse(model)
 
         def on_shard(part: slice) -> np.ndarray:
@@ -222,24 +216,21 @@ def labels_of(weights: Sequence[Path]) -> list[str]:
 
 def work(models: int, p: Protocol) -> int:
     """How many passes of an image `diagnose` reports for this number of models."""
-    each = sum(trial.passes for trial in trials(p).values()) + GRADIENT_PASSES
+    each = sum(trial.passes for group in trials(p).values() for trial in group.values()) + GRADIENT_PASSES
     return models * p.n_pgd * (each + (transfer_trial(p).passes if models > 1 else 0))
 
 
 def diagnose(models: Mapping[str, Sequential], images: LabelledImages, protocol: Protocol) -> Diagnosis:
-    """Diagnose models by label.
+    """Diagnose models by label.  Of the protocol, eps in (0, 1], label_smoothing, pgd_steps and pgd_restarts count.
 
     Attacks take the true label and clip to [0, 1] unless their name says otherwise.  The curves take PGD from one
     start.
-
-    Args:
-        protocol: eps in (0, 1], pgd_steps, pgd_restarts and label_smoothing (of FGSM) count.
     """
     p, right_on = protocol, {}
     for source, model in models.items() if len(models) > 1 else ():
         made = images.attacked(model, transfer_trial(p))
         right_on[source] = {label: images.correct(other, made) for label, other in models.items()}
-    matrix = [[percent(right) for right in row.values()] for row in right_on.values()]
+    matrix = [[*_percents(row).values()] for row in right_on.values()]
     return Diagnosis(
         Settings(p.eps, len(images.x), p.pgd_steps, p.pgd_restarts, images.seed, p.label_smoothing),
         {
@@ -254,38 +245,29 @@ def _diagnose_one(
     model: Sequential, label: str, images: LabelledImages, protocol: Protocol, transfer: dict[str, np.ndarray]
 ) -> ModelDiagnosis:
     """transfer: which images made on each model, this one too, it gets right."""
-    right, counted = {}, list(transfer.values())
-    for key, trial in trials(protocol).items():
-        made = images.attacked(model, trial)
-        right[key] = images.correct(model, made)
-        if trial.counts:
-            counted.append(right[key])
-        if key == ("attack", "fgsm_true"):
-            gradients, no_gradient = images.gradient_figures(model, made)
-
-    def series(*prefix: str) -> dict[Any, np.ndarray]:
-        return {key[-1]: value for key, value in right.items() if key[:-1] == prefix}
-
-    curves = {name: {0.0: right["attack", "clean"], **series("eps", name)} for name in ("pgd", "fgsm", "noise")}
-    evidence = Evidence(
-        attacks=series("attack"),
-        pgd_eps=curves["pgd"],
-        pgd_steps=series("steps"),
-        steps=protocol.pgd_steps,
-        transfer={source: value for source, value in transfer.items() if source != label},
-        worst_case=np.all(counted, axis=0),
-        no_gradient=no_gradient,
-    )
+    right: dict[str, dict[Any, np.ndarray]] = {}
+    counted = list(transfer.values())
+    for group, of_group in trials(protocol).items():
+        right[group] = {}
+        for key, trial in of_group.items():
+            made = images.attacked(model, trial)
+            right[group][key] = images.correct(model, made)
+            if trial.counts:
+                counted.append(right[group][key])
+            if key == "fgsm_true":
+                gradients, no_gradient = images.gradient_figures(model, made)
+    attacks, steps = right["attacks"], right["steps"]
+    curves = {name: {0.0: attacks["clean"], **right[name]} for name in ("pgd", "fgsm", "noise")}
+    others = {source: value for source, value in transfer.items() if source != label}
+    worst_case = np.all(counted, axis=0)
+    evidence = Evidence(attacks, curves["pgd"], steps, protocol.pgd_steps, others, worst_case, no_gradient)
     return ModelDiagnosis(
-        accuracy=_percents(evidence.attacks),
-        against_eps={
-            "eps": list(curves["pgd"]),
-            **{name: [*_percents(curve).values()] for name, curve in curves.items()},
-        },
-        against_steps={"steps": list(evidence.pgd_steps), "pgd": [*_percents(evidence.pgd_steps).values()]},
+        accuracy=_percents(attacks),
+        against_eps={"eps": [*curves["pgd"]], **{name: [*_percents(of).values()] for name, of in curves.items()}},
+        against_steps={"steps": [*steps], "pgd": [*_percents(steps).values()]},
         gradients=gradients,
-        transfer=_percents(evidence.transfer),
-        worst_case=percent(evidence.worst_case),
+        transfer=_percents(others),
+        worst_case=percent(worst_case),
         verdict=judge(evidence, CHANCE),
     )
 
