@@ -43,14 +43,9 @@ def attack(
         names = {"clean test images": protocol.n_test, "FGSM": protocol.n_test, "PGD": protocol.n_pgd}
         tasks = {name: bar.add_task(name, total=total) for name, total in names.items()}
         right = correct_by_attack(model, mnist, protocol, seed, pool, lambda n, what: bar.advance(tasks[what], n))
-        result = AttackResult(
-            model=name,
-            weights=str(weights),
-            seed=seed,
-            **{attack: percent(of_attack) for attack, of_attack in right.items()},
-            protocol={field: getattr(protocol, field) for field in PROTOCOL},
-            environment=environment(),
-        )
+    accuracies = {attack: percent(of_attack) for attack, of_attack in right.items()}
+    fields = {field: getattr(protocol, field) for field in PROTOCOL}
+    result = AttackResult(name, str(weights), seed, **accuracies, protocol=fields, environment=environment())
     write_text(folder / "attack.json", json.dumps(asdict(result), indent=1) + "\n")
     picture = adversarial_twins({f"model {name}": model}, mnist.x_test, mnist.y_test, protocol)
     save(picture, folder / "images.png")

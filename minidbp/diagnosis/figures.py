@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from minidbp.diagnosis.diagnose import CHANCE, Diagnosis
 from minidbp.files.plots import COLOURS, MARKERS
-from minidbp.nn import Sequential
+from minidbp.nn import N_CLASSES, Sequential
 from minidbp.training import Protocol, predict
 
 CURVES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -59,11 +59,8 @@ def against_steps(diagnosis: Diagnosis) -> Figure:
     axes.set_xscale("log")
     axes.set_xticks(steps, [str(k) for k in steps])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(
-        xlabel=f"steps of PGD, each 2.5 ε / steps, ε = {diagnosis.settings.eps:g}",
-        ylabel="test accuracy (%)",
-        ylim=(-3, 103),
-    )
+    axes.set(xlabel=f"steps of PGD, each 2.5 ε / steps, ε = {diagnosis.settings.eps:g}", ylim=(-3, 103))
+    axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right center", frameon=False)
     return figure
@@ -86,24 +83,21 @@ def transfer(diagnosis: Diagnosis) -> Figure:
     return figure
 
 
-def adversarial_twins(
-    models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol, columns: int = 10
-) -> Figure:
+def adversarial_twins(models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol) -> Figure:
     """The first test image of each digit and, in a row for each model, the FGSM image that the protocol makes of it.
 
     The predicted class stands above each image; a wrong one is red and has a cross. `models` maps labels to models.
     """
-    first = [int(np.flatnonzero(y == digit)[0]) for digit in range(columns)]
+    first = [int(np.flatnonzero(y == digit)[0]) for digit in range(N_CLASSES)]
     images, labels = x[first], y[first]
-    figure = Figure(figsize=(1.05 * columns + 1.6, 1.25 * (len(models) + 1)), layout="constrained")
-    panels = figure.subplots(len(models) + 1, columns, squeeze=False)
+    figure = Figure(figsize=(1.05 * N_CLASSES + 1.6, 1.25 * (len(models) + 1)), layout="constrained")
+    panels = figure.subplots(len(models) + 1, N_CLASSES, squeeze=False)
     _row_of_images(panels[0], images, "test image", labels, labels)
     for row, (label, model) in zip(panels[1:], models.items(), strict=True):
         twins = protocol.fgsm(model, images, labels)
         _row_of_images(row, twins, label, predict(model, twins), labels)
-    figure.suptitle(
-        f"FGSM with ε = {protocol.eps:g}: what each model predicts for its own adversarial images", fontsize=11
-    )
+    title = f"FGSM with ε = {protocol.eps:g}: what each model predicts for its own adversarial images"
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -114,7 +108,5 @@ def _row_of_images(
     for axes, image, answer, truth in zip(panels, images, predicted, true, strict=True):
         axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
         axes.set(xticks=[], yticks=[])
-        right = answer == truth
-        axes.set_title(
-            f"{answer}" if right else f"✗ {answer}", fontsize=9, color="black" if right else "#C00000", pad=2
-        )
+        text, colour = (f"{answer}", "black") if answer == truth else (f"✗ {answer}", "#C00000")
+        axes.set_title(text, fontsize=9, color=colour, pad=2)

@@ -53,18 +53,14 @@ def masking_figures(
 ) -> MaskingFigures:
     """The small diagnosis, under the protocol's attacks with the true label.
 
-    Args:
-        withstood: Which images (N,) withstood earlier attacks, for the worst case.
+    withstood: which images (N,) withstood earlier attacks, for the worst case.
     """
     fgsm, noise, margin = _masking_trials(protocol)
     by_noise, by_margin = (images.correct(model, images.attacked(model, trial)) for trial in (noise, margin))
     gradients, _ = images.gradient_figures(model, images.attacked(model, fgsm))
-    worst_case = withstood & by_noise & by_margin
+    worst_case = percent(withstood & by_noise & by_margin)
     return MaskingFigures(
-        **vars(gradients),
-        noise=percent(by_noise),
-        pgd_margin=percent(by_margin),
-        worst_case=percent(worst_case),
+        **vars(gradients), noise=percent(by_noise), pgd_margin=percent(by_margin), worst_case=worst_case
     )
 
 

@@ -74,11 +74,8 @@ def on_screen(diagnosis: Diagnosis) -> Table:
     """The table for a terminal."""
     s = diagnosis.settings
     header, rows = table(diagnosis)
-    screen = Table(
-        title=f"eps {s.eps:g}, {s.images} test images, PGD {s.steps} steps, {s.restarts} starts",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    title = f"eps {s.eps:g}, {s.images} test images, PGD {s.steps} steps, {s.restarts} starts"
+    screen = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, name in enumerate(header):
         screen.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     ends = {0, 2, 8, len(ATTACKS) - 1, len(rows) - len(GRADIENTS) - 2, len(rows) - 2}  # of groups of rows
@@ -111,16 +108,13 @@ def as_markdown(diagnosis: Diagnosis, command: str, pictures: Sequence[str]) -> 
         *(f"- {sentence}" for sentence in verdicts(diagnosis)), "",
     ]  # fmt: skip
     for label, model in diagnosis.models.items():
-        rows = [
-            [f.rule, f.kind, f"{f.figure:.2f}", f"{f.limit:.2f}", "**yes**" if f.holds else "no"]
-            for f in model.verdict.findings
-        ]
+        found = model.verdict.findings
+        rows = [[f.rule, f.kind, f"{f.figure:.2f}", f"{f.limit:.2f}", "**yes**" if f.holds else "no"] for f in found]
         header = ["rule", "kind", "by, % of images", "needs more than", "holds"]
         lines += [f"## Rules: {label}", "", _markdown(header, rows)]
     if transfer:
-        rows = [
-            [label, *(f"{a:.1f}" for a in row)] for label, row in zip(transfer.labels, transfer.accuracy, strict=True)
-        ]
+        matrix = zip(transfer.labels, transfer.accuracy, strict=True)
+        rows = [[label, *(f"{accuracy:.1f}" for accuracy in row)] for label, row in matrix]
         header = ["made on (row), judged on", *transfer.labels]
         lines += ["## Transfer", "", "Accuracy on images made by PGD on the margin.", "", _markdown(header, rows)]
     lines += ["## Pictures", "", *(f"![{DESCRIPTIONS[name]}]({name})\n" for name in pictures)]

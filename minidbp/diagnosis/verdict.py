@@ -115,32 +115,26 @@ def judge(evidence: Evidence, chance: float) -> MaskingVerdict:
 
 def apply_rules(evidence: Evidence, chance: float) -> list[Finding]:
     """Every rule with its figure and its limit; the rule on another model's images only if there are such images."""
-    right, steps = evidence.attacks, evidence.pgd_steps
-    pgd, fgsm, unbounded = right["pgd"], right["fgsm_true"], list(evidence.pgd_eps.values())[-1]
+    right, steps, over = evidence.attacks, evidence.pgd_steps, "overstated"
+    pgd, fgsm, margin = right["pgd"], right["fgsm_true"], right["pgd_margin"]
+    from_others = [
+        _stronger(f"images made on {source} are stronger than PGD on the model itself", images, pgd)
+        for source, images in evidence.transfer.items()
+    ]
+    *_, unbounded = evidence.pgd_eps.values()
     rises = [
         _stronger(f"PGD at eps {small:g} is stronger than at eps {large:g}", a, b)
         for (small, a), (large, b) in pairwise(evidence.pgd_eps.items())
     ]
-    none, over = evidence.no_gradient, "overstated"
     return [
         _stronger("FGSM is stronger than PGD", fgsm, pgd),
         _stronger("uniform noise is stronger than PGD", right["noise_uniform"], pgd),
         _stronger("random signs are stronger than PGD", right["noise_sign"], pgd),
-        *(
-            _stronger(f"images made on {source} are stronger than PGD on the model itself", images, pgd)
-            for source, images in evidence.transfer.items()
-        ),
-        Finding(
-            "PGD does not bring accuracy down to chance at the largest eps",
-            "masking",
-            percent(unbounded),
-            _no_better_than(chance, unbounded),
-        ),
+        *from_others,
+        _more_than(chance, "PGD does not bring accuracy down to chance at the largest eps", unbounded),
         max(rises, key=lambda rise: rise.figure - rise.limit),
-        Finding("many images have no gradient at all", "masking", percent(none), _no_better_than(ZERO_IMAGES, none)),
-        _stronger(
-            "PGD on the margin is far stronger than on the cross-entropy", right["pgd_margin"], pgd, least=POINTS
-        ),
+        _more_than(ZERO_IMAGES, "many images have no gradient at all", evidence.no_gradient),
+        _stronger("PGD on the margin is far stronger than on the cross-entropy", margin, pgd, least=POINTS),
         _stronger("FGSM overstates robustness: PGD is far stronger", pgd, fgsm, over, POINTS),
         _stronger("FGSM with the predicted label overstates robustness", fgsm, right["fgsm_predicted"], over, POINTS),
         _stronger("FGSM with smoothed labels overstates robustness", fgsm, right["fgsm_smoothed"], over, POINTS),
@@ -152,6 +146,10 @@ def _stronger(rule: str, strong: np.ndarray, weak: np.ndarray, kind: str = "mask
     """How many more images withstand `weak` than `strong`; the limit is at least `least`."""
     limit = max(least, STANDARD_ERRORS * difference_error(weak, strong))
     return Finding(rule, kind, percent(weak) - percent(strong), limit)
+
+
+def _more_than(share: float, rule: str, images: np.ndarray) -> Finding:
+    return Finding(rule, "masking", percent(images), _no_better_than(share, images))
 
 
 def _no_better_than(share: float, right: np.ndarray) -> float:

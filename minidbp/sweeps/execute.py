@@ -75,9 +75,8 @@ def _train_and_keep(
         )
     try:
         with workers(threads) as pool:
-            result, model = execute(
-                run, mnist_in(data), pool, judge, report, run.file(run_dir, "checkpoint.safetensors")
-            )
+            checkpoint = run.file(run_dir, "checkpoint.safetensors")
+            result, model = execute(run, mnist_in(data), pool, judge, report, checkpoint)
         keep(result, run_dir, model)
         return result
     except DivergenceError as error:

@@ -1,4 +1,4 @@
-"""Where runs are trained.  Each function is a context with an `Executor` of `concurrent.futures`."""
+"""Where runs are trained.  Each function makes a context with an `Executor` of `concurrent.futures`."""
 
 import logging
 import multiprocessing
@@ -19,11 +19,9 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"
 WAIT_FOR_WORKERS = 30  # seconds
 
 
-@contextmanager
-def in_process() -> Iterator[Executor]:
+def in_process() -> Executor:
     """One run after the other in a thread of this process; the main thread shows the progress."""
-    with ThreadPoolExecutor(1, thread_name_prefix="run") as executor:
-        yield executor
+    return ThreadPoolExecutor(1, thread_name_prefix="run")
 
 
 @contextmanager
@@ -95,9 +93,8 @@ def dask(address: str) -> Iterator[Executor]:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
-            f"no Dask scheduler answers at {address} ({reason}); it should look like tcp://host:8786"
-        ) from None
+        message = f"no Dask scheduler answers at {address} ({reason}); it should look like tcp://host:8786"
+        raise RunError(message) from None
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # no tracebacks: the errors below say it
     with client:
         try:

@@ -127,27 +127,34 @@ class SweepMonitor:
     """Reads the state of these runs from the folder with their files, again and again."""
 
     def __init__(self, runs: Sequence[Run], run_dir: Path, judge: Judge) -> None:
-        self.run_dir = run_dir
+        self.run_dir, self.judge = run_dir, judge
         self.labels = labels(runs)
-        self.costs = {run: Cost(run, judge).total for run in runs}
         self.outcomes: dict[Run, Outcome] = {}
 
+    @functools.cached_property
+    def costs(self) -> dict[Run, float]:
+        """GFLOP of each run."""
+        return {run: Cost(run, self.judge).total for run in self.labels}
+
+    def missing(self) -> list[Run]:
+        """The runs that had not ended at the last look, in order."""
+        return [run for run in self.labels if run not in self.outcomes]
+
     def new_outcomes(self) -> list[Outcome]:
-        """The outcomes of runs that have ended since the last look."""
-        missing = [run for run in self.costs if run not in self.outcomes]
-        new = {run: outcome for run in missing if (outcome := find(run, self.run_dir))}
+        """Look: the outcomes of runs that have ended since the last look."""
+        new = {run: outcome for run in self.missing() if (outcome := find(run, self.run_dir))}
         self.outcomes |= new
         return list(new.values())
 
     def state(self) -> State:
         """The state now."""
         self.new_outcomes()
-        running, done = [], sum(self.costs[run] for run in self.outcomes)
-        for run, cost in self.costs.items():
-            if run not in self.outcomes and (seen := self._running(run)):
+        total, done = sum(self.costs.values()), sum(self.costs[run] for run in self.outcomes)
+        running = []
+        for run in self.missing():
+            if seen := self._running(run):
                 running.append(seen)
-                done += seen.share * cost
-        total = sum(self.costs.values())
+                done += seen.share * self.costs[run]
         speed = sum(r.speed for r in running if r.silence < QUIET)
         diverged = sum(outcome.diverged is not None for outcome in self.outcomes.values())
         return State(

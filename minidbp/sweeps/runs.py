@@ -62,8 +62,8 @@ class Run:
 
     def build(self) -> Sequential:
         """The model with its initial weights."""
-        rng = self.generator(0)
-        return build_model(self.model, rng, "float32", self.protocol.initialiser, self.protocol.padding)
+        p = self.protocol
+        return build_model(self.model, self.generator(0), "float32", p.initialiser, p.padding)
 
     def start(self) -> TrainingState:
         """The training at its beginning."""
@@ -71,10 +71,8 @@ class Run:
 
     def split(self, mnist: Mnist) -> Split:
         """The images for training and for validation."""
-        p = self.protocol
-        whole = split_train_validation(
-            mnist.x_train, mnist.y_train, p.n_validation, p.validation_split, self.generator(1)
-        )
+        p, rng = self.protocol, self.generator(1)
+        whole = split_train_validation(mnist.x_train, mnist.y_train, p.n_validation, p.validation_split, rng)
         return replace(whole, x_train=whole.x_train[: p.n_train], y_train=whole.y_train[: p.n_train])
 
     def generator(self, purpose: int) -> np.random.Generator:
@@ -83,13 +81,8 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same, for JSON."""
-        return {
-            "format": FORMAT,
-            "model": self.model,
-            "lambda": self.lam,
-            "seed": self.seed,
-            "protocol": self.protocol.as_dict(),
-        }
+        protocol = self.protocol.as_dict()
+        return {"format": FORMAT, "model": self.model, "lambda": self.lam, "seed": self.seed, "protocol": protocol}
 
     @classmethod
     def of(cls, identity: Any) -> "Run":
@@ -135,10 +128,8 @@ class RunResult(Judgement):
     def in_words(self, label: str) -> str:
         """The result in one line."""
         seconds = self.seconds.training + self.seconds.judging
-        return (
-            f"{label}: clean {self.clean:.2f}%, FGSM {self.fgsm:.2f}%, PGD {self.pgd:.2f}% "
-            f"({self.epochs} epoch{'s' * (self.epochs != 1)}, {seconds:.0f} s)"
-        )
+        effort = f"{self.epochs} epoch{'s' * (self.epochs != 1)}, {seconds:.0f} s"
+        return f"{label}: clean {self.clean:.2f}%, FGSM {self.fgsm:.2f}%, PGD {self.pgd:.2f}% ({effort})"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the run's identity, then the fields by their names."""
@@ -191,17 +182,11 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
 
 def labels(runs: Sequence[Run]) -> dict[Run, str]:
     """Names for people, with what varies among these runs: 'model C, lambda 10, eps 0.1, seed 0'."""
-    names = varied_fields(runs)
-    return {
-        run: ", ".join(
-            [
-                f"model {run.model}, lambda {run.lam:g}",
-                *(f"{name} {shown(getattr(run.protocol, name))}" for name in names),
-                f"seed {run.seed}",
-            ]
-        )
-        for run in runs
-    }
+    found, names = {}, varied_fields(runs)
+    for run in runs:
+        varied = [f"{name} {shown(getattr(run.protocol, name))}" for name in names]
+        found[run] = ", ".join([f"model {run.model}, lambda {run.lam:g}", *varied, f"seed {run.seed}"])
+    return found
 
 
 def varied_fields(runs: Sequence[Run]) -> list[str]:

@@ -139,33 +139,29 @@ def train_all(
     threads: int | None,
     console: Console,
 ) -> Ending:
-    """Train the runs that `run_dir` does not have yet, and show the progress.
+    """Train the runs that `run_dir` does not have yet, each judged by `judge`, and show the progress.
 
     The others go on when a run diverges.  Ctrl-C stops all runs of this sweep; unfinished ones keep their last
     checkpoint.  Any other error of a run stops all of them too.
 
     Args:
-        judge: What judges each trained model.
         data: MNIST's folder, or None for the default.
         threads: Of each run; None for all cores.
 
     Raises:
         RunFailed: A run failed, or worker processes died again and again.
     """
-
-    def missing() -> list[Run]:
-        return [run for run in runs if find(run, run_dir) is None]
-
-    to_do = missing()
+    monitor, broken = SweepMonitor(runs, run_dir, judge), 0
+    monitor.new_outcomes()  # runs that ended earlier are not announced
+    to_do = monitor.missing()
     if len(to_do) < len(runs):
         console.print(f"{len(runs) - len(to_do)} of {len(runs)} runs are in {run_dir} already", highlight=False)
     if not to_do:
-        return _ending(runs, run_dir, stopped=False)
+        return _ending(monitor, stopped=False)
     with console.status("compiling kernels, once"):
         kernels.warm_up()  # workers on this machine then find them in the cache
     stop = run_dir / f".stop-{uuid.uuid4().hex}"
-    monitor, broken = SweepMonitor(runs, run_dir, judge), 0
-    monitor.new_outcomes()  # runs that ended earlier are not announced
+    arguments = run_dir, judge, data, threads, stop
     with Live(console=console, auto_refresh=False, transient=True) as live:
         try:
             while to_do:
@@ -174,13 +170,13 @@ def train_all(
                     with make_executor() as executor:
                         while to_do:
                             offered = len(to_do)
-                            arguments = run_dir, judge, data, threads, stop
                             _train_each(to_do, executor, arguments, lambda: _show(live, monitor, title))
-                            to_do = missing()
+                            to_do = monitor.missing()
                             if len(to_do) == offered:
                                 time.sleep(REFRESH)  # another sweep trains all of them
                 except BrokenProcessPool:  # a worker was killed; its run resumes from its checkpoint
-                    to_do = missing()
+                    _show(live, monitor, title)
+                    to_do = monitor.missing()
                     broken = broken + 1 if len(to_do) == before else 0
                     if broken == BROKEN_AT_MOST:
                         raise RunFailed(
@@ -188,10 +184,10 @@ def train_all(
                             f"{len(to_do)} runs are not finished"
                         ) from None
         except KeyboardInterrupt:
-            return _ending(runs, run_dir, stopped=True)
+            return _ending(monitor, stopped=True)
         finally:
             stop.unlink(missing_ok=True)
-    return _ending(runs, run_dir, stopped=False)
+    return _ending(monitor, stopped=False)
 
 
 def _train_each(runs: Sequence[Run], executor: Executor, arguments: tuple, show: Callable[[], None]) -> None:
@@ -209,9 +205,8 @@ def _train_each(runs: Sequence[Run], executor: Executor, arguments: tuple, show:
                     future.result()
                 except (OSError, ValueError) as error:
                     label = labels(runs)[offered[future]]
-                    raise RunFailed(
-                        f"{label}: {_message(error)}; the same command goes on from what is done"
-                    ) from error
+                    message = f"{label}: {_message(error)}; the same command goes on from what is done"
+                    raise RunFailed(message) from error
             show()
     except BrokenProcessPool:
         raise  # all its processes have ended
@@ -233,17 +228,16 @@ def _message(error: Exception) -> str:
 def _show(live: Live, monitor: SweepMonitor, title: str) -> None:
     """Print a line for each run that has ended since the last call, and renew the live view."""
     for outcome in monitor.new_outcomes():
-        style = "red" if outcome.diverged else ""
-        line = outcome.in_words(monitor.labels[outcome.run])
+        line, style = outcome.in_words(monitor.labels[outcome.run]), "red" if outcome.diverged else ""
         live.console.print(line, highlight=False, soft_wrap=True, style=style)
     if live.console.is_terminal:
         live.update(view(monitor.state(), title), refresh=True)
 
 
-def _ending(runs: Sequence[Run], run_dir: Path, stopped: bool) -> Ending:
-    outcomes = [outcome for run in runs if (outcome := find(run, run_dir))]
-    for outcome in outcomes:
-        clear(outcome.run, run_dir)
-    names = labels(runs)
-    messages = [outcome.in_words(names[outcome.run]) for outcome in outcomes if outcome.diverged]
-    return Ending(len(outcomes) - len(messages), messages, stopped)
+def _ending(monitor: SweepMonitor, stopped: bool) -> Ending:
+    monitor.new_outcomes()
+    for run in monitor.outcomes:
+        clear(run, monitor.run_dir)
+    found = [(label, outcome) for run, label in monitor.labels.items() if (outcome := monitor.outcomes.get(run))]
+    diverged = [outcome.in_words(label) for label, outcome in found if outcome.diverged]
+    return Ending(len(found) - len(diverged), diverged, stopped)
