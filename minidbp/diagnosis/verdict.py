@@ -41,10 +41,6 @@ class Finding:
     def __post_init__(self) -> None:
         object.__setattr__(self, "holds", self.figure > self.limit)
 
-    @property
-    def sentence(self) -> str:
-        return f"{self.rule} ({self.figure:.1f}% of the images)"
-
 
 @dataclass(frozen=True)
 class MaskingVerdict:
@@ -96,7 +92,8 @@ def difference_error(a: np.ndarray, b: np.ndarray) -> float:
 def judge(evidence: Evidence, chance: float) -> MaskingVerdict:
     """Apply the rules.  chance: the accuracy of a guess, in percent."""
     findings = apply_rules(evidence, chance)
-    signs = [f.sentence for f in findings if f.kind == "masking" and f.holds]
+    holding = [(f.kind, f"{f.rule} ({f.figure:.1f}% of the images)") for f in findings if f.holds]
+    signs = [sentence for kind, sentence in holding if kind == "masking"]
     clean, pgd, worst = map(percent, (evidence.attacks["clean"], evidence.attacks["pgd"], evidence.worst_case))
     left = f"{worst:.1f}% of the images withstand every attack"
     if clean <= _no_better_than(chance, evidence.attacks["clean"]):
@@ -109,8 +106,7 @@ def judge(evidence: Evidence, chance: float) -> MaskingVerdict:
     else:
         word = "robust" if worst >= ROBUST * clean else "partly robust"
         why = f"{left}, of {clean:.1f}% without attack, and there is no sign of masked gradients"
-    overstated = [f.sentence for f in findings if f.kind == "overstated" and f.holds]
-    return MaskingVerdict(word, [why, *overstated], findings)
+    return MaskingVerdict(word, [why, *(sentence for kind, sentence in holding if kind == "overstated")], findings)
 
 
 def apply_rules(evidence: Evidence, chance: float) -> list[Finding]:

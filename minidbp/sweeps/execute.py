@@ -28,19 +28,14 @@ mnist_in = functools.lru_cache(maxsize=1)(load_mnist)  # a worker trains many ru
 def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: int | None, stop: Path) -> str:
     """Train and judge `run` and keep the outcome in `run_dir`, unless that is done or another process does it.
 
-    The run resumes from its checkpoint, and saves one after every epoch.
-
-    Args:
-        data: MNIST's folder, or None for the default.
-        stop: The run stops once this file exists.
+    The run resumes from its checkpoint, and saves one after every epoch.  It stops once the file `stop` exists.
 
     Returns:
         "finished", "diverged", "stopped", or "busy" if another process trains the run.
 
     Raises:
         RunError: `run_dir` does not exist here, or this process trains another run.
-        CheckpointError: The checkpoint is damaged.
-        OSError: A file cannot be written.
+        CheckpointError, OSError: The checkpoint is damaged, or a file cannot be written.
     """
     if stop.exists():
         return "stopped"
@@ -95,21 +90,13 @@ def clear(run: Run, run_dir: Path) -> None:
 
 
 def execute(
-    run: Run,
-    mnist: Mnist,
-    pool: Workers,
-    judge: Judge,
-    report: Report = lambda work, what: None,
-    checkpoint: Path | None = None,
+    run: Run, mnist: Mnist, pool: Workers, judge: Judge, report: Report, checkpoint: Path | None = None
 ) -> tuple[RunResult, Sequential]:
-    """Train and judge a run: its result and its model.
+    """Train and judge a run: its result and its model.  Raises DivergenceError.
 
     Args:
         report: Called with the GFLOP done since the last call, and what goes on.
         checkpoint: A file to resume from, if it exists, and to write after every epoch.
-
-    Raises:
-        DivergenceError: The loss or a gradient became infinite or NaN.
     """
     cost, state = Cost(run, judge), run.start()
     if checkpoint and checkpoint.exists():
@@ -134,12 +121,11 @@ def execute(
         judgement = judge.judge(state.model, mnist, run.protocol, run.seed, pool, on_passes)
     except DivergenceError as error:  # caused by the last step, which no later step could notice
         epochs = len(history)
-        raise DivergenceError(
+        message = (
             f"training diverged at its end, after epoch {epochs}, at lambda {run.lam:g}: {error}; a smaller learning "
-            "rate or lambda may help",
-            epochs,
-            state.adam.t // epochs,
-        ) from None
+            "rate or lambda may help"
+        )
+        raise DivergenceError(message, epochs, state.adam.t // epochs) from None
     result = RunResult(
         **vars(judgement),
         run=run,

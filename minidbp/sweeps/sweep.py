@@ -139,17 +139,11 @@ def train_all(
     threads: int | None,
     console: Console,
 ) -> Ending:
-    """Train the runs that `run_dir` does not have yet, each judged by `judge`, and show the progress.
+    """Train the runs that `run_dir` does not have yet, each with these threads, and show the progress.
 
     The others go on when a run diverges.  Ctrl-C stops all runs of this sweep; unfinished ones keep their last
-    checkpoint.  Any other error of a run stops all of them too.
-
-    Args:
-        data: MNIST's folder, or None for the default.
-        threads: Of each run; None for all cores.
-
-    Raises:
-        RunFailed: A run failed, or worker processes died again and again.
+    checkpoint.  Any other error of a run stops all of them too, with RunFailed; so do worker processes that die again
+    and again.
     """
     monitor, broken = SweepMonitor(runs, run_dir, judge), 0
     monitor.new_outcomes()  # runs that ended earlier are not announced

@@ -127,7 +127,7 @@ def test_the_protocol_decides_the_attack(seen: Any) -> None:
 
 def test_observing_changes_no_bit_of_the_training(mnist: Mnist) -> None:
     with workers(2) as pool:
-        _, unobserved = execute(RUN, mnist, pool, JUDGE)
+        _, unobserved = execute(RUN, mnist, pool, JUDGE, lambda work, what: None)
         found: list[Observation] = []
         steps: list[int] = []
         observed = figure1.train_observed(ObservedRun(RUN, found), mnist, IMAGE, pool, lambda: steps.append(1))
