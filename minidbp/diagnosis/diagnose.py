@@ -40,22 +40,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class ModelDiagnosis:
-    """One model.
+    """One model."""
 
-    Attributes:
-        accuracy: By attack.
-        against_eps: Columns eps, from 0, and pgd (one start), fgsm and noise, the accuracy under each.
-        against_steps: Columns steps and pgd (one start).
-        transfer: By the model that the images were made on.
-        worst_case: Of images that withstand every attack.
-    """
-
-    accuracy: dict[str, float]
-    against_eps: dict[str, list[float]]
-    against_steps: dict[str, list[float]]
+    accuracy: dict[str, float]  # by attack
+    against_eps: dict[str, list[float]]  # columns eps, from 0, and pgd (one start), fgsm and noise, accuracy under each
+    against_steps: dict[str, list[float]]  # columns steps and pgd (one start)
     gradients: GradientFigures
-    transfer: dict[str, float]
-    worst_case: float
+    transfer: dict[str, float]  # by the model that the images were made on
+    worst_case: float  # of images that withstand every attack
     verdict: MaskingVerdict
 
 
@@ -100,8 +92,8 @@ def pgd_trial(
     eps: float, steps: int, counts: bool = True, *, step: float | None = None, restarts: int = 1, **options: Any
 ) -> Trial:
     """PGD with steps of 2.5 eps / steps (Madry et al. 2018), unless `step` is given: they can cross the ball."""
-    step, options = 2.5 * eps / steps if step is None else step, {"restarts": restarts, **options}
-    passes = 2 * steps * restarts
+    step, passes = 2.5 * eps / steps if step is None else step, 2 * steps * restarts
+    options["restarts"] = restarts
     return Trial(lambda model, x, y, rng: pgd(model, x, y, eps, step, steps, seed=rng, **options), passes, counts)
 
 

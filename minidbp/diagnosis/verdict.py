@@ -55,22 +55,17 @@ class MaskingVerdict:
 class Evidence:
     """Which of n images a model gets right, bool (n,) each: by attack; under PGD by eps and by steps; by source.
 
-    Attributes:
-        attacks: At least clean, pgd (cross-entropy, true label), pgd_margin, fgsm_true, fgsm_predicted, fgsm_smoothed,
-            noise_uniform and noise_sign.
-        pgd_eps: From 0 to an eps that reaches every image.
-        pgd_steps: Of `steps` steps and of more.
-        worst_case: Under all attacks together.
-        no_gradient: No attack: which images have a gradient of exactly 0.
+    The attacks are at least clean, pgd (cross-entropy, true label), pgd_margin, fgsm_true, fgsm_predicted,
+    fgsm_smoothed, noise_uniform and noise_sign.
     """
 
     attacks: Mapping[str, np.ndarray]
-    pgd_eps: Mapping[float, np.ndarray]
-    pgd_steps: Mapping[int, np.ndarray]
+    pgd_eps: Mapping[float, np.ndarray]  # from 0 to an eps that reaches every image
+    pgd_steps: Mapping[int, np.ndarray]  # of `steps` steps and of more
     steps: int
     transfer: Mapping[str, np.ndarray]
-    worst_case: np.ndarray
-    no_gradient: np.ndarray
+    worst_case: np.ndarray  # under all attacks together
+    no_gradient: np.ndarray  # no attack: which images have a gradient of exactly 0
 
 
 def share_error(right: np.ndarray) -> float:

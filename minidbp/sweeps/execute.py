@@ -17,8 +17,6 @@ from minidbp.training import DivergenceError, Epoch, Workers, load_checkpoint, s
 from minidbp.training.environment import environment
 from minidbp.training.judgement import Judge, Report
 
-ENDINGS = ("json", "safetensors", "checkpoint.safetensors", "progress.json")  # of the files that a run writes
-
 # A process trains one run at a time: the number of BLAS threads, which `workers` sets to 1, belongs to the process.
 _one_run = threading.Lock()
 
@@ -61,13 +59,11 @@ def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: i
 def _train_and_keep(
     run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: int | None, report: Report
 ) -> RunResult | DivergedRun:
-    for ending in ENDINGS:
+    for ending in "json", "safetensors", "checkpoint.safetensors", "progress.json":
         remove_leftovers(run.file(run_dir, ending))
     if not _one_run.acquire(blocking=False):
-        raise RunError(
-            f"a process on {platform.node()} trains another run already: start Dask workers with --nthreads 1, and "
-            "several of them (--nworkers)"
-        )
+        advice = "start Dask workers with --nthreads 1, and several of them (--nworkers)"
+        raise RunError(f"a process on {platform.node()} trains another run already: {advice}")
     try:
         with workers(threads) as pool:
             checkpoint = run.file(run_dir, "checkpoint.safetensors")
@@ -121,10 +117,8 @@ def execute(
         judgement = judge.judge(state.model, mnist, run.protocol, run.seed, pool, on_passes)
     except DivergenceError as error:  # caused by the last step, which no later step could notice
         epochs = len(history)
-        message = (
-            f"training diverged at its end, after epoch {epochs}, at lambda {run.lam:g}: {error}; a smaller learning "
-            "rate or lambda may help"
-        )
+        where = f"at its end, after epoch {epochs}, at lambda {run.lam:g}"
+        message = f"training diverged {where}: {error}; a smaller learning rate or lambda may help"
         raise DivergenceError(message, epochs, state.adam.t // epochs) from None
     result = RunResult(
         **vars(judgement),

@@ -76,14 +76,14 @@ def prepare(folder: Path) -> Path:
 @contextmanager
 def folder_lock(folder: Path, names: Sequence[str]) -> Iterator[None]:
     """Let one process at a time write the folder's files of these names, without what killed processes left of them."""
-    lock = FileLock(folder / ".lock")
-    with lock:
+    lock = folder / ".lock"
+    with FileLock(lock):
         try:
             for name in names:
                 remove_leftovers(folder / name)
             yield
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
 
 
 def begin(sweep: Sweep, folder: Path) -> None:

@@ -14,38 +14,23 @@ Report = Callable[[float, str], None]  # how much work was done since the last c
 
 @dataclass(frozen=True)
 class GradientFigures:
-    """Means over images x and what FGSM makes of them, x + delta.
+    """Means over images x and what FGSM makes of them, x + delta."""
 
-    Attributes:
-        zero_gradients: Elements of the loss's gradient dL/dx that are exactly 0, in percent.
-        zero_gradient_images: Images whose whole dL/dx is exactly 0, in percent.
-        gradient_cosine: The cosine of dL/dx at x and at x + delta.
-        jacobian_l1: The norm `||J||_1,1` at x.
-        jacobian_l1_adv: The norm at x + delta.
-        same_prediction: Images with the same predicted class at x and x + delta, in percent.
-    """
-
-    zero_gradients: float
-    zero_gradient_images: float
-    gradient_cosine: float
-    jacobian_l1: float
-    jacobian_l1_adv: float
-    same_prediction: float
+    zero_gradients: float  # elements of the loss's gradient dL/dx that are exactly 0, in percent
+    zero_gradient_images: float  # images whose whole dL/dx is exactly 0, in percent
+    gradient_cosine: float  # the cosine of dL/dx at x and at x + delta
+    jacobian_l1: float  # the norm ||J||_1,1 at x
+    jacobian_l1_adv: float  # the norm at x + delta
+    same_prediction: float  # images with the same predicted class at x and x + delta, in percent
 
 
 @dataclass(frozen=True)
 class MaskingFigures(GradientFigures):
-    """Figures that tell robustness from masked gradients; accuracies in percent.
+    """Figures that tell robustness from masked gradients; accuracies in percent."""
 
-    Attributes:
-        noise: Under random signs, the worst of 10 draws for each image.
-        pgd_margin: Under PGD on the margin.
-        worst_case: Of images that withstand every attack of the judge.
-    """
-
-    noise: float
-    pgd_margin: float
-    worst_case: float
+    noise: float  # under random signs, the worst of 10 draws for each image
+    pgd_margin: float  # under PGD on the margin
+    worst_case: float  # of images that withstand every attack of the judge
 
 
 @dataclass(frozen=True)

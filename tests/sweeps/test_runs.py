@@ -14,17 +14,7 @@ from sweep_fixtures import diverged
 
 from minidbp.nn import build_model, load_model
 from minidbp.sweeps import runs
-from minidbp.sweeps.runs import (
-    DivergedRun,
-    Run,
-    RunError,
-    RunResult,
-    find,
-    keep,
-    labels,
-    shown,
-    varied_fields,
-)
+from minidbp.sweeps.runs import DivergedRun, Run, RunError, RunResult, find, keep, labels, shown, varied_fields
 from minidbp.training import Protocol
 from minidbp.training.judgement import MaskingFigures
 
