@@ -112,7 +112,7 @@ def test_ctrl_c(workers: tuple[str, ...], when: str, alone: Path, tmp_path: Path
     left = {Path(name).suffixes[-1] for name in passing(files_in(out))}
     assert left <= {".safetensors", ".lock"}  # checkpoints, at most
     if when == "training":
-        assert "the same command goes on" in errors
+        assert "the same command resumes" in errors
         assert under_way(out)
     if when == "training" and workers:
         assert finish(table2(out, preset="long")).returncode == 0
@@ -180,7 +180,7 @@ def test_ctrl_c_stops_dask_workers_too(cluster: Cluster, tmp_path: Path) -> None
         _, errors = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
     assert "Traceback" not in errors
-    assert "the same command goes on" in errors
+    assert "the same command resumes" in errors
     for path in (out / "runs").glob("*.lock"):
         with FileLock(path, blocking=False):  # nobody trains it any more
             pass
