@@ -24,7 +24,7 @@ from minidbp.autodiff.tensor import (
 )
 
 Arrays = Sequence[np.ndarray]
-Functions = Callable[[list[Tensor]], list[Tensor]]  # as_list Tensors to as_list Tensors
+Functions = Callable[[list[Tensor]], list[Tensor]]
 
 STEPS = tuple(2e-3 / 8**k for k in range(7))  # truncation dominates the error at the first, rounding at the last
 MACHINE_EPS = float(np.finfo(np.float64).eps)

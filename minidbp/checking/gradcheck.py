@@ -13,13 +13,14 @@ import numpy as np
 
 from minidbp.autodiff.differentiate import Function, as_list, grad_or_zeros, operation_names
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, TensorLike, as_tensor, from_array, recording
-from minidbp.checking.finite_differences import MACHINE_EPS, Difference, Functions, directional_difference
+from minidbp.checking.finite_differences import MACHINE_EPS, Arrays, Difference, Functions, directional_difference
 
 MAX_ENTRIES = 20_000  # of a Jacobian: up to here every entry is compared, beyond it random directions
 DIRECTIONS = 2  # for each input
 TRIES = 20  # directions that are drawn while kinks are in the way
 
 ORDINALS = {1: "first", 2: "second", 3: "third"}
+UNEVEN = "a rule that does not carry the extra leading axes of a cotangent, or relies on its memory layout"
 
 
 class GradcheckError(AssertionError):
@@ -126,12 +127,7 @@ class Slope(NamedTuple):
 
 
 def smooth_slope(
-    f: Functions,
-    xs: list[np.ndarray],
-    i: int,
-    gradient: np.ndarray,
-    rng: np.random.Generator,
-    where: np.ndarray | None = None,
+    f: Functions, xs: Arrays, i: int, gradient: np.ndarray, rng: np.random.Generator, where: np.ndarray | None = None
 ) -> Slope:
     """The slope of the sum of f's outputs along a direction in input i that crosses no kink.
 
@@ -143,15 +139,16 @@ def smooth_slope(
         NotDifferentiableError: Kinks are in the way of all 20 directions that were drawn.
     """
     why = ""
-    gradient = gradient if where is None else np.where(where, gradient, 0.0)
+    where = np.ones(xs[i].shape, bool) if where is None else where
+    gradient = np.where(where, gradient, 0.0)
     length = float(np.linalg.norm(gradient))
     for _ in range(TRIES):
-        d = rng.standard_normal(xs[i].shape) * (1.0 if where is None else where)
+        d = rng.standard_normal(xs[i].shape) * where
         d = d / np.linalg.norm(d)
         if length > 0:  # on the gradient's side: in one dimension the two would cancel
             d = (d if np.vdot(d, gradient) >= 0 else -d) + gradient / length
         try:
-            difference = directional_difference(f, xs, [d if j == i else np.zeros_like(x) for j, x in enumerate(xs)])
+            difference = directional_difference(f, xs, _in_input(i, d, xs))
         except NotDifferentiableError as error:
             why = str(error)
             continue
@@ -177,11 +174,10 @@ class _Comparison:
     def run(self) -> None:
         for y in self.ys:
             if y.dtype != np.float64:
-                raise TypeError(
-                    f"an operation changed the dtype: float64 went in, {y.dtype} came out of {operation_names([y])}"
-                )
+                came_out = f"{y.dtype} came out of {operation_names([y])}"
+                raise TypeError(f"an operation changed the dtype: float64 went in, {came_out}")
         if sum(x.size for x in self.xs) * sum(y.size for y in self.ys) <= MAX_ENTRIES:
-            columns = [self._columns(i) for i in range(len(self.xs))]
+            columns = [[self._column(i, j) for j in range(x.size)] for i, x in enumerate(self.xs)]
             for k in range(len(self.ys)):
                 self._compare_entries(k, columns)
         else:
@@ -190,14 +186,11 @@ class _Comparison:
             if not np.array_equal(x, leaf.data, equal_nan=True):
                 raise self._error(f"input {i} was changed by the computation", i)
 
-    def _columns(self, i: int) -> list[Difference]:
-        """The derivatives in each element of input i, by differences."""
-        columns = []
-        for j in range(self.xs[i].size):
-            direction = [np.zeros_like(x) for x in self.xs]
-            direction[i].flat[j] = 1.0
-            columns.append(directional_difference(self.f, self.xs, direction))
-        return columns
+    def _column(self, i: int, j: int) -> Difference:
+        """The derivatives in element j of input i, by differences."""
+        unit = np.zeros_like(self.xs[i])
+        unit.flat[j] = 1.0
+        return directional_difference(self.f, self.xs, _in_input(i, unit, self.xs))
 
     def _compare_entries(self, k: int, columns: list[list[Difference]]) -> None:
         """Every entry of output k's Jacobian, then the same rules called in other ways."""
@@ -224,13 +217,11 @@ class _Comparison:
                 difference = np.abs(got - expected)
                 if not (difference <= 1e-9 * float(np.abs(expected).max()) + rounding).all():
                     j = _worst(difference)
-                    raise self._error(
+                    message = (
                         f"the rules of {self.subject} give another answer for {what} than for many cotangents at "
-                        f"once: at {_index(j, x.shape)} of input {i}, {got[j]:.10g} and {expected[j]:.10g}",
-                        i,
-                        "a rule that does not carry the extra leading axes of a cotangent, "
-                        "or relies on its memory layout",
+                        f"once: at {_index(j, x.shape)} of input {i}, {got[j]:.10g} and {expected[j]:.10g}"
                     )
+                    raise self._error(message, i, UNEVEN)
 
     def _compare_jacobian(self, analytic: np.ndarray, columns: list[Difference], k: int, i: int) -> None:
         x, y = self.xs[i].shape, self.ys[k].shape
@@ -240,14 +231,13 @@ class _Comparison:
         if (difference <= allowed).all():  # False for NaN too
             return
         row, column = np.unravel_index(_worst(difference), difference.shape)
-        raise self._error(
+        message = (
             f"{self.derivative} is wrong: output {k} at {_index(row, y)}, "
             f"in input {i} at {_index(column, x)}, is {numeric[row, column]:.10g} by differences "
             f"(step {max(d.step for d in columns):.1g}) but {analytic[row, column]:.10g} by its rule; "
-            f"{np.sum(~(difference <= allowed))} of {difference.size} entries differ by more than {allowed:.1g}",
-            i,
-            likely_cause(analytic, numeric, allowed, y, x, order=self.order),
+            f"{np.sum(~(difference <= allowed))} of {difference.size} entries differ by more than {allowed:.1g}"
         )
+        raise self._error(message, i, likely_cause(analytic, numeric, allowed, y, x, order=self.order))
 
     def _compare_directions(self) -> None:
         """<u, J d> for random u and d, input by input."""
@@ -260,23 +250,19 @@ class _Comparison:
         for i, gradient in ((i, g.data) for i, g in enumerate(gradients) if g.size):
             for _ in range(DIRECTIONS):
                 slope = smooth_slope(dot_u, self.xs, i, gradient, self.rng)
-                allowed = slope.allowed(self.rtol)
-                if not abs(slope.analytic - slope.numeric) <= allowed:
-                    raise self._error(
+                allowed, (analytic, numeric) = slope.allowed(self.rtol), slope[:2]
+                if not abs(analytic - numeric) <= allowed:
+                    message = (
                         f"{self.derivative} along a random direction of input {i} "
-                        f"is {slope.numeric:.10g} by differences (step {slope.step:.1g}) but {slope.analytic:.10g} by "
-                        f"its rules (allowed difference {allowed:.1g})",
-                        i,
-                        likely_cause(
-                            np.array([[slope.analytic]]), np.array([[slope.numeric]]), allowed, (), (), order=self.order
-                        ),
+                        f"is {numeric:.10g} by differences (step {slope.step:.1g}) but {analytic:.10g} by its rules "
+                        f"(allowed difference {allowed:.1g})"
                     )
+                    one_by_one = np.array([[analytic]]), np.array([[numeric]])
+                    raise self._error(message, i, likely_cause(*one_by_one, allowed, (), (), order=self.order))
 
     def _pull(self, y: Tensor, leaves: list[Tensor], v: np.ndarray) -> list[np.ndarray]:
         """The cotangents of the leaves for the cotangent v of y."""
-        cotangent = from_array(
-            v.view() if 0 in v.strides else v.copy(order="K")
-        )  # a copy would lose a broadcast's strides
+        cotangent = from_array(v.view() if 0 in v.strides else v.copy(order="K"))  # a copy loses a broadcast's strides
         pulled = [g.data for g in grad_or_zeros([y], leaves, [cotangent], False)]
         if not np.array_equal(cotangent.data, v):
             raise self._error("a rule changed the cotangent that was passed to it", 0)
@@ -334,6 +320,11 @@ def _worst(difference: np.ndarray) -> int:
 
 def _index(flat: int | np.integer, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(flat, shape)) if shape else ()
+
+
+def _in_input(i: int, direction: np.ndarray, xs: Arrays) -> list[np.ndarray]:
+    """A direction in input i alone."""
+    return [direction if j == i else np.zeros_like(x) for j, x in enumerate(xs)]
 
 
 def _leaves(xs: list[np.ndarray]) -> list[Tensor]:

@@ -1,14 +1,15 @@
 """Compare the numbers of a training step with finite differences, none of which crosses a kink."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minidbp.autodiff import NotDifferentiableError, Tensor, no_grad
+from minidbp.autodiff import NotDifferentiableError, Tensor
 from minidbp.checking.finite_differences import directional_difference
-from minidbp.explain.step import Arrays, LayerGradients, TrainingStep, distance, forward, norm, restored
+from minidbp.explain.step import Arrays, LayerGradients, TrainingStep, distance, forward, gather, norm, restored
 from minidbp.nn import N_CLASSES, cross_entropy
 from minidbp.nn.layers import Layer
 
@@ -55,21 +56,22 @@ def compare(
     ]
 
 
-def lower_inactive_biases(step: TrainingStep, layers: Sequence[LayerGradients]) -> dict[int, list[int]]:
-    """Lower the bias of each unit that is active nowhere at x and exactly 0 somewhere; return the units by layer.
+@contextmanager
+def inactive_biases_lowered(layers: Sequence[LayerGradients]) -> Iterator[dict[int, list[int]]]:
+    """For the block, lower the bias of each unit that is active nowhere at x and exactly 0 somewhere.
 
     A filter that was never active still has the bias 0. Where the image is black, it returns exactly 0, so no finite
-    difference in x or b exists. A lower bias leaves it inactive: ReLU'(0) is 0, so no other number changes.
+    difference in x or b exists. A lower bias leaves it inactive: ReLU'(0) is 0, so no other number changes. The block
+    gets the units by layer.
     """
     lowered = {}
-    with no_grad():
-        _, outputs = forward(step.model.layers, Tensor(step.x))
-    for own, z in zip(layers[:-1], outputs[:-1], strict=True):
-        on_the_kink = (z.data.reshape(-1, z.shape[-1]).max(axis=0) == 0).nonzero()[0]
-        if on_the_kink.size:
-            own.layer.b.data = own.layer.b.data - LOWERED_BY * np.isin(np.arange(z.shape[-1]), on_the_kink)
-            lowered[own.number] = on_the_kink.tolist()
-    return lowered
+    with restored([g.layer.b for g in layers]):
+        for g in layers[:-1]:
+            on_the_kink = g.z.reshape(-1, g.z.shape[-1]).max(axis=0) == 0
+            if on_the_kink.any():
+                g.layer.b.data = g.layer.b.data - LOWERED_BY * on_the_kink
+                lowered[g.number] = on_the_kink.nonzero()[0].tolist()
+        yield lowered
 
 
 def compare_all(
@@ -112,25 +114,22 @@ def _compare_jacobian(
 
 def _compare_cotangents(step: TrainingStep, layers: Sequence[LayerGradients]) -> list[Comparison]:
     """Move copy k of z_l along V_l[k] / ||V_l||: the slopes of the f_k add up to ||V_l||."""
-    with no_grad():
-        _, outputs = forward(step.model.layers, Tensor(step.x))
     comparisons = []
-    for own, z in zip(layers[:-1], outputs[:-1], strict=True):
-        above = step.model.layers[step.model.layers.index(own.layer) + 1 :]
+    for g in layers[:-1]:
+        above = step.model.layers[step.model.layers.index(g.layer) + 1 :]
 
         def own_logits(tensors: list[Tensor], above: Sequence[Layer] = above) -> list[Tensor]:
             _, outputs = forward(above, tensors[0])
             return [(outputs[-1] * np.eye(N_CLASSES)).sum()]
 
-        copies = np.repeat(z.data, N_CLASSES, axis=0)
-        name = f"‖V{own.number}‖: down from the logits"
-        comparisons += compare(own_logits, [copies], [_unit(own.V)], {name: norm(own.V)})
+        copies = np.repeat(g.z, N_CLASSES, axis=0)
+        comparisons += compare(own_logits, [copies], [_unit(g.V)], {f"‖V{g.number}‖: down from the logits": norm(g.V)})
     return comparisons
 
 
-def _compare_gradients(step: TrainingStep, layer: LayerGradients) -> list[Comparison]:
+def _compare_gradients(step: TrainingStep, g: LayerGradients) -> list[Comparison]:
     """The slope along a gradient, scaled to length 1, is its norm. lambda P is also taken along the loss's gradient."""
-    n, W, b, g = layer.number, layer.layer.w, layer.layer.b, layer
+    n, W, b = g.number, g.layer.w, g.layer.b
     slopes = (
         (f"‖dL/dW{n}‖", step.loss, W, g.loss_part, g.loss_part),
         (f"‖d(λP)/dW{n}‖", step.weighted_penalty, W, g.penalty_part, g.penalty_part),
@@ -150,8 +149,7 @@ def _compare_everywhere(
     drawn = [rng.standard_normal(p.shape) for p in parameters]
     length = np.sqrt(sum(norm(r) ** 2 for r in drawn))
     direction = [r / length for r in drawn]
-    losses = [part for g in layers for part in (g.loss_part, g.bias_loss_part)]
-    penalties = [part for g in layers for part in (g.penalty_part, g.bias_penalty_part)]
+    losses, penalties = gather(layers, "loss_part"), gather(layers, "penalty_part")
     return [
         _compare_slope(f"slope of {name}, random direction", f, parameters, gradients, direction)
         for name, f, gradients in (

@@ -10,6 +10,7 @@ from explained import LAM, explained, trained
 import minidbp as mdb
 from minidbp.data import Mnist
 from minidbp.explain import explanation as explaining
+from minidbp.explain import step as stepping
 from minidbp.explain.comparisons import compare
 from minidbp.explain.explanation import PROGRESS_STEPS, explain
 from minidbp.explain.step import PROTOCOL, TrainingStep, outer_products
@@ -172,8 +173,8 @@ def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Mnis
 
     Along itself dW4 does not, as each class has a column of it to itself; a random direction shows that too.
     """
-    honest = explaining.abs
-    monkeypatch.setattr(explaining, "abs", lambda J: honest(J) * np.where(np.arange(10) < 5, 1.0, 0.0)[:, None, None])
+    honest = stepping.abs
+    monkeypatch.setattr(stepping, "abs", lambda J: honest(J) * np.where(np.arange(10) < 5, 1.0, 0.0)[:, None, None])
     e = explain(step_of(with_biases(trained("C")), mnist, 7), "C", 7, np.random.default_rng(0))
     errors = {c.quantity: c.relative_error or 0 for checks in e.comparisons.values() for c in checks}
     assert all(errors[f"‖d(λP)/dW{n}‖"] > 1e-3 for n in (1, 2, 3))
