@@ -120,7 +120,7 @@ def split(e: Explanation) -> Figure:
 
 def unit(e: Explanation) -> Figure:
     """The weights into the first layer's unit with the largest penalty part, and what each part adds, as images."""
-    first, chosen, what = e.layers[0], strongest(e), _kind(e)
+    first, chosen, what = e.layers[0], strongest(e), kind(e)
     figure = Figure(figsize=(12, 3.1), layout="constrained")
     titles = (f"W1, {what} {chosen}", "loss part of dW1", "penalty part of dW1", "both together")
     shown = (first.weights, first.loss_part, first.penalty_part, first.whole)
@@ -138,6 +138,11 @@ def strongest(e: Explanation) -> int:
     return int(np.argmax(np.linalg.norm(first.reshape(-1, first.shape[-1]), axis=0)))
 
 
+def kind(e: Explanation) -> str:
+    """What a column of the first layer's weights belongs to."""
+    return "unit" if e.layers[0].weights.ndim == 2 else "filter"
+
+
 FIGURES: dict[str, Callable[[Explanation], Figure]] = {
     f"{draw.__name__}.png": draw for draw in (digit, attack, jacobian, signs, passes, split, unit)
 }
@@ -152,7 +157,7 @@ def describe(e: Explanation) -> dict[str, str]:
         f"{norm(p.whole):.3g}"
         for p in e.layers
     )
-    what = {"unit": "hidden unit"}.get(_kind(e), _kind(e))
+    what = {"unit": "hidden unit"}.get(kind(e), kind(e))
     return {
         "digit.png": f"The digit, a {e.label}, and bars of its ten logits and ten probabilities. The true class is "
         f"blue and hatched. The largest logit is that of {x.predicted}, {x.logits.max():.2f}; the true class has "
@@ -177,11 +182,6 @@ def describe(e: Explanation) -> dict[str, str]:
 
 def _boxed(name: str, array: np.ndarray) -> str:
     return f"{name}\n{array.shape}\nnorm {norm(array):.3g}"
-
-
-def _kind(e: Explanation) -> str:
-    """What a column of the first layer's weights belongs to."""
-    return "unit" if e.layers[0].weights.ndim == 2 else "filter"
 
 
 def _show(axes: Axes, a: np.ndarray, title: str, signed: Colormap | str | None = None) -> None:

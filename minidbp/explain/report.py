@@ -10,7 +10,7 @@ import numpy as np
 
 from minidbp.explain.comparisons import Comparison
 from minidbp.explain.explanation import Explanation
-from minidbp.explain.figures import FIGURES, describe, strongest
+from minidbp.explain.figures import FIGURES, describe, kind, strongest
 from minidbp.explain.step import PROTOCOL, norm
 from minidbp.files.atomic import write_text
 from minidbp.files.page import as_html, markdown_table
@@ -234,12 +234,10 @@ def write(e: Explanation, folder: Path, markdown: str, advance: Callable[[], Non
     for name, draw in FIGURES.items():
         save(draw(e), folder / name)
         advance()
-    for name, content in (
-        ("explain.json", json.dumps(as_dict(e), indent=1) + "\n"),
-        ("explain.md", markdown),
-        ("explain.html", as_html(markdown, title(e), folder)),
-    ):
-        write_text(folder / name, content)
+    as_json = json.dumps(as_dict(e), indent=1) + "\n"
+    contents = {"json": as_json, "md": markdown, "html": as_html(markdown, title(e), folder)}
+    for extension, content in contents.items():
+        write_text(folder / f"explain.{extension}", content)
         advance()
 
 
@@ -283,7 +281,7 @@ def _share_rows(e: Explanation) -> list[list[str]]:
 
 def _strongest_in_words(e: Explanation) -> str:
     """The unit that unit.png shows, and what to see there."""
-    if e.layers[0].weights.ndim == 2:
+    if kind(e) == "unit":
         return (
             f"hidden unit {strongest(e)} of layer 1. The loss part is a multiple of the digit, and 0 under black "
             "pixels. The penalty part is a blend of the ten sign images, with the weights V₁, and reaches every pixel"

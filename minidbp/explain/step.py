@@ -144,7 +144,7 @@ class TrainingStep:
         V, T = ([t.data[:, 0] for t in ts] for ts in (at_outputs, grad(l1, at_inputs)))
         penalties = [self.scale * t.data for t in grad(l1, parameters)]
         whole = grad(self.whole(), parameters)
-        weighted = [layer for layer in model.layers if isinstance(layer, WeightedLayer)]
+        weighted = (layer for layer in model.layers if isinstance(layer, WeightedLayer))
         layers = [
             LayerGradients(
                 number=k + 1, layer=layer, weights=layer.w.data, z=outputs[k].data, V=V[k], T=T[k],

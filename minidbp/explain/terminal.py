@@ -56,13 +56,9 @@ def signed(a: np.ndarray, colours: bool, limit: float = 1.0) -> Text:
 
 def _half_blocks(rgb: np.ndarray) -> Text:
     """(H, W, 3) of 0 to 255, H even: each character shows one pixel in its colour and one in its background."""
-    text = Text()
-    for top, bottom in zip(rgb[::2], rgb[1::2], strict=True):
-        for over, under in zip(top, bottom, strict=True):
-            text.append("▀", style=f"rgb({over[0]},{over[1]},{over[2]}) on rgb({under[0]},{under[1]},{under[2]})")
-        text.append("\n")
-    text.rstrip()
-    return text
+    style = "rgb({},{},{}) on rgb({},{},{})"
+    rows = np.concatenate([rgb[::2], rgb[1::2]], axis=2)
+    return Text("\n").join(Text.assemble(*(("▀", style.format(*pair)) for pair in row)) for row in rows)
 
 
 def _characters(a: np.ndarray, character: Callable[[float], str]) -> Text:
