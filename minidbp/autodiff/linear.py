@@ -114,7 +114,7 @@ def _conv2d_of_many(x: Tensor, w: Tensor, geometry: ConvGeometry | None, mask: M
     if not lead:
         return _conv2d(x, w, geometry=geometry, mask=mask)
     y = _conv2d(x, _fold_channels(w, OUT, lead), geometry=geometry, mask=_repeat_channels(mask, w.shape[:lead]))
-    return _unfold_channels(y, -1, w.shape[:lead])
+    return _unfold_channels(y, -1, w.shape[:lead], w.shape[OUT])
 
 
 def _transpose_of_many(g: Tensor, w: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
@@ -123,7 +123,7 @@ def _transpose_of_many(g: Tensor, w: Tensor, geometry: ConvGeometry | None, mask
     if not lead:
         return _conv2d_transpose(g, w, geometry=geometry, mask=mask)
     x = _conv2d_transpose(g, _fold_channels(w, IN, lead), geometry=geometry, mask=mask)
-    return _unfold_channels(x, -1, w.shape[:lead])
+    return _unfold_channels(x, -1, w.shape[:lead], w.shape[IN])
 
 
 def _weight_grad_of_many(x: Tensor, g: Tensor, geometry: ConvGeometry | None, mask: Mask) -> Tensor:
@@ -131,11 +131,11 @@ def _weight_grad_of_many(x: Tensor, g: Tensor, geometry: ConvGeometry | None, ma
     lead = x.ndim - g.ndim
     if lead > 0:
         dw = _conv2d_weight_grad(_fold_channels(x, -1, lead), g, geometry=geometry, mask=mask)
-        return _unfold_channels(dw, IN, x.shape[:lead])
+        return _unfold_channels(dw, IN, x.shape[:lead], x.shape[-1])
     if lead < 0:
         k = g.shape[:-lead]
         dw = _conv2d_weight_grad(x, _fold_channels(g, -1, -lead), geometry=geometry, mask=_repeat_channels(mask, k))
-        return _unfold_channels(dw, OUT, k)
+        return _unfold_channels(dw, OUT, k, g.shape[-1])
     return _conv2d_weight_grad(x, g, geometry=geometry, mask=mask)
 
 
@@ -146,11 +146,10 @@ def _fold_channels(x: Tensor, axis: int, lead: int) -> Tensor:
     return reshape(x, (*x.shape[: at - 1], x.shape[at - 1] * x.shape[at], *x.shape[at + 1 :]))
 
 
-def _unfold_channels(y: Tensor, axis: int, k: tuple[int, ...]) -> Tensor:
+def _unfold_channels(y: Tensor, axis: int, k: tuple[int, ...], c: int) -> Tensor:
     """(..., K * C, ...) on `axis` of y back to (*K, ..., C, ...)."""
-    at, n = y.ndim + axis, math.prod(k)
-    size = y.shape[at] // n if n else 0
-    y = move_axis(reshape(y, (*y.shape[:at], n, size, *y.shape[at + 1 :])), at, 0)
+    at = y.ndim + axis
+    y = move_axis(reshape(y, (*y.shape[:at], math.prod(k), c, *y.shape[at + 1 :])), at, 0)
     return reshape(y, k + y.shape[1:])
 
 
@@ -189,6 +188,8 @@ def _conv2d_relu(x: Tensor, w: Tensor, b: Tensor, *, geometry: ConvGeometry) -> 
 def _product_bias_relu(x: Tensor, w: Tensor, b: Tensor, geometry: ConvGeometry | None) -> Any:
     """max(y, 0) with y = conv2d(x, w) + b, and the rules, whose mask m is y > 0."""
     y = kernels.conv2d(x.data, w.data, geometry)
+    if b.dtype == COMPLEX != y.dtype:  # a complex step in b alone
+        y = y.astype(COMPLEX)
     y += b.data
     mask = locally_constant(y.real > 0)
     if y.dtype == COMPLEX:
@@ -251,7 +252,7 @@ def conv2d_transpose(
     """
     g, w = as_operands("conv2d_transpose", (g, w))
     _check_axes("conv2d_transpose", g=(g, "(N, h, w, O)"), w=(w, "(kh, kw, I, O)"))
-    geometry = ConvGeometry.of(tuple(image), w.shape[:2], stride, padding)
+    geometry = ConvGeometry.of(image, w.shape[:2], stride, padding)
     if g.shape[1:] != (*geometry.output, w.shape[3]):
         raise ValueError(
             f"conv2d_transpose: g must have shape (N, {geometry.output[0]}, {geometry.output[1]}, {w.shape[3]}) "
@@ -270,7 +271,7 @@ def conv2d_weight_grad(
     """
     x, g = as_operands("conv2d_weight_grad", (x, g))
     _check_axes("conv2d_weight_grad", x=(x, "(N, H, W, I)"), g=(g, "(N, h, w, O)"))
-    geometry = ConvGeometry.of(x.shape[1:3], tuple(kernel), stride, padding)
+    geometry = ConvGeometry.of(x.shape[1:3], kernel, stride, padding)
     if g.shape[:3] != (x.shape[0], *geometry.output):
         raise ValueError(
             f"conv2d_weight_grad: g must have shape ({x.shape[0]}, {geometry.output[0]}, {geometry.output[1]}, O) "

@@ -66,8 +66,10 @@ def divide(a: Tensor, b: Tensor) -> Any:
 def maximum(a: Tensor, b: Tensor) -> Any:
     """`max(a, b)`; where the two are equal, each has derivative 1/2."""
     a_is_larger = _broadcast(np.greater, a, b)
-    share = np.where(a.data.real == b.data.real, 0.5, a_is_larger).astype(a.data.real.dtype)
-    share_a, share_b = constant(share), constant(1 - share)
+    equal = a.data.real == b.data.real
+    number = a.data.real.dtype.type
+    share_a = constant(np.where(equal, number(0.5), a_is_larger.astype(number)))
+    share_b = constant(np.where(equal, number(0.5), (b.data.real > a.data.real).astype(number)))
     # NumPy's maximum propagates NaN, but it compares the imaginary parts of complex numbers too
     is_complex = COMPLEX in (a.dtype, b.dtype)
     value = a.data * share_a.data + b.data * share_b.data if is_complex else np.maximum(a.data, b.data)
@@ -150,7 +152,6 @@ def relu(x: Tensor) -> Any:
 @operation
 def masked(x: Tensor, *, mask: np.ndarray) -> Any:
     """`where(mask, x, 0)` for a constant Boolean mask; x may have extra leading axes, which share the mask."""
-    mask = locally_constant(mask.copy() if mask.flags.writeable else mask)
     return kernels.masked(x.data, mask), lambda g, out: masked(g, mask=mask)
 
 

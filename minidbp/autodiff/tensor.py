@@ -1,4 +1,4 @@
-"""Tensor: an array that remembers how it was made; and `operation`, by which every operation is declared.
+"""Tensor, an array with the record of how it was made, and `operation`, which declares every operation.
 
 An operation is a function of Tensors that returns its value, an array, and one rule for each Tensor:
 
@@ -24,10 +24,11 @@ again, to any order.  This module computes no derivative: see `differentiate.py`
 import functools
 import inspect
 import threading
+import typing
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -225,7 +226,7 @@ def _refuse_nested_tensors(value: Any) -> None:
 
 
 def from_array(data: np.ndarray) -> Tensor:
-    """A constant Tensor around an array that nobody will write to any more.  The array is not copied."""
+    """A constant Tensor around `data`, without a copy.  The array must not change afterwards."""
     data.flags.writeable = False
     tensor = Tensor.__new__(Tensor)
     tensor._data, tensor._node, tensor._version = data, None, 0
@@ -237,6 +238,8 @@ def as_tensor(value: TensorLike, dtype: np.dtype | None = None) -> Tensor:
     """`value` itself if it is a Tensor, else a constant, in `dtype` if that is given."""
     if isinstance(value, Tensor):
         return value
+    if dtype is not None and type(value) in (int, float):
+        return from_array(np.asarray(value, dtype))
     _refuse_nested_tensors(value)
     array = np.asarray(value)
     if dtype is None or array.dtype.kind not in "biuf":  # Tensor refuses what is not a real number
@@ -256,8 +259,10 @@ def as_operands(name: str, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]
             break
     else:  # mostly, there is nothing to convert
         return values  # type: ignore[return-value]
-    typed: list[Any] = [v for v in values if isinstance(v, Tensor)]
-    typed = typed or [v for v in values if isinstance(v, np.ndarray) and v.dtype in DTYPES]
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if len(tensors) == 1:
+        return tuple([as_tensor(v, tensors[0].dtype) for v in values])
+    typed: list[Any] = tensors or [v for v in values if isinstance(v, np.ndarray) and v.dtype in DTYPES]
     dtypes = {v.dtype for v in typed}
     if dtypes == {np.dtype(np.float64), COMPLEX}:  # a constant in a function that takes a complex step
         dtypes = {COMPLEX}
@@ -287,7 +292,10 @@ class Node:
         return self.function.__name__
 
     def changed_inputs(self) -> list[Tensor]:
-        """The inputs that were given new data since.  The rules read the inputs' data, so there should be none."""
+        """The inputs whose data was replaced after this node was made.
+
+        Rules read the inputs' data, so `grad` refuses a node that has any.
+        """
         return [x for x, version in zip(self.inputs, self._versions, strict=True) if x._version != version]
 
     def vjp(self, i: int, g: Tensor, out: Tensor) -> Tensor:
@@ -307,8 +315,8 @@ class Node:
 Pattern = list[tuple[str, np.ndarray]]
 
 
-class Tracer(Protocol):
-    """An object that is told of every operation, remembered or not, while `traced_by` is open."""
+class Tracer(typing.Protocol):
+    """Its methods are called for every operation inside a `traced_by` block, recorded or not."""
 
     def add(self, node: Node, out: Tensor) -> None: ...
     def enter(self, t: Tensor) -> None: ...  # from here on, operations belong to a rule of t's operation
@@ -316,7 +324,7 @@ class Tracer(Protocol):
 
 
 class _State(threading.local):
-    recording = True  # whether operations are remembered
+    recording = True  # whether operations are recorded in the graph
     pattern: Pattern | None = None  # what `locally_constant` declares, where somebody collects it
     tracers: tuple[Tracer, ...] = ()
 
@@ -336,7 +344,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
 
     The docstring begins with the formula in backticks, in the parameters' names: a trace shows it.
 
-    Nothing is remembered under `no_grad`, or if no operand requires a gradient.
+    No operation is recorded under `no_grad`, or if no operand requires a gradient.
 
     A call of the operation raises TypeError if the operands differ in dtype. It raises ValueError if there is not one
     rule for each operand, or the value is not float32 or float64.
@@ -352,7 +360,15 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
             args += tuple(static.pop(operand) for operand in operands[len(args) :] if operand in static)
             if not n <= len(args) <= n + len(static_names):
                 raise TypeError(f"{name} takes {', '.join(operands + static_names)}; got {len(args)} arguments")
-            static = {**dict(zip(static_names, args[n:], strict=False)), **static}
+            for key, value in zip(static_names, args[n:], strict=False):
+                if key in static:
+                    raise TypeError(f"{name} got {key} twice, by position and by name")
+                static[key] = value
+        for key, value in static.items():
+            if isinstance(value, Tensor):
+                raise TypeError(f"{name}: {key} is a static argument and cannot be a Tensor; make it an operand")
+            if isinstance(value, np.ndarray) and value.flags.writeable:
+                static[key] = _frozen(value)  # nobody can change what a rule still needs
         inputs = as_operands(name, args[:n])
         pattern = state.pattern
         start = len(pattern) if pattern is not None else 0
@@ -373,7 +389,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
                     out.requires_grad = True
                     out._node = Node(apply, inputs, static, rules)
                     break
-        for tracer in state.tracers:  # a tracer is told of operations that nobody remembers too
+        for tracer in state.tracers:  # tracers also get operations that are not recorded
             tracer.add(out._node or Node(apply, inputs, static, rules), out)
         return out
 
@@ -407,12 +423,12 @@ def _switched(name: str, value: Any) -> Iterator[None]:
 
 
 def recording(on: bool) -> AbstractContextManager[None]:
-    """A context in which operations are remembered, or not: `with recording(False): ...` (this thread only)."""
+    """A context in which operations are recorded, or not: `with recording(False): ...` (this thread only)."""
     return _switched("recording", on)
 
 
 def no_grad() -> AbstractContextManager[None]:
-    """A context in which operations are not remembered, for evaluation: `with no_grad(): ...` (this thread only)."""
+    """A context in which operations are not recorded, for evaluation: `with no_grad(): ...` (this thread only)."""
     return recording(False)
 
 

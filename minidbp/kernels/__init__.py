@@ -1,10 +1,10 @@
 """Arrays in, arrays out: the hot loops, compiled by Numba.  `reference` has the same functions as plain NumPy loops."""
 
 import numpy as np
-from numpy import matmul
+from numpy import matmul  # `minidbp bench kernels` replaces it, as the others, to time it
 
-from minidbp.kernels.conv import conv2d, conv2d_transpose, conv2d_weight_grad, masked
-from minidbp.kernels.elementwise import absolute, adam
+from minidbp.kernels.conv import conv2d, conv2d_transpose, conv2d_weight_grad
+from minidbp.kernels.elementwise import absolute, adam, masked
 from minidbp.kernels.fast.buffers import empty, empty_like
 from minidbp.kernels.patches import ConvGeometry, Padding, Pair, col2im, im2col
 

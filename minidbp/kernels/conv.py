@@ -22,10 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minidbp.kernels import fast, patches
+from minidbp.kernels.elementwise import mask_in_place, masked
 from minidbp.kernels.fast import direct, sparse
-from minidbp.kernels.fast.buffers import empty
 from minidbp.kernels.fast.microkernel import LANES, ROWS
-from minidbp.kernels.jit import contiguous, kernel
 from minidbp.kernels.patches import ONE_PIXEL, ConvGeometry
 
 
@@ -46,7 +45,6 @@ DENSE_LISTS = Route(sparse, False)  # along lists of all outputs
 
 SMALL = 1 << 14  # multiply-adds: below this, the calls of a fast route take longer than its arithmetic
 LISTS_FROM = 1 << 18  # multiply-adds: from here on, making the lists takes less time than it saves
-FEW = 512  # elements: below this, NumPy masks faster than a compiled loop can be called
 
 
 def _route(
@@ -92,7 +90,7 @@ def conv2d(
     if mask is not None:
         mask = _images_of_mask("conv2d", mask, outputs, geometry)
     if not x.size or not w.size:
-        return np.zeros(outputs, x.dtype)
+        return np.zeros(outputs, np.result_type(x, w))
     geo = geometry or ONE_PIXEL
     x, w = x.reshape(-1, *geo.image, n_in), w.reshape(*geo.kernel, n_in, n_out)
     route = _route("conv2d", x, w, (n_in, n_out), geo, mask)
@@ -114,7 +112,7 @@ def conv2d_transpose(
     if mask is not None:
         mask = _images_of_mask("conv2d_transpose", mask, g.shape, geometry)
     if not g.size or not w.size:
-        return np.zeros(images, g.dtype)
+        return np.zeros(images, np.result_type(g, w))
     geo = geometry or ONE_PIXEL
     g, w = g.reshape(-1, *geo.output, n_out), w.reshape(*geo.kernel, n_in, n_out)
     route = _route("conv2d_transpose", g, w, (n_in, n_out), geo, mask)
@@ -139,7 +137,7 @@ def conv2d_weight_grad(
     if mask is not None:
         mask = _images_of_mask("conv2d_weight_grad", mask, g.shape, geometry)
     if not x.size or not g.size:
-        return np.zeros(filters, x.dtype)
+        return np.zeros(filters, np.result_type(x, g))
     geo = geometry or ONE_PIXEL
     x, g = x.reshape(-1, *geo.image, n_in), g.reshape(-1, *geo.output, n_out)
     route = _route("conv2d_weight_grad", x, g, (n_in, n_out), geo, mask)
@@ -166,27 +164,3 @@ def _images_of_mask(
             f"{outputs[-axes:]} on; got {mask.dtype} of shape {mask.shape}"
         )
     return mask.reshape(n_masks, *(geometry or ONE_PIXEL).output, outputs[-1])
-
-
-def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """g where the mask is True, 0 elsewhere.  g is `(..., *mask.shape)`: extra leading axes share the mask."""
-    if g.shape[g.ndim - mask.ndim :] != mask.shape:
-        raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
-    if g.size < FEW:
-        return np.positive(g, out=np.zeros(g.shape, g.dtype), where=mask)
-    out = empty(g.shape, g.dtype)
-    out[...] = g
-    mask_in_place(out, mask)
-    return out
-
-
-@kernel
-def _mask_in_place(g, mask):  # type: ignore[no-untyped-def]
-    for k in range(g.shape[0]):
-        for i in range(g.shape[1]):
-            g[k, i] = g[k, i] if mask[i] else 0  # without a branch, so that it is vectorised
-
-
-def mask_in_place(g: np.ndarray, mask: np.ndarray) -> None:
-    """Put 0 into g (..., *mask.shape), C-contiguous, where the mask is False."""
-    _mask_in_place(g.reshape(g.size // max(1, mask.size), mask.size), contiguous(mask).reshape(mask.size))

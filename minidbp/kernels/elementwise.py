@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from minidbp.kernels.fast.buffers import axes_in_memory, empty_like
+from minidbp.kernels.fast.buffers import axes_in_memory, empty, empty_like
 from minidbp.kernels.jit import contiguous, kernel
 
-SMALL = 512  # elements: calling a compiled loop takes longer than NumPy takes for fewer
+SMALL = 512  # elements: below this, NumPy is faster than the call of a compiled loop
 
 
 @kernel
@@ -51,3 +51,27 @@ def adam(
     factors = map(p.dtype.type, (step, beta1, 1 - beta1, beta2, 1 - beta2, scale, eps))
     _adam(contiguous(p), contiguous(g), m_flat, v_flat, *factors, out_flat)
     return out
+
+
+def masked(g: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """g where the mask is True, 0 elsewhere.  g is `(..., *mask.shape)`: extra leading axes share the mask."""
+    if g.shape[g.ndim - mask.ndim :] != mask.shape:
+        raise ValueError(f"masked: an array of shape {g.shape} does not end in the mask's shape {mask.shape}")
+    if g.size < SMALL:
+        return np.positive(g, out=np.zeros(g.shape, g.dtype), where=mask)
+    out = empty(g.shape, g.dtype)
+    out[...] = g
+    mask_in_place(out, mask)
+    return out
+
+
+@kernel
+def _mask_in_place(g, mask):  # type: ignore[no-untyped-def]
+    for k in range(g.shape[0]):
+        for i in range(g.shape[1]):
+            g[k, i] = g[k, i] if mask[i] else 0  # without a branch, so that it is vectorised
+
+
+def mask_in_place(g: np.ndarray, mask: np.ndarray) -> None:
+    """Put 0 into g (..., *mask.shape), C-contiguous, where the mask is False."""
+    _mask_in_place(g.reshape(g.size // max(1, mask.size), mask.size), contiguous(mask).reshape(mask.size))

@@ -190,7 +190,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """Images (N, H, W, I) to (N, h, w, O)."""
     matrix = w.reshape(-1, w.shape[3])
     taps, filters = matrix.shape
-    y = np.empty((len(x), *geometry.output, filters), x.dtype)
+    y = np.empty((len(x), *geometry.output, filters), np.result_type(x, w))
     step = 1 + PATCH_BYTES // (geometry.positions * taps * x.itemsize)  # images at a time
     for at in range(0, len(x), step):
         col = im2col(x[at : at + step], geometry).reshape(-1, taps)
@@ -202,7 +202,7 @@ def conv2d_transpose(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np
     """Outputs (N, h, w, O) back to images (N, H, W, I)."""
     matrix = w.reshape(-1, w.shape[3])
     taps, filters = matrix.shape
-    x = np.empty((len(g), *geometry.image, w.shape[2]), g.dtype)
+    x = np.empty((len(g), *geometry.image, w.shape[2]), np.result_type(g, w))
     step = 1 + PATCH_BYTES // (geometry.positions * taps * g.itemsize)
     for at in range(0, len(g), step):
         col = g[at : at + step].reshape(-1, filters) @ matrix.T
@@ -213,7 +213,7 @@ def conv2d_transpose(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np
 def conv2d_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """Images (N, H, W, I) and outputs (N, h, w, O) to filters (kh, kw, I, O), one after the other in memory."""
     taps, filters = geometry.taps * x.shape[3], g.shape[3]
-    w = np.zeros((filters, taps), x.dtype)
+    w = np.zeros((filters, taps), np.result_type(x, g))
     step = 1 + PATCH_BYTES // (geometry.positions * taps * x.itemsize)
     for at in range(0, len(x), step):
         col = im2col(x[at : at + step], geometry).reshape(-1, taps)

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 from minidbp.autodiff import Tensor, conv2d_relu, linear_relu
 from minidbp.nn.layers import Conv2d, Linear, ReLU, Sequential
 
-Function = TypeVar("Function")
+Model = TypeVar("Model")
 
 
 class LinearReLU(Linear):
-    """`max(x W + b, 0)` on the parameters of `layer`."""
+    """`max(x W + b, 0)`; shares the parameters of `layer`."""
 
     def __init__(self, layer: Linear) -> None:
         self.w, self.b = layer.w, layer.b
@@ -21,7 +21,7 @@ class LinearReLU(Linear):
 
 
 class Conv2dReLU(Conv2d):
-    """`max(conv2d(x, W) + b, 0)` on the parameters of `layer`."""
+    """`max(conv2d(x, W) + b, 0)`; shares the parameters of `layer`."""
 
     def __init__(self, layer: Conv2d) -> None:
         self.w, self.b, self.stride, self.padding = layer.w, layer.b, layer.stride, layer.padding
@@ -33,13 +33,13 @@ class Conv2dReLU(Conv2d):
 FUSED: dict[type, Callable] = {Linear: LinearReLU, Conv2d: Conv2dReLU}
 
 
-def fuse(model: Function) -> Function:
+def fuse(model: Model) -> Model:
     """A copy of a Sequential on the same parameters, with each Linear or Conv2d before a ReLU fused with it.
 
-    Its outputs and derivatives of every order are the model's to rounding. Sequentials inside are fused too; other
-    layers, and a model that is no Sequential, are returned as they are.
+    The products then skip what the ReLU turned off. Outputs and derivatives of every order are the model's to rounding.
+    Sequentials inside are fused too; other layers, and a model of another class, are returned as they are.
     """
-    if not isinstance(model, Sequential):
+    if not isinstance(model, Sequential) or type(model) is not Sequential:  # a subclass may call its layers otherwise
         return model
     layers: list[Any] = []
     for layer in map(fuse, model.layers):
@@ -47,6 +47,6 @@ def fuse(model: Function) -> Function:
             layers[-1] = FUSED[type(layers[-1])](layers[-1])
         else:
             layers.append(layer)
-    fused = copy.copy(model)  # its constructor would name the parameters anew
+    fused = copy.copy(model)  # Sequential(...) would rename the shared parameters
     fused.layers = layers
     return fused

@@ -142,3 +142,37 @@ def test_products_of_nothing(n: int, m: int, p: int) -> None:
     for z in mdb.conv2d(x, w), mdb.conv2d_relu(x, w, np.zeros(p)):
         assert z.shape == (n, 2, 2, p)
         assert [g.shape for g in mdb.grad(z.sum(), [x, w])] == [x.shape, w.shape]
+
+
+@pytest.mark.parametrize("argument", [0, 1, 2])
+def test_the_complex_step_in_each_argument(argument: int) -> None:
+    """The other arguments are Tensors of float64, as a model's parameters are."""
+    for f, shapes in (
+        (mdb.linear_relu, [(4, 3), (3, 2), (2,)]),
+        (mdb.conv2d_relu, [(2, 4, 4, 2), (3, 3, 2, 3), (3,)]),
+        (mdb.conv2d, [(2, 4, 4, 2), (3, 3, 2, 3), (3,)]),
+        (lambda x, w, b: x @ w + b, [(4, 3), (3, 2), (2,)]),
+    ):
+        tensors = [Tensor(normal(*shape, seed=k)) for k, shape in enumerate(shapes)]
+
+        def cubes(z: Tensor, f=f, tensors=tensors) -> Tensor:
+            return (f(*tensors[:argument], z, *tensors[argument + 1 :]) ** 3).sum()
+
+        x, d = tensors[argument].data, normal(*shapes[argument], seed=9)
+        expected = mdb.hvp(cubes, x, d)[1].data
+        np.testing.assert_allclose(mdb.complex_step_hvp(cubes, x, d), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_sizes_of_the_adjoints_may_be_one_number() -> None:
+    x, w = normal(1, 4, 4, 2), normal(2, 2, 2, 3)
+    g = mdb.conv2d(x, w)
+    for four, two in ((4, 2), ([4, 4], [2, 2]), ((4, 4), (2, 2))):
+        assert mdb.conv2d_transpose(g, w, four).shape == x.shape
+        assert mdb.conv2d_weight_grad(x, g, two).shape == w.shape
+
+
+def test_no_cotangent_at_all() -> None:
+    """K = 0 rows go through, and nothing comes back."""
+    x, w = Tensor(normal(1, 3, 3, 2), requires_grad=True), Tensor(normal(2, 2, 2, 3), requires_grad=True)
+    y = mdb.conv2d(x, w)
+    assert [g.shape for g in mdb.grad(y, [x, w], np.ones((0, *y.shape)))] == [(0, *x.shape), (0, *w.shape)]

@@ -363,3 +363,10 @@ def test_the_mean_of_nothing_is_nan_as_numpys_is() -> None:
     with np.errstate(invalid="ignore"):
         assert np.isnan(mdb.mean(np.ones((0, 2)), 0).data).all()
         assert mdb.mean(np.ones((0, 2)), 1).shape == (0,)
+
+
+def test_maximum_has_no_gradient_where_an_operand_is_nan() -> None:
+    a, b = (Tensor(values, requires_grad=True) for values in ([np.nan, 1.0, 3.0], [1.0, np.nan, 2.0]))
+    for_a, for_b = mdb.grad(mdb.maximum(a, b), [a, b], np.ones(3))
+    assert for_a.data.tolist() == [0.0, 0.0, 1.0]
+    assert for_b.data.tolist() == [0.0, 0.0, 0.0]

@@ -337,3 +337,24 @@ def test_a_read_only_view_of_an_array_that_changes() -> None:
     y = x * view
     values[:] = 5.0
     assert mdb.grad(y.sum(), x)[0].data.tolist() == [1.0, 1.0]
+
+
+@mdb.operation
+def weighted(x: Tensor, weights: Any = None) -> Any:
+    """`weights * x`, for an array of weights."""
+    return x.data * weights, lambda g, out: g * weights
+
+
+def test_a_static_argument_is_no_tensor_and_does_not_change() -> None:
+    x = mdb.Tensor([1.0, 1.0], requires_grad=True)
+    with pytest.raises(TypeError, match="weighted: weights is a static argument and cannot be a Tensor"):
+        weighted(x, mdb.Tensor([1.0, 2.0], requires_grad=True))
+    weights = np.array([1.0, 2.0])
+    y = weighted(x, weights)
+    weights[:] = 100.0
+    assert mdb.grad(y.sum(), x)[0].data.tolist() == [1.0, 2.0]
+
+
+def test_an_argument_given_twice() -> None:
+    with pytest.raises(TypeError, match="sum got axis twice"):
+        mdb.sum(mdb.Tensor(np.ones((2, 3))), 0, axis=1)

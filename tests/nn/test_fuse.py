@@ -128,3 +128,17 @@ def test_a_function_is_no_sequential() -> None:
     layer = Linear(2, 2, RNG(0))
     assert fuse(f) is f
     assert fuse(layer) is layer
+
+
+def test_a_subclass_with_a_call_of_its_own_stays_as_it_is() -> None:
+    class Residual(Sequential):
+        def __call__(self, x: mdb.Tensor) -> mdb.Tensor:
+            hidden = self.layers[0](x)
+            return self.layers[1](hidden) + hidden
+
+    rng = RNG(0)
+    model = Residual([Linear(3, 3, rng, "float64"), ReLU()])
+    assert fuse(model) is model
+    x = rng.standard_normal((2, 3))
+    nested = Sequential([model, Linear(3, 2, rng, "float64")])
+    np.testing.assert_array_equal(fuse(nested)(x).data, nested(x).data)
