@@ -147,7 +147,7 @@ BROKEN: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
         linear, "_repeat_channels",
         lambda mask, k: None if mask is None else np.repeat(mask, int(np.prod(k)), axis=-1), "conv2d_transpose"),
     "cotangents unfolded in the wrong order": (
-        linear, "_unfold_channels", lambda y, axis, k: honest_unfold(y, axis, k)[::-1], "conv2d"),
+        linear, "_unfold_channels", lambda y, axis, k, c: honest_unfold(y, axis, k, c)[::-1], "conv2d"),
     "an inverted mask": (kernels, "masked", lambda g, m: honest_masked(g, ~m), "relu"),
     "no mask": (kernels, "masked", lambda g, m: g, "relu"),
     "a broadcast sum that takes one row": (ops, "unbroadcast", one_row_of_broadcast, "add"),
