@@ -34,15 +34,15 @@ class Product(NamedTuple):
 
 def products(model: Sequential, image: np.ndarray) -> list[Product]:
     """The layers of `model` that multiply, in order, for samples of the shape and dtype of `image`."""
-    found: list[Product] = []
+    products: list[Product] = []
     n_in = image.size
     for layer, y in _layer_outputs(model, image[None]):
         if isinstance(layer, Conv2d | Linear):
-            name = f"{'conv' if isinstance(layer, Conv2d) else 'linear'} {len(found) + 1}"
+            name = f"{'conv' if isinstance(layer, Conv2d) else 'linear'} {len(products) + 1}"
             positions = y.size // layer.w.shape[-1]  # each weight is used once at every output position
-            found.append(Product(name, layer.w, layer.w.size * positions, n_in, y.size))
+            products.append(Product(name, layer.w, layer.w.size * positions, n_in, y.size))
         n_in = y.size
-    return found
+    return products
 
 
 def step_gflop(model: Sequential, image: np.ndarray, batch: int, rows: int) -> float:

@@ -75,12 +75,12 @@ def doctor(data: opt.Data = None, as_json: opt.AsJson = False) -> None:
     from minidbp.bench.doctor import examine
 
     common.compile_kernels()
-    found = examine(data)
-    lines = [(name, "bold", text) for name, text in found.facts.items()]
-    lines += [("warning", "yellow", text) for text in found.warnings]
-    lines += [("problem", "red", text) for text in found.problems]
-    if not (found.warnings or found.problems):
+    report = examine(data)
+    lines = [(name, "bold", text) for name, text in report.facts.items()]
+    lines += [("warning", "yellow", text) for text in report.warnings]
+    lines += [("problem", "red", text) for text in report.problems]
+    if not (report.warnings or report.problems):
         lines.append(("result", "green", "all is well"))
-    common.show(found, as_json, *(Text.assemble((f"{name:>12}", style), "  ", text) for name, style, text in lines))
-    if found.problems:
+    common.show(report, as_json, *(Text.assemble((f"{name:>12}", style), "  ", text) for name, style, text in lines))
+    if report.problems:
         raise typer.Exit(1)

@@ -106,8 +106,8 @@ def train(
     """Train one model by the paper's protocol and evaluate it: clean, under FGSM and under PGD.
 
     Writes NAME.json (protocol, every epoch, accuracies) and NAME.safetensors (weights, for `minidbp attack`) to --out,
-    by default out/train; NAME ends in a hash of all settings.  After an interruption, the same command resumes from
-    the last epoch.
+    by default out/train; NAME ends in a hash of all settings.  After an interruption, run the same command again to
+    resume from the last epoch.
     """
     from minidbp.diagnosis.judge import JUDGE
     from minidbp.sweeps import executors, sweep
@@ -128,7 +128,7 @@ def train(
         title=f"training {model}", data=data, threads=threads, console=common.messages,
     )  # fmt: skip
     if ending.stopped:
-        common.fail("stopped: the same command resumes after the last whole epoch, if there was one", 130)
+        common.fail("stopped: run the same command again to resume after the last whole epoch, if there was one", 130)
     if ending.diverged:
         common.fail("; ".join(ending.diverged), code=1)
     result = find(run, run_dir)

@@ -91,8 +91,8 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
             common.list_written(folder, *FILES, "runs/")
         if ending.stopped:
             common.fail(
-                f"stopped: {ending.finished} of {len(runs)} runs are finished; the same command resumes, each run from "
-                "its last epoch",
+                f"stopped: {ending.finished} of {len(runs)} runs are finished; run the same command again to resume "
+                "each run from its last epoch",
                 130,
             )
         if ending.diverged:
@@ -182,7 +182,7 @@ def figure1(
     """Draw Figure 1 from a real run: f at a test image and at its adversarial twin, during adversarial training.
 
     Trains twice, with the penalty and without.  Writes figure1.png, figure1.gif, figure1.md and figure1.json to --out,
-    by default out/figure1-PRESET.  The command always begins anew; after Ctrl-C it draws the steps observed so far.
+    by default out/figure1-PRESET.  The command always starts again; after Ctrl-C it draws the steps observed so far.
     """
     from minidbp.files.plots import save
     from minidbp.paper import figure1, figure1_pictures

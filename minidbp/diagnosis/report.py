@@ -108,8 +108,8 @@ def as_markdown(diagnosis: Diagnosis, command: str, pictures: Sequence[str]) -> 
         *(f"- {sentence}" for sentence in verdicts(diagnosis)), "",
     ]  # fmt: skip
     for label, model in diagnosis.models.items():
-        found = model.verdict.findings
-        rows = [[f.rule, f.kind, f"{f.figure:.2f}", f"{f.limit:.2f}", "**yes**" if f.holds else "no"] for f in found]
+        findings = model.verdict.findings
+        rows = [[f.rule, f.kind, f"{f.figure:.2f}", f"{f.limit:.2f}", "**yes**" if f.holds else "no"] for f in findings]
         header = ["rule", "kind", "by, % of images", "needs more than", "holds"]
         lines += [f"## Rules: {label}", "", _markdown(header, rows)]
     if transfer:

@@ -121,8 +121,8 @@ def explain(
     advance()
     comparisons: dict[str, list[Comparison]] = {}
     with inactive_biases_lowered(layers) as lowered:
-        for section, found in compare_all(step, g, J, layers, rng):
-            comparisons.setdefault(section, []).extend(found)
+        for section, of_section in compare_all(step, g, J, layers, rng):
+            comparisons.setdefault(section, []).extend(of_section)
             advance()
     shares = step.adam_steps(gather(layers, "whole"))
     advance()

@@ -27,9 +27,9 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: 
 def put_between(page: Path, begin: str, end: str, text: str, what: str) -> None:
     """Replace the text between two marks of a page.  Raises ValueError, which names `what`, if a mark is absent."""
     whole = page.read_text(encoding="utf-8")
-    before, found, rest = whole.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
+    before, begin_mark, rest = whole.partition(begin)
+    _, end_mark, after = rest.partition(end)
+    if not (begin_mark and end_mark):
         raise ValueError(f"{page} has no place for {what}: it needs the lines {begin} and {end}")
     write_text(page, f"{before}{begin}\n\n{text}\n{end}{after}")
 

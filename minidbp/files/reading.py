@@ -19,7 +19,7 @@ def read_bytes(path: Path, most: int, error: type[ValueError]) -> bytes:
     """The whole of a regular file of at most `most` bytes."""
     try:
         if path.is_dir():
-            raise error(f"{path} is a folder where a file would be right")
+            raise error(f"{path} is a folder; give a file")
         if path.exists() and not path.is_file():  # reading from a pipe would wait for ever
             raise error(f"{path} is not a regular file")
         with path.open("rb") as stream:
@@ -27,7 +27,7 @@ def read_bytes(path: Path, most: int, error: type[ValueError]) -> bytes:
     except OSError as problem:
         raise error(f"{path} cannot be read ({problem.strerror or problem})") from problem
     if len(raw) > most:
-        raise error(f"{path} is larger than {most} bytes, the most that it may have")
+        raise error(f"{path} is larger than the limit of {most} bytes")
     return raw
 
 
@@ -56,7 +56,7 @@ def parse_json(raw: bytes, source: str, error: type[ValueError], most: int = MOS
     except ValueError as problem:
         raise error(f"{source} is not JSON ({problem})") from None
     if not isinstance(value, dict):
-        raise error(f"{source} is JSON, but not an object: it begins with {text.lstrip()[:1]!r} where '{{' is right")
+        raise error(f"{source} must be a JSON object; it begins with {text.lstrip()[:1]!r}")
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except UnicodeEncodeError:

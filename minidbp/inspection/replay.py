@@ -72,7 +72,7 @@ class ReplayReport:
         return Table(columns, rows, [row.step.order for row in self.rows])
 
 
-class _Verdict(Exception):
+class _CheckEnded(Exception):
     """Ends the check of a step.  Its arguments are the verdict and the detail."""
 
 
@@ -87,7 +87,7 @@ def _replay(step: Step, rng: np.random.Generator) -> ReplayedStep:
     errors: list[float] = []
     try:
         verdict, detail = AGREES, _compare(step, errors, rng)
-    except _Verdict as end:
+    except _CheckEnded as end:
         verdict, detail = end.args
     except NotDifferentiableError as error:
         verdict, detail = KINK, str(error)
@@ -97,19 +97,19 @@ def _replay(step: Step, rng: np.random.Generator) -> ReplayedStep:
 def _compare(step: Step, errors: list[float], rng: np.random.Generator) -> str:
     """Compare the step's value and rules, append the errors of the rules, and return the detail for the report."""
     if step.node.function is watched:
-        raise _Verdict(NOT_CHECKED, "it changes nothing, and would show what the check computes")
+        raise _CheckEnded(NOT_CHECKED, "it changes nothing, and would show what the check computes")
     if COMPLEX in (step.dtype, *(i.dtype for i in step.inputs)):
-        raise _Verdict(NOT_CHECKED, "complex numbers: differences are taken of real ones")
+        raise _CheckEnded(NOT_CHECKED, "complex numbers: differences are taken of real ones")
     xs = [i.value.astype(np.float64) for i in step.inputs]
     try:
         exact = _run(step, [from_array(x.copy()) for x in xs]).data
     except Exception as error:  # whatever an operation raises
-        raise _Verdict(NOT_CHECKED, f"it cannot be run again: {_in_words(error)}") from None
+        raise _CheckEnded(NOT_CHECKED, f"it cannot be run again: {_in_words(error)}") from None
     if exact.dtype != np.float64:
-        raise _Verdict(NOT_CHECKED, f"it rounds to {exact.dtype}: too inaccurate for a difference")
+        raise _CheckEnded(NOT_CHECKED, f"it rounds to {exact.dtype}: too inaccurate for a difference")
     _compare_values(step, exact)
     if not np.isfinite(exact).all():
-        raise _Verdict(NOT_CHECKED, "its value is not finite: no difference to take")
+        raise _CheckEnded(NOT_CHECKED, "its value is not finite: no difference to take")
     node, left_out = _node(step), 0
     for i, x in enumerate(xs):
         if x.size and exact.size:
@@ -132,13 +132,13 @@ def _node(step: Step) -> Node:
 
 def _compare_values(step: Step, exact: np.ndarray) -> None:
     if exact.shape != step.shape:
-        raise _Verdict(WRONG, f"run again it has the shape {exact.shape} instead of {step.shape}")
+        raise _CheckEnded(WRONG, f"run again it has the shape {exact.shape} instead of {step.shape}")
     value, finite = step.value, np.isfinite(exact)
     largest = float(np.abs(exact[finite]).max(initial=0.0))
     same = np.array_equal(value[~finite], exact[~finite].astype(value.dtype), equal_nan=True)
     error = float(np.abs(value[finite] - exact[finite]).max(initial=0.0)) / (largest or 1.0)
     if not same or not error <= VALUE_TOLERANCE[step.dtype]:
-        raise _Verdict(WRONG, f"run again in float64 the value differs by {error:.1e} of the largest")
+        raise _CheckEnded(WRONG, f"run again in float64 the value differs by {error:.1e} of the largest")
 
 
 def _compare_rule(
@@ -146,13 +146,13 @@ def _compare_rule(
 ) -> int:
     """Compare the rule of input i, append its errors, and return how many elements on a kink were left out."""
     us = rng.standard_normal((2, *step.shape)).astype(step.dtype)  # two cotangents at once, as a leading axis
-    gradients, alone = _pull(step, node, i, us), _pull(step, node, i, us[0, ...])
+    gradients, single = _pull(step, node, i, us), _pull(step, node, i, us[0, ...])
     constant = isinstance(step.inputs[i], Leaf) and not step.node.inputs[i].requires_grad
     if constant and not np.isfinite(gradients).all():
         return 0  # a derivative that was never asked for, as that of x ** p in a constant p where x < 0
     tolerance = RULE_TOLERANCE[step.dtype]
-    if not np.allclose(alone, gradients[0], rtol=0, atol=tolerance * np.abs(gradients).max()):
-        raise _Verdict(WRONG, f"its rule for input {i} gives another answer for one cotangent than for two at once")
+    if not np.allclose(single, gradients[0], rtol=0, atol=tolerance * np.abs(gradients).max()):
+        raise _CheckEnded(WRONG, f"its rule for input {i} gives another answer for one cotangent than for two at once")
     u = from_array(us.astype(np.float64).sum(axis=0, keepdims=True).reshape(step.shape))
 
     def product(ts: list[Tensor]) -> list[Tensor]:
@@ -170,7 +170,7 @@ def _compare_rule(
     error = abs(slope.analytic - slope.numeric)
     errors.append(error / slope.size if slope.size else error)
     if not error <= slope.allowed(tolerance):
-        raise _Verdict(
+        raise _CheckEnded(
             WRONG,
             f"its rule for input {i} ({step.inputs[i].label}) gives {slope.analytic:.6g} along a random direction, "
             f"differences {slope.numeric:.6g}",
@@ -183,9 +183,9 @@ def _pull(step: Step, node: Node, i: int, u: np.ndarray) -> np.ndarray:
     try:
         return node.vjp(i, from_array(u.copy()), step.tensor).data.astype(np.float64)
     except NotDifferentiableError as error:  # as sign's rule does
-        raise _Verdict(NO_DERIVATIVE, str(error)) from None
+        raise _CheckEnded(NO_DERIVATIVE, str(error)) from None
     except Exception as error:  # whatever a wrong rule raises
-        raise _Verdict(WRONG, f"its rule for input {i} cannot be used: {_in_words(error)}") from None
+        raise _CheckEnded(WRONG, f"its rule for input {i} cannot be used: {_in_words(error)}") from None
 
 
 def _in_words(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Checks of labels in losses, of images in attacks and training, and of words everywhere."""
+"""Checks of labels, images and named options."""
 
 from collections.abc import Iterable
 
@@ -10,6 +10,12 @@ def validate_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise ValueError unless `value` is one of the choices for `name`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def validate_label_smoothing(label_smoothing: float) -> None:
+    """Raise ValueError unless label_smoothing lies in [0, 1]."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
 
 
 def validate_images(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> None:

@@ -4,13 +4,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, log_softmax
-from minidbp.nn.checks import validate_labels
+from minidbp.nn.checks import validate_label_smoothing, validate_labels
 
 
 def smoothed_labels(labels: ArrayLike, n_classes: int, label_smoothing: float = 0.0) -> np.ndarray:
     """The targets y: `(1 - s) one_hot + s / c`, with s = label_smoothing (Szegedy et al. 2016); float64 (N, c)."""
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
+    validate_label_smoothing(label_smoothing)
     one_hot = np.eye(n_classes)[validate_labels(labels, n_classes)]
     return (1 - label_smoothing) * one_hot + label_smoothing / n_classes
 

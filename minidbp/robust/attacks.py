@@ -30,9 +30,9 @@ def fgsm(
     x: Images,
     y: ArrayLike | None,
     eps: float,
-    *,
     clip: Clip = (0.0, 1.0),
     label: str = "true",
+    *,
     label_smoothing: float = 0.0,
 ) -> Images:
     """`x + eps * sign(dL(f(x), y) / dx)`, clipped: the fast gradient sign method (Goodfellow et al. 2015).
@@ -115,11 +115,11 @@ def pgd(
     worst, worst_loss = pixels.copy(), np.full(len(pixels), -np.inf)
     fooled = np.zeros(len(pixels), bool)
     for attempt in range(restarts + 1):
-        # Attempt 0 looks at the images themselves, without a step: a wrong prediction there needs no attack.
+        # Attempt 0 evaluates the images themselves: a wrong prediction needs no attack.
         noise = rng.uniform(-eps, eps, pixels.shape) if attempt else np.zeros(pixels.shape)
         active = np.flatnonzero(~fooled | go_on)  # indices of the images that still take steps
         point = _clipped(np.clip(pixels + noise.astype(pixels.dtype), low, high), clip)[active]
-        for _ in range(steps + 1 if attempt else 1):  # one pass more than steps, because each looks at where it is
+        for _ in range(steps + 1 if attempt else 1):  # the last pass only evaluates the point after the last step
             if not active.size:
                 break
             g, losses, predicted = loss_gradient(model, point, targets[active], label_smoothing, loss)

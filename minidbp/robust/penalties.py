@@ -2,7 +2,7 @@
 
 Each penalty takes any function of a Tensor `(N, ...) -> (N, c)` whose samples are independent. It returns a Tensor of
 shape `()`. That Tensor is differentiable in the function's parameters, and its derivative is double backpropagation.
-Under `no_grad` a penalty returns its value alone. An unknown word raises ValueError.
+Under `no_grad` a penalty returns its value alone. An unknown value of `of` or `reduction` raises ValueError.
 """
 
 import math
@@ -16,7 +16,7 @@ from minidbp.autodiff import Tensor, TensorLike, abs, as_tensor, grad, jacobian,
 from minidbp.autodiff.differentiate import with_graph
 from minidbp.autodiff.tensor import state
 from minidbp.nn import cross_entropy, sample_cross_entropy
-from minidbp.nn.checks import validate_choice
+from minidbp.nn.checks import validate_choice, validate_label_smoothing
 
 Model = Callable[[Tensor], Tensor]
 
@@ -92,7 +92,8 @@ class Loss(NamedTuple):
 class Objective:
     """Eq. 3 as a function of a model, images and labels; `Protocol.objective` makes the one that is trained.
 
-    Raises ValueError for an unknown word, and for a lambda that is negative or not finite.
+    Raises ValueError for an unknown value of penalty, of or reduction, a lambda that is negative or not finite, and a
+    label_smoothing outside [0, 1].
     """
 
     lam: float  #: lambda, the weight of the penalty
@@ -105,6 +106,7 @@ class Objective:
         check_lambda(self.lam)
         validate_choice("the penalty", self.penalty, PENALTIES)
         _check_words(self.of, self.reduction)
+        validate_label_smoothing(self.label_smoothing)
 
     def __call__(self, model: Model, x: TensorLike, y: ArrayLike) -> Loss:
         """The loss of images x (N, ...) with labels y (N,), from one forward pass."""

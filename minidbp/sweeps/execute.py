@@ -80,7 +80,10 @@ def _train_and_keep(
 
 
 def clear(run: Run, run_dir: Path) -> None:
-    """Remove the files that a finished run needs no more; a process killed just before leaves them."""
+    """Remove the files that only an unfinished run needs.
+
+    A process that was killed just before leaves them behind.
+    """
     for ending in "checkpoint.safetensors", "progress.json", "lock":  # the lock last: others then find the run finished
         run.file(run_dir, ending).unlink(missing_ok=True)
 
@@ -91,7 +94,7 @@ def execute(
     """Train and judge a run: its result and its model.  Raises DivergenceError.
 
     Args:
-        report: Called with the GFLOP done since the last call, and what goes on.
+        report: Called with the GFLOP done since the last call and the current phase.
         checkpoint: A file to resume from, if it exists, and to write after every epoch.
     """
     cost, state = Cost(run, judge), run.start()

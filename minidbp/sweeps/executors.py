@@ -34,7 +34,7 @@ def processes(count: int, threads: int) -> Iterator[Executor]:
             yield executor
     finally:
         for name in THREAD_VARIABLES:
-            del os.environ[name]
+            os.environ.pop(name, None)
         os.environ.update(before)
 
 
@@ -109,11 +109,10 @@ def dask(address: str) -> Iterator[Executor]:
             yield client.get_executor(pure=False, retries=2)
         except CancelledError:
             raise RunFailed(
-                f"the Dask scheduler at {address} is gone; the same command, with one that is there, goes on from what "
-                "is done"
+                f"the Dask scheduler at {address} is gone; start one, and run the same command again to resume"
             ) from None
         except KilledWorker as error:
             raise RunFailed(
                 f"Dask workers died again and again at one run, the last at {error.last_worker.address}; is there "
-                "enough memory? The same command goes on from what is done"
+                "enough memory? Run the same command again to resume"
             ) from None

@@ -59,7 +59,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """NAME.progress.json: GFLOP done and in all, GFLOP/s, what goes on, and when this was written."""
+    """NAME.progress.json: GFLOP done and in all, GFLOP/s, the current phase, and when this was written."""
 
     done: float
     total: float
@@ -69,7 +69,7 @@ class Progress:
 
 
 class Heartbeat:
-    """Writes NAME.progress.json.  To be called with the GFLOP done since the last call, and what goes on.
+    """Writes NAME.progress.json.  Call it with the GFLOP done since the last call and the current phase.
 
     The first call says what an earlier process did; that does not count for the speed.  Once the file `stop` exists,
     the next call raises Stopped.
@@ -96,13 +96,13 @@ class Heartbeat:
                 write_text(self.path, json.dumps(asdict(progress)) + "\n")
 
     def remove(self) -> None:
-        """The run ended."""
+        """Remove the progress file; the run has ended."""
         self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A run in training: its share done (0 to 1), GFLOP/s, what goes on, seconds since the last heartbeat."""
+    """A run in training: its share done (0 to 1), GFLOP/s, the current phase, seconds since the last heartbeat."""
 
     label: str
     share: float
@@ -124,7 +124,7 @@ class State:
 
 
 class SweepMonitor:
-    """Reads the state of these runs from the folder with their files, again and again."""
+    """Reads the state of these runs from the folder with their files; call `state` as often as needed."""
 
     def __init__(self, runs: Sequence[Run], run_dir: Path, judge: Judge) -> None:
         self.run_dir, self.judge = run_dir, judge
@@ -137,11 +137,11 @@ class SweepMonitor:
         return {run: Cost(run, self.judge).total for run in self.labels}
 
     def missing(self) -> list[Run]:
-        """The runs that had not ended at the last look, in order."""
+        """The runs that had not ended when the folder was last read, in order."""
         return [run for run in self.labels if run not in self.outcomes]
 
     def new_outcomes(self) -> list[Outcome]:
-        """Look: the outcomes of runs that have ended since the last look."""
+        """Read the folder and return the outcomes of runs that ended since the last call."""
         new = {run: outcome for run in self.missing() if (outcome := find(run, self.run_dir))}
         self.outcomes |= new
         return list(new.values())

@@ -182,11 +182,11 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
 
 def labels(runs: Sequence[Run]) -> dict[Run, str]:
     """Names for people, with what varies among these runs: 'model C, lambda 10, eps 0.1, seed 0'."""
-    found, names = {}, varied_fields(runs)
+    names, varied = {}, varied_fields(runs)
     for run in runs:
-        varied = [f"{name} {shown(getattr(run.protocol, name))}" for name in names]
-        found[run] = ", ".join([f"model {run.model}, lambda {run.lam:g}", *varied, f"seed {run.seed}"])
-    return found
+        values = [f"{name} {shown(getattr(run.protocol, name))}" for name in varied]
+        names[run] = ", ".join([f"model {run.model}, lambda {run.lam:g}", *values, f"seed {run.seed}"])
+    return names
 
 
 def varied_fields(runs: Sequence[Run]) -> list[str]:

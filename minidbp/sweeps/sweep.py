@@ -155,7 +155,7 @@ def train_all(
     with console.status("compiling kernels, once"):
         kernels.warm_up()  # workers on this machine then find them in the cache
     stop = run_dir / f".stop-{uuid.uuid4().hex}"
-    arguments = run_dir, judge, data, threads, stop
+    arguments = run_dir, judge, data, threads
     with Live(console=console, auto_refresh=False, transient=True) as live:
         try:
             while to_do:
@@ -164,7 +164,7 @@ def train_all(
                     with make_executor() as executor:
                         while to_do:
                             offered = len(to_do)
-                            _train_each(to_do, executor, arguments, lambda: _show(live, monitor, title))
+                            _train_each(to_do, executor, arguments, stop, lambda: _show(live, monitor, title))
                             to_do = monitor.missing()
                             if len(to_do) == offered:
                                 time.sleep(REFRESH)  # another sweep trains all of them
@@ -184,13 +184,18 @@ def train_all(
     return _ending(monitor, stopped=False)
 
 
-def _train_each(runs: Sequence[Run], executor: Executor, arguments: tuple, show: Callable[[], None]) -> None:
+def _train_each(
+    runs: Sequence[Run],
+    executor: Executor,
+    arguments: tuple[Path, Judge, Path | None, int | None],
+    stop: Path,
+    show: Callable[[], None],
+) -> None:
     """Offer every run once and wait for all.  After an error or Ctrl-C, the stop file ends them first."""
-    *_, stop = arguments
     offered: dict[Future[str], Run] = {}
     try:
         for run in runs:
-            offered[executor.submit(perform, run, *arguments)] = run
+            offered[executor.submit(perform, run, *arguments, stop)] = run
         waiting = set(offered)
         while waiting:
             done, waiting = wait(waiting, timeout=REFRESH, return_when=FIRST_COMPLETED)
@@ -199,7 +204,7 @@ def _train_each(runs: Sequence[Run], executor: Executor, arguments: tuple, show:
                     future.result()
                 except (OSError, ValueError) as error:
                     label = labels(runs)[offered[future]]
-                    message = f"{label}: {_message(error)}; the same command goes on from what is done"
+                    message = f"{label}: {_message(error)}; run the same command again to resume"
                     raise RunFailed(message) from error
             show()
     except BrokenProcessPool:
@@ -232,6 +237,6 @@ def _ending(monitor: SweepMonitor, stopped: bool) -> Ending:
     monitor.new_outcomes()
     for run in monitor.outcomes:
         clear(run, monitor.run_dir)
-    found = [(label, outcome) for run, label in monitor.labels.items() if (outcome := monitor.outcomes.get(run))]
-    diverged = [outcome.in_words(label) for label, outcome in found if outcome.diverged]
-    return Ending(len(found) - len(diverged), diverged, stopped)
+    ended = [(label, outcome) for run, label in monitor.labels.items() if (outcome := monitor.outcomes.get(run))]
+    diverged = [outcome.in_words(label) for label, outcome in ended if outcome.diverged]
+    return Ending(len(ended) - len(diverged), diverged, stopped)

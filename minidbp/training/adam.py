@@ -25,10 +25,14 @@ class Adam:
         self.v = [np.zeros_like(p.data) for p in self.parameters]
 
     def step(self, gradients: Sequence[np.ndarray]) -> None:
-        """Give every parameter its new value.  Raises ValueError if the gradients do not fit the parameters."""
-        self.t += 1
-        for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
+        """Give every parameter its new value.
+
+        Raises ValueError, before anything changes, if the gradients do not fit the parameters.
+        """
+        for p, g in zip(self.parameters, gradients, strict=True):
             if (g.shape, g.dtype) != (p.shape, p.dtype):
                 raise ValueError(f"Adam: the gradient of {p.name} must be {p.dtype} {p.shape}; got {g.dtype} {g.shape}")
-            settings = {"lr": self.learning_rate, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
+        self.t += 1
+        settings = {"lr": self.learning_rate, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
+        for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
             p.set_data(kernels.adam(p.data, g, m, v, self.t, **settings))

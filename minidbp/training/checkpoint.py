@@ -68,7 +68,7 @@ def load_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any]) 
         most = 4 * sum(p.data.nbytes for p in state.model.parameters()) + _most_header(state, identity)
         parse_checkpoint(read_bytes(path, most, CheckpointError), state, identity, str(path))
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; move it away, and the training begins anew") from error.__cause__
+        raise CheckpointError(f"{error}; move it away, and the training starts again") from error.__cause__
 
 
 def dump_checkpoint(state: TrainingState, identity: dict[str, Any]) -> bytes:

@@ -13,8 +13,11 @@ import threadpoolctl
 import minidbp
 from minidbp.training import available_cores
 
-PACKAGES = ("numpy", "numba", "scipy", "matplotlib", "threadpoolctl", "typer", "rich", "pooch")
-VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_")
+PACKAGES = (
+    "numpy", "numba", "scipy", "matplotlib", "pillow", "threadpoolctl", "typer", "rich", "pooch", "filelock",
+    "safetensors",
+)  # fmt: skip
+VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_", "MINIDBP_")
 
 
 def environment() -> dict[str, Any]:

@@ -35,7 +35,8 @@ def batch_gradient(
 ) -> BatchGradient:
     """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
 
-    In adversarial training the samples are the images and their present FGSM images (section 4.2 of the paper).
+    In adversarial training the samples are the images and the FGSM images that the current model gives for them
+    (section 4.2 of the paper).
 
     The batch is cut into chunks, and each chunk into shards. The gradients of a chunk's shards are added one after
     the other, and then the chunks are added in order: one thread gives the same bits as several.
@@ -47,12 +48,12 @@ def batch_gradient(
     size = shard_size(model, x[0], rows)
     fused = fuse(model)
 
-    def shard_gradient(x: np.ndarray, y: np.ndarray, share: float) -> tuple[np.ndarray, list[np.ndarray]]:
+    def shard_gradient(x_shard: np.ndarray, y_shard: np.ndarray, share: float) -> tuple[np.ndarray, list[np.ndarray]]:
         """The three values and the gradients of a shard, which is this share of the batch."""
         if protocol.adversarial_training:
-            x = np.concatenate([x, protocol.fgsm(fused, x, y)])
-            y = np.concatenate([y, y])
-        loss = objective(fused, x, y)
+            x_shard = np.concatenate([x_shard, protocol.fgsm(fused, x_shard, y_shard)])
+            y_shard = np.concatenate([y_shard, y_shard])
+        loss = objective(fused, x_shard, y_shard)
         penalty = 0.0 if loss.penalty is None else loss.penalty.item()
         values = share * np.array([loss.total.item(), loss.cross_entropy.item(), penalty])
         return values, [g.data for g in grad(loss.total * share, model.parameters())]

@@ -9,7 +9,7 @@ from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Workers
 
 ACCURACIES = ("clean", "fgsm", "pgd")
-Report = Callable[[float, str], None]  # how much work was done since the last call, and what goes on
+Report = Callable[[float, str], None]  # how much work was done since the last call, and the current phase
 
 
 @dataclass(frozen=True)

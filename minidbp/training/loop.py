@@ -99,7 +99,7 @@ def train(
     if state.adam.t != steps * len(history):
         raise ValueError(
             f"a training of {len(split.x_train)} images continues after {steps * len(history)} steps, the whole of "
-            f"{len(history)} epochs; this state is after {state.adam.t}: begin anew, or from a checkpoint"
+            f"{len(history)} epochs; this state is after {state.adam.t}: start again, or resume from a checkpoint"
         )
     while not _finished(history, protocol):
         number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)

@@ -36,7 +36,7 @@ def files_in(folder: Path) -> set[str]:
 def test_help() -> None:
     result = command("--help")
     assert result.exit_code == 0
-    for word in ("smoke", "laptop", "paper", "--image", "--penalty", "--lambda", "--json", "always begins anew"):
+    for word in ("smoke", "laptop", "paper", "--image", "--penalty", "--lambda", "--json", "always starts again"):
         assert word in " ".join(result.stdout.split())
     assert "figure1" in CliRunner().invoke(app, ["--help"]).stdout
 

@@ -166,7 +166,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         patch.setattr(execute, "execute", interrupted)
         result = command(*line)
     assert result.exit_code == 130
-    assert f"{which - 1} of 2 runs are finished; the same command resumes" in result.stderr
+    assert f"{which - 1} of 2 runs are finished; run the same command again to resume" in result.stderr
     assert "Traceback" not in result.stderr
     for name in FILES:  # it does not claim to have written what it has not
         assert (name in result.stderr) == (tmp_path / "out" / name).exists() == (which == 2)

@@ -178,14 +178,14 @@ def test_a_file_too_large_to_be_right(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"{NAME}{suffix}"
     with path.open("wb") as stream:
         stream.truncate(10 * 2**30)  # sparse: takes no room
-    assert f"is larger than {MOST_STORED} bytes" in error_of(path)
+    assert f"is larger than the limit of {MOST_STORED} bytes" in error_of(path)
 
 
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / f"{NAME}.gz"
     path.mkdir()
     assert find(tmp_path, TEST_LABELS) == path
-    assert "is a folder where a file would be right" in error_of(path)
+    assert "is a folder; give a file" in error_of(path)
 
 
 def test_a_pipe_in_place_of_the_file(tmp_path: Path) -> None:

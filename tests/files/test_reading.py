@@ -55,8 +55,8 @@ def nested(depth: int) -> bytes:
         (b"", "is not JSON (Expecting value"),
         (b"{", "is not JSON ("),
         (b'{"a": 1} {}', "is not JSON (Extra data"),
-        (b"[1]", "is JSON, but not an object: it begins with '[' where '{' is right"),
-        (b" null", "not an object: it begins with 'n'"),
+        (b"[1]", "must be a JSON object; it begins with '['"),
+        (b" null", "must be a JSON object; it begins with 'n'"),
         (b"\xff\xfe{", "is not UTF-8 (byte 0 is 0xff)"),
         ('{"a": 1}'.encode("utf-16"), "is not UTF-8"),
         (b'{"a": NaN}', "a number that is not finite"),
@@ -68,7 +68,7 @@ def nested(depth: int) -> bytes:
         (nested(500_000), f"at most {MOST_DEPTH} brackets"),
         (b'{"a":' * 200_000, f"at most {MOST_DEPTH} brackets"),
         (b'{"a": [' + b"{}," * ((MOST_JSON - 20) // 3) + b"1]", "is not JSON ("),
-        (b'{"a": "' + b"x" * MOST_JSON + b'"}', f"is larger than {MOST_JSON} bytes"),
+        (b'{"a": "' + b"x" * MOST_JSON + b'"}', f"is larger than the limit of {MOST_JSON} bytes"),
     ],
     ids=range(17),
 )
@@ -86,7 +86,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert "is not a regular file" in error_of(tmp_path / "pipe")
-    assert "is a folder where a file would be right" in error_of(tmp_path / "folder")
+    assert "is a folder; give a file" in error_of(tmp_path / "folder")
     assert "cannot be read (Too many levels of symbolic links)" in error_of(tmp_path / "loop")
     assert "cannot be read (No such file or directory)" in error_of(tmp_path / "none")
     assert "cannot be read (File name too long)" in error_of(tmp_path / ("a" * 300))
@@ -95,13 +95,13 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 def test_a_file_without_end(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as stream:
         stream.truncate(2**40)
-    assert f"is larger than {MOST_JSON} bytes" in error_of(tmp_path / "huge")
+    assert f"is larger than the limit of {MOST_JSON} bytes" in error_of(tmp_path / "huge")
 
 
 def test_exactly_as_much_as_allowed(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     assert read_bytes(tmp_path / "a", 5, BadFile) == b"12345"
-    with pytest.raises(BadFile, match="is larger than 4 bytes"):
+    with pytest.raises(BadFile, match="is larger than the limit of 4 bytes"):
         read_bytes(tmp_path / "a", 4, BadFile)
 
 

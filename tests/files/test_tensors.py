@@ -229,7 +229,7 @@ def tensor(dtype: Any = "F32", shape: Any = (12,), offsets: Any = (0, 48)) -> by
         (with_header('{"a":' * 12_000), "at most 32 brackets"),
         (with_header(b"{}\xff"), "is not UTF-8"),
         (with_header('{"a": NaN}'), "a number that is not finite"),
-        (with_header("[]"), "not an object"),
+        (with_header("[]"), "must be a JSON object"),
         (with_header("{}"), "its metadata has no sha256"),
         (with_header({"__metadata__": []}), "the metadata should be an object, got []"),
         (with_header({"__metadata__": {"a": 1}}), "the metadata: `['a']` should be a text, got 1"),

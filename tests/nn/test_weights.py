@@ -113,7 +113,7 @@ def test_a_file_that_does_not_fit(raw: bytes | None, message: str, tmp_path: Pat
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="is a folder where a file would be right"):
+    with pytest.raises(WeightsError, match="is a folder; give a file"):
         load_model(tmp_path)
 
 

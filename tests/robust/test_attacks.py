@@ -52,6 +52,12 @@ def right(model: nn.Sequential, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 # -- FGSM -----------------------------------------------------------------------------------------------------------
 
 
+def test_clip_and_label_of_fgsm_may_be_positional() -> None:
+    images, named = fgsm(NET, X, None, 0.3, (-0.5, 2.0), "predicted"), {"clip": (-0.5, 2.0), "label": "predicted"}
+    assert images.tobytes() == fgsm(NET, X, None, 0.3, **named).tobytes()
+    assert images.min() < 0  # the clip was heeded
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("clip", [(0.0, 1.0), (-0.5, 2.0), None])
 @pytest.mark.parametrize("label", ["true", "predicted"])

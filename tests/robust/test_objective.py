@@ -88,3 +88,9 @@ def test_an_unknown_word_is_answered_with_the_choices(words: dict[str, Any], cho
 def test_an_unknown_penalty_is_an_error_at_lambda_zero_too() -> None:
     with pytest.raises(ValueError, match="jacobian_l1"):
         Objective(0.0, "l1")
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.1, math.nan])
+def test_label_smoothing_is_checked_at_once(smoothing: float) -> None:
+    with pytest.raises(ValueError, match=rf"label_smoothing must lie in \[0, 1\]; got {smoothing}"):
+        Objective(1.0, label_smoothing=smoothing)

@@ -112,7 +112,7 @@ def test_ctrl_c(workers: tuple[str, ...], when: str, alone: Path, tmp_path: Path
     left = {Path(name).suffixes[-1] for name in passing(files_in(out))}
     assert left <= {".safetensors", ".lock"}  # checkpoints, at most
     if when == "training":
-        assert "the same command resumes" in errors
+        assert "run the same command again to resume" in errors
         assert under_way(out)
     if when == "training" and workers:
         assert finish(table2(out, preset="long")).returncode == 0
@@ -180,7 +180,7 @@ def test_ctrl_c_stops_dask_workers_too(cluster: Cluster, tmp_path: Path) -> None
         _, errors = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
     assert "Traceback" not in errors
-    assert "the same command resumes" in errors
+    assert "run the same command again to resume" in errors
     for path in (out / "runs").glob("*.lock"):
         with FileLock(path, blocking=False):  # nobody trains it any more
             pass
@@ -197,7 +197,9 @@ def test_a_scheduler_that_dies(tmp_path: Path) -> None:
             _, errors = sweep.communicate(timeout=60)
     assert sweep.returncode == 1
     assert "Traceback" not in errors
-    assert f"minidbp: the Dask scheduler at {cluster.address} is gone; the same command" in errors
+    assert (
+        f"minidbp: the Dask scheduler at {cluster.address} is gone; start one, and run the same command again" in errors
+    )
 
 
 def test_dask_workers_that_die_again_and_again(cluster: Cluster) -> None:

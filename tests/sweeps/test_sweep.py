@@ -164,7 +164,7 @@ def test_another_error_stops_all_and_comes_out(
 ) -> None:
     sweep.begin(tiny_sweep, tmp_path)
     monkeypatch.setattr(executing, "execute", failing(lambda: OSError(28, "No space left on device"), at=1))
-    with pytest.raises(RunFailed, match=r"lambda 50, seed 0: .*No space left.*the same command goes on"):
+    with pytest.raises(RunFailed, match=r"lambda 50, seed 0: .*No space left.*run the same command again to resume"):
         train(tiny_sweep, tmp_path)
     assert not list((tmp_path / "runs").glob(".stop*"))
     finished = [run for run in tiny_sweep.runs if find(run, tmp_path / "runs")]

@@ -80,3 +80,14 @@ def test_gradients_must_fit(gradients: list[np.ndarray], named: str) -> None:
         Adam([p]).step(gradients)
     assert named in str(caught.value)
     assert p.data.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("gradients", [[np.ones(2), np.ones(3)], [np.ones(2)]])
+def test_nothing_moves_if_any_gradient_does_not_fit(gradients: list[np.ndarray]) -> None:
+    parameters = [mdb.Tensor(np.zeros(2), requires_grad=True) for _ in range(2)]
+    adam = Adam(parameters)
+    with pytest.raises(ValueError):
+        adam.step(gradients)
+    assert adam.t == 0
+    for array in (*(p.data for p in parameters), *adam.m, *adam.v):
+        assert array.tolist() == [0, 0]

@@ -296,7 +296,7 @@ def changed(**members: np.ndarray | str | None) -> bytes:
         ({"kind": "\x1b[2J"}, "is not a 'minidbp checkpoint 2' with a text `training`: it is a '\\x1b[2J'"),
         ({"training": "{"}, "training is not JSON"),
         ({"training": " " * 100_000 + "{}"}, "its header would have 10"),
-        ({"training": "[]"}, "training is JSON, but not an object"),
+        ({"training": "[]"}, "training must be a JSON object"),
         ({"training": "{}"}, "c.safetensors: training lacks identity"),
     ],
 )
@@ -397,7 +397,7 @@ def test_a_large_one_cut_off(tmp_path: Path, share: float) -> None:
     save_checkpoint(path, beginning(), WHOSE)
     raw = path.read_bytes()
     path.write_bytes(raw[: int(share * len(raw))])
-    with pytest.raises(CheckpointError, match=r"damaged: .*; move it away, and the training begins"):
+    with pytest.raises(CheckpointError, match=r"damaged: .*; move it away, and the training starts again"):
         load_checkpoint(path, beginning(), WHOSE)
 
 

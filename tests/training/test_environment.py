@@ -35,10 +35,12 @@ def test_it_names_the_blas_that_numpy_uses() -> None:
 def test_variables_that_change_speed_or_bits_are_kept_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("MINIDBP_PLAIN", "1")
     monkeypatch.setenv("SECRET_TOKEN", "x")
     variables = environment()["variables"]
     assert variables["OPENBLAS_CORETYPE"] == "Haswell"
     assert variables["OMP_NUM_THREADS"] == "3"
+    assert variables["MINIDBP_PLAIN"] == "1"
     assert "SECRET_TOKEN" not in variables
 
 
