@@ -2,8 +2,8 @@
 
 A model masks its gradients if adversarial images exist but its gradients do not lead to them. Attacks that follow the
 gradients then fail, although the model is not robust (Papernot et al. 2017; Athalye, Carlini, Wagner 2018, "Obfuscated
-gradients give a false sense of security"). Two signs are gradients that vanish and
-gradients that change direction after one step.
+gradients give a false sense of security"). Two signs are gradients that vanish and gradients
+that change direction after one step.
 """
 
 import numpy as np
