@@ -103,7 +103,7 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
 
     Writes table.md, table.csv, report.html, accuracy.png, images.png and runs/ (every run's JSON and weights) to --out,
     by default out/{name}-PRESET.  A finished run is never trained again, and an interrupted run resumes from its last
-    epoch: give the same command again, here or on another machine.  `minidbp status DIR` shows the progress.
+    epoch: run the same command again, here or on another machine.  `minidbp status DIR` shows the progress.
     """
     common.command(run)
 
