@@ -304,10 +304,12 @@ class Node:
         gx = self.rules[i](g, out)
         if not isinstance(gx, Tensor):
             raise TypeError(f"grad: a rule of {self.name} returned {type(gx).__name__}; a rule must return a Tensor")
-        if gx.shape != g.shape[: g.ndim - out.ndim] + x.shape or gx.dtype != x.dtype:
+        expected = g.shape[: g.ndim - out.ndim] + x.shape
+        if gx.shape != expected or gx.dtype != x.dtype:
+            hint = "; an operand that broadcasts needs unbroadcast" if gx.shape != expected else ""
             raise ValueError(
-                f"grad: the rule of {self.name} for an input of shape {x.shape} and {x.dtype} turned a cotangent "
-                f"of shape {g.shape} into {gx.shape} and {gx.dtype}"
+                f"grad: the rule of {self.name} for an input of shape {x.shape} must turn a cotangent of shape "
+                f"{g.shape} into {expected} and {x.dtype}; it returned {gx.shape} and {gx.dtype}{hint}"
             )
         return gx
 
@@ -372,7 +374,8 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
         inputs = as_operands(name, args[:n])
         pattern = state.pattern
         start = len(pattern) if pattern is not None else 0
-        value, *rules = function(*inputs, **static)
+        result = function(*inputs, **static)
+        value, *rules = result if isinstance(result, tuple) else (result,)
         if pattern is not None:  # name the arrays that `function` declared locally constant
             pattern[start:] = [(name, array) for _, array in pattern[start:]]
         if type(value) is not np.ndarray:

@@ -92,7 +92,7 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
 
 def compile_kernels() -> None:
     """Compile the kernels, which takes some 15 s, or load them from the cache, with a message meanwhile."""
-    with messages.status("compiling kernels, once"):
+    with messages.status("preparing kernels"):
         kernels.warm_up()
 
 

@@ -152,7 +152,7 @@ def train_all(
         console.print(f"{len(runs) - len(to_do)} of {len(runs)} runs are in {run_dir} already", highlight=False)
     if not to_do:
         return _ending(monitor, stopped=False)
-    with console.status("compiling kernels, once"):
+    with console.status("preparing kernels"):
         kernels.warm_up()  # workers on this machine then find them in the cache
     stop = run_dir / f".stop-{uuid.uuid4().hex}"
     arguments = run_dir, judge, data, threads

@@ -283,6 +283,12 @@ def two_rules(x: Tensor) -> Any:
 
 
 @mdb.operation
+def no_rule(x: Tensor) -> Any:
+    """`x`, without a rule."""
+    return x.data
+
+
+@mdb.operation
 def whole_number(x: Tensor) -> Any:
     """`1`, as an integer."""
     return np.array([1]), lambda g, out: g
@@ -299,6 +305,8 @@ def test_an_operation_checks_what_it_is_given() -> None:
     a = mdb.Tensor([1.0], requires_grad=True)
     with pytest.raises(ValueError, match=r"two_rules needs a rule for each of its 1 operands .* got 2 rules"):
         two_rules(a)
+    with pytest.raises(ValueError, match=r"no_rule needs a rule for each of its 1 operands .* got 0 rules"):
+        no_rule(a)
     with pytest.raises(ValueError, match="value of float32 or float64; got 1 rules and int64"):
         whole_number(a)
     with pytest.raises(TypeError, match="scaled takes x, y, factor, power; got 1 arguments"):
