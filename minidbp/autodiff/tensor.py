@@ -306,7 +306,7 @@ class Node:
             raise TypeError(f"grad: a rule of {self.name} returned {type(gx).__name__}; a rule must return a Tensor")
         expected = g.shape[: g.ndim - out.ndim] + x.shape
         if gx.shape != expected or gx.dtype != x.dtype:
-            hint = "; an operand that broadcasts needs unbroadcast" if gx.shape != expected else ""
+            hint = "; an operand that broadcasts needs unbroadcast" if gx.shape == g.shape != expected else ""
             raise ValueError(
                 f"grad: the rule of {self.name} for an input of shape {x.shape} must turn a cotangent of shape "
                 f"{g.shape} into {expected} and {x.dtype}; it returned {gx.shape} and {gx.dtype}{hint}"

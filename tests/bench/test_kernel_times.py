@@ -21,6 +21,7 @@ def exact_step(mnist: Mnist, rates_of_no_machine: None) -> KernelTimes:
     return time_kernels(StepSettings(batch=32, steps=1, warm=1), mnist)
 
 
+@pytest.mark.slow
 def test_every_product_of_an_exact_step_finds_its_layer_and_pass(exact_step: KernelTimes) -> None:
     found = {(row.layer, row.pass_): row for row in exact_step.rows}
     layers = {p.name: p for p in products(build_model("C"), IMAGE)}

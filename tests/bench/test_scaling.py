@@ -18,6 +18,7 @@ from minidbp.nn import IMAGE_SHAPE
 IMAGE = np.zeros(IMAGE_SHAPE, np.float32)
 
 
+@pytest.mark.slow
 def test_scaling_has_four_series(monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> None:
     for name, sizes in ("BATCHES", (2, 4)), ("CLASSES", (2, 12)), ("LAMBDAS", (1, 2)), ("ACTIVE_SHARES", (0.1, 1.0)):
         monkeypatch.setattr(scaling, name, sizes)
@@ -52,6 +53,7 @@ def test_a_model_with_other_classes() -> None:
     assert model.parameters()[0].name == "W1"
 
 
+@pytest.mark.slow
 def test_a_picture_of_scaling(tmp_path: Path) -> None:
     line = Series.with_line([Point(1, 1.0), Point(2, 2.0)])
     figure = scaling.picture(Scaling("C", 10.0, 1, 1, "", line, line, line, Series(line.points)))

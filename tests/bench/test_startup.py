@@ -5,6 +5,7 @@ import pytest
 from minidbp.bench import startup
 
 
+@pytest.mark.slow
 def test_startup_is_measured_in_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "FIRST_STEP", "started -= 1000")
     is_empty = "import os; assert os.listdir(os.environ['NUMBA_CACHE_DIR']) == []; kernels.warm_up"
@@ -17,6 +18,7 @@ def test_startup_is_measured_in_other_processes(monkeypatch: pytest.MonkeyPatch)
     assert 0 < times.compile_s < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [startup.FIRST_STEP, startup.COMPILE])
 def test_the_programs_run(program: str) -> None:
     assert startup._seconds(program, "from minidbp import kernels") > 0

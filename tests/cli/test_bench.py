@@ -46,6 +46,7 @@ def test_every_command_has_help_and_json(command: str) -> None:
     assert command in bench("--help").stdout
 
 
+@pytest.mark.slow
 def test_step_prints_one_json_object() -> None:
     result = bench("step", "--model", "C", "--penalty", "jacobian_l1", *TINY, "--threads", "1", "--json")
     assert result.exit_code == 0
@@ -58,6 +59,7 @@ def test_step_prints_one_json_object() -> None:
     assert isinstance(found["blas"], str)
 
 
+@pytest.mark.slow
 def test_step_in_words() -> None:
     result = bench("step", "--penalty", "none", *TINY)
     assert result.exit_code == 0
@@ -75,6 +77,7 @@ def test_gemm() -> None:
     assert "1 thread:" in bench("gemm", "--size", "64").stdout
 
 
+@pytest.mark.slow
 def test_kernels_write_a_picture(tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
     result = bench("kernels", *TINY, "--out", out, "--json")
@@ -125,6 +128,7 @@ def test_bad_input_gets_one_sentence(arguments: tuple[str, ...], words: str) -> 
     assert words in line
 
 
+@pytest.mark.slow
 def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = bench("kernels", *TINY, "--out", tmp_path / "file")

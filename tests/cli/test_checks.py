@@ -80,6 +80,7 @@ def test_a_failed_cell_is_shown() -> None:
 # -- doctor ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_doctor_says_that_all_is_well(command: Callable[..., Any]) -> None:
     result = command("doctor")
     assert result.exit_code == 0
@@ -87,6 +88,7 @@ def test_doctor_says_that_all_is_well(command: Callable[..., Any]) -> None:
         assert word in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "swapped"])
 def test_doctor_finds_bad_data(
     damage: str, tmp_path: Path, command: Callable[..., Any], with_damage: Callable[[Path, str], tuple[Path, str]]
@@ -101,6 +103,7 @@ def test_doctor_finds_bad_data(
     assert name in json.loads(as_json.stdout)["problems"][0]
 
 
+@pytest.mark.slow
 def test_a_real_doctor_prints_pure_json(real_command: Callable[..., Any]) -> None:
     result = real_command("doctor", "--json")
     assert result.returncode == 0

@@ -48,6 +48,7 @@ def test_two_models(weights: list[Path], tmp_path: Path) -> None:
     assert json.loads(again.stdout)["models"] == found["models"]
 
 
+@pytest.mark.slow
 def test_one_model_says_that_there_is_no_transfer(
     weights: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

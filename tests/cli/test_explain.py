@@ -80,12 +80,14 @@ def test_weights_of_another_model(command: Callable, assert_refused: Callable, w
     assert_refused(command("explain", "--weights", weights, "--model", "A"), "--model A", "C.safetensors", "model C")
 
 
+@pytest.mark.slow
 def test_an_output_folder_that_cannot_be_made(command: Callable, assert_refused: Callable, weights: Path) -> None:
     Path("file").write_text("mine")
     assert_refused(command("explain", "--weights", weights, "--out", "file"), "file")
     assert Path("file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_nothing(
     command: Callable, files_in: Callable, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

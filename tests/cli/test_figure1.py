@@ -63,6 +63,7 @@ def test_it_writes_the_figure_and_prints_json() -> None:
     assert f"`minidbp figure1 {typed}`" in text
 
 
+@pytest.mark.slow
 def test_the_exact_norm_without_a_control(tmp_path: Path) -> None:
     result = command(*TINY, "--penalty", "jacobian_l1", "--lambda", "0", "--out", "here", "--threads", "1")
     assert result.exit_code == 0
@@ -84,6 +85,7 @@ def interrupt_after(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figure1, "observe", interrupted)
 
 
+@pytest.mark.slow
 def test_ctrl_c_draws_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_after(2, monkeypatch)
     result = command(*TINY, "--out", "out")
@@ -97,6 +99,7 @@ def test_ctrl_c_draws_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Stopped before the end" in (Path("out") / "figure1.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_anything_was_seen_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_after(0, monkeypatch)
     result = command(*TINY, "--out", "out")
@@ -105,6 +108,7 @@ def test_ctrl_c_before_anything_was_seen_writes_nothing(monkeypatch: pytest.Monk
     assert files_in(Path("out")) == set()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_drawing_keeps_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*arguments: Any) -> None:
         raise KeyboardInterrupt
@@ -116,6 +120,7 @@ def test_ctrl_c_while_drawing_keeps_the_numbers(monkeypatch: pytest.MonkeyPatch)
     assert files_in(Path("out")) == FILES - {"figure1.gif"}
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_is_exit_code_1() -> None:
     result = command(*TINY, "--lambda", "1e300", "--out", "out")
     assert result.exit_code == 1

@@ -24,6 +24,7 @@ def trained(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return command(*TRAIN, "--model", "C", "--lambda", "2", "--seed", "3", "--out", out, "--json"), out
 
 
+@pytest.mark.slow
 def test_train_writes_what_it_prints(trained: tuple[Any, Path], files_in: Callable[[Path], set[str]]) -> None:
     printed, out = trained
     assert printed.exit_code == 0
@@ -64,6 +65,7 @@ def test_settings_make_runs_of_their_own_side_by_side(command: Command, files_in
     assert len(files_in(Path("out") / "train")) == 4  # the default folder
 
 
+@pytest.mark.slow
 def test_attack_reads_what_train_wrote(
     trained: tuple[Any, Path], tmp_path: Path, command: Command, files_in: Callable[[Path], set[str]]
 ) -> None:
@@ -81,6 +83,7 @@ def test_attack_reads_what_train_wrote(
     assert files_in(tmp_path / "a") == {"attack.json", "images.png"}
 
 
+@pytest.mark.slow
 def test_attack_prints_its_numbers(weights: Path, command: Command) -> None:
     result = command("attack", weights, *ATTACK)
     found = json.loads((Path("out") / "attack-C" / "attack.json").read_text())  # the default folder
@@ -178,6 +181,7 @@ def test_an_output_folder_that_cannot_be_written(
     assert files_in(tmp_path) == {"file"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "damage"),
     [

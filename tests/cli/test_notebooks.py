@@ -54,6 +54,7 @@ def test_without_jupyter_says_what_to_install(command, assert_refused, monkeypat
     assert_refused(command("notebooks"), "notebooks need nbconvert", 'pip install -e ".[notebook]"')
 
 
+@pytest.mark.slow
 def test_runs_them_and_writes_pages(command, sources, tmp_path):
     result = command("notebooks", "--out", tmp_path, "--html", "--smoke")
     assert result.exit_code == 0, result.output
@@ -62,6 +63,7 @@ def test_runs_them_and_writes_pages(command, sources, tmp_path):
     assert executed.cells[0].outputs[0].data["text/plain"] == "42"
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_told_in_one_line(command, monkeypatch, tmp_path):
     broken = new_notebook(cells=[new_code_cell("1 / 0")])
     monkeypatch.setattr(nb, "read_sources", lambda: {"01_broken": broken})

@@ -60,6 +60,7 @@ def results(out: Path) -> list[Outcome | None]:
 # -- a sweep --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_prints_and_writes_the_table(finished: tuple[Any, Path], files_in: FilesIn) -> None:
     result, out = finished
     assert result.exit_code == 0
@@ -73,6 +74,7 @@ def test_a_sweep_prints_and_writes_the_table(finished: tuple[Any, Path], files_i
     assert "model C, lambda 50, seed 0: clean" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_in_its_default_folder(
     finished: tuple[Any, Path], command: Command, files_in: FilesIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +119,7 @@ def test_runs_of_before_are_refused(
     assert files_in(tmp_path / "out") == {"runs/C_lambda0_seed0.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["table2", "table3"])
 def test_what_the_paper_leaves_unsaid_can_be_varied(name: str, command: Command, tmp_path: Path) -> None:
     line = (
@@ -149,6 +152,7 @@ def test_what_the_paper_leaves_unsaid_can_be_varied(name: str, command: Command,
     assert ("## Distance to the paper's table" in text) == (name == "table3")  # the paper has no Table 2 at eps 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [1, 2])
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     which: int, finished: tuple[Any, Path], command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -178,6 +182,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how_many", [1, 2])
 def test_a_divergence_is_exit_code_1(
     how_many: int, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
@@ -304,6 +309,7 @@ def test_status_of_a_sweep_under_way(copy: Path, command: Command, files_in: Fil
     assert files_in(copy) == before
 
 
+@pytest.mark.slow
 def test_report_of_what_is_there(copy: Path, command: Command, files_in: FilesIn) -> None:
     half_done(copy)
     result = command("report", copy)
@@ -315,6 +321,7 @@ def test_report_of_what_is_there(copy: Path, command: Command, files_in: FilesIn
     assert (row["lambda"], row["runs"]) == (0.0, 1)
 
 
+@pytest.mark.slow
 def test_report_is_that_of_the_sweep(copy: Path, finished: tuple[Any, Path], command: Command) -> None:
     for name in FILES:
         (copy / name).unlink()
@@ -323,6 +330,7 @@ def test_report_is_that_of_the_sweep(copy: Path, finished: tuple[Any, Path], com
         assert (copy / name).read_bytes() == (finished[1] / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_report_of_nothing(copy: Path, command: Command, files_in: FilesIn) -> None:
     half_done(copy)
     for path in (copy / "runs").iterdir():

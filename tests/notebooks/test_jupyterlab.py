@@ -110,6 +110,7 @@ def test_there_are_notebooks_with_sliders():
     assert {"04_fgsm", "05_jacobian"} <= set(WITH_SLIDERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_SLIDERS)
 def test_slider_redraws_its_picture(name: str, lab: tuple[str, Path], browser: Browser):
     address, folder = lab

@@ -53,6 +53,7 @@ def describes_its_pictures(executed):
         assert len(output.metadata.get(kind, {}).get("alt", "")) > 30, "a picture without a description"
 
 
+@pytest.mark.slow
 @each_notebook
 def test_the_solutions_solve_every_exercise(name, tmp_path):
     executed = nb.execute(nb.teacher_version(SOURCES[name]), tmp_path, smoke=True)
@@ -63,6 +64,7 @@ def test_the_solutions_solve_every_exercise(name, tmp_path):
     describes_its_pictures(executed)
 
 
+@pytest.mark.slow
 @each_notebook
 def test_the_stubs_run_and_solve_none(name, tmp_path):
     student = nb.student_version(SOURCES[name])

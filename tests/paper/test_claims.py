@@ -148,6 +148,7 @@ def test_seeds_are_pairs(rng: np.random.Generator) -> None:
     assert pick(table2_verdicts(runs), TREND, "C, FGSM").finding == HOLDS
 
 
+@pytest.mark.slow
 def test_the_trend_raises_few_false_alarms() -> None:
     """Without any effect at most 7% of 1000 sweeps are decided: 5% of two-sided intervals, and the rare fall."""
     rng = np.random.default_rng(2019)

@@ -257,6 +257,7 @@ def test_moments_are_first_and_last_and_two_between(study: Study) -> None:
     assert [o.step for o in figure1.moments(of_steps(study, 0))] == [0]
 
 
+@pytest.mark.slow
 def test_the_still_shows_what_was_seen(study: Study, tmp_path: Path) -> None:
     figure = figure1_pictures.still(study)
     save(figure, tmp_path / "a.png")
@@ -283,11 +284,13 @@ def shortened(study: Study, count: int) -> Study:
     return dataclasses.replace(study, observed=[ObservedRun(w.run, w.observations[:count]) for w in study.observed])
 
 
+@pytest.mark.slow
 def test_one_observation_is_enough_for_a_still(study: Study, tmp_path: Path) -> None:
     save(figure1_pictures.still(shortened(study, 1)), tmp_path / "a.png")
     assert matplotlib.image.imread(tmp_path / "a.png")[..., :3].std() > 0.03
 
 
+@pytest.mark.slow
 def test_the_film_has_a_frame_for_each_observation(study: Study, tmp_path: Path) -> None:
     drawn: list[int] = []
     figure1_pictures.film(shortened(study, 3), tmp_path / "a.gif", lambda: drawn.append(1))
@@ -305,6 +308,7 @@ def test_the_film_has_a_frame_for_each_observation(study: Study, tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
 
 
+@pytest.mark.slow
 def test_a_film_that_is_stopped_leaves_nothing(study: Study, tmp_path: Path) -> None:
     def stop() -> None:
         raise KeyboardInterrupt

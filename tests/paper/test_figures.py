@@ -62,6 +62,7 @@ def ticks(axes: Axes) -> list[str]:
     return [label.get_text() for label in axes.get_xticklabels()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "groups",
     [
@@ -111,6 +112,7 @@ def test_error_bars_are_the_deviations(make: MakeRows) -> None:
 EPS = tuple({**SECTION_4_2, "eps": eps} for eps in (0.05, 0.1, 0.3))
 
 
+@pytest.mark.slow
 def test_accuracy_along_eps_has_a_panel_for_each_measure_and_a_line_for_each_lambda(
     make: MakeRows, tmp_path: Path
 ) -> None:
@@ -144,6 +146,7 @@ def test_what_varies_besides_makes_lines_of_its_own(make: MakeRows) -> None:
     }
 
 
+@pytest.mark.slow
 def test_no_two_lines_look_alike(make: MakeRows) -> None:
     """Nor in black and white: markers tell them apart where colours come again."""
     variants = tuple({"penalty_target": of, "pgd_steps": n} for of in ("logits", "softmax") for n in range(1, 6))
@@ -164,6 +167,7 @@ def test_a_condition_that_only_diverged_has_no_point(make: MakeRows, tmp_path: P
     assert "nan" not in figures.describe([rows[0], lost], along)
 
 
+@pytest.mark.slow
 def test_different_numbers_make_different_pictures(make: MakeRows, tmp_path: Path) -> None:
     rows = make("C", (0.0, 50.0), 2)
     changed = [

@@ -241,6 +241,7 @@ def test_the_intervals_are_students(made_up: MadeUp) -> None:
     assert lines == [["C", "0", "98.00 [–, –]", fgsm, "2.00 [–, –]", "3"]]  # one run of lambda 10 has no interval
 
 
+@pytest.mark.slow
 def test_a_folder_without_weights_has_a_report_without_their_picture(
     copy: Path, tiny_sweep: Sweep, mnist: Mnist
 ) -> None:
@@ -555,6 +556,7 @@ def reported(trained: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path_factory: p
     return folder
 
 
+@pytest.mark.slow
 def test_everything_is_written(reported: Path, tiny_sweep: Sweep) -> None:
     names = {f"runs/{run.name}.{end}" for run in tiny_sweep.runs for end in ("json", "safetensors")}
     assert set(contents(reported)) == {*FILES, *names, "sweep.json"}
@@ -583,6 +585,7 @@ def test_the_page_of_a_real_sweep(reported: Path, tiny: Protocol) -> None:
         assert re.search(rf"\| (\*\*)?{field.name}(\*\*)? \| {value}( \(in full: .*\))? \|", text)
 
 
+@pytest.mark.slow
 def test_a_second_report_is_the_same(reported: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path: Path) -> None:
     again = Path(shutil.copytree(reported, tmp_path / "out"))
     write_report(tiny_sweep, again, mnist)
@@ -615,6 +618,7 @@ def test_of_nothing_no_report_is_made(copy: Path, tiny_sweep: Sweep, mnist: Mnis
     assert set(contents(copy)) == {"sweep.json"}
 
 
+@pytest.mark.slow
 def test_of_a_sweep_half_done_what_is_there_is_reported(copy: Path, tiny_sweep: Sweep, mnist: Mnist) -> None:
     for run in tiny_sweep.runs[1:]:
         (copy / "runs" / f"{run.name}.json").unlink()
@@ -628,6 +632,7 @@ def test_of_a_sweep_half_done_what_is_there_is_reported(copy: Path, tiny_sweep: 
     assert_self_contained((copy / "report.html").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Sweep, mnist: Mnist) -> None:
     for run in tiny_sweep.runs:
         if run.lam == 50.0:

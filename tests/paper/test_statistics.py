@@ -126,6 +126,7 @@ RATIOS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "b"), RATIOS)
 def test_fiellers_interval_is_every_ratio_that_the_t_test_allows(a: list[float], b: list[float]) -> None:
     found = ratio(seeds(a), seeds(b))

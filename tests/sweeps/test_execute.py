@@ -120,6 +120,7 @@ def test_a_divergence_comes_out(mnist: Mnist) -> None:
 # -- stopped, and gone on with --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 8, 11])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     executed: Executed, mnist: Mnist, tmp_path: Path, steps: int
