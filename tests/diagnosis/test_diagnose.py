@@ -145,6 +145,7 @@ def misleading(x: Tensor) -> Tensor:
     return x.detach() + (x - x.detach()) * signs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "sign_of_it"),
     [

@@ -13,6 +13,7 @@ from minidbp.files.plots import save
 from minidbp.training import Protocol
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [[], ["model C"], ["model A, λ = 0", "model C, λ = 50"]])
 def test_adversarial_twins(labels: list[str], mnist: Mnist, tmp_path: Path) -> None:
     models = {label: nn.build_model("C", seed=i) for i, label in enumerate(labels)}

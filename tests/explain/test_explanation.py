@@ -43,6 +43,7 @@ def step_of(model: Sequential, mnist: Mnist, image: int, lam: float = LAM) -> Tr
     return TrainingStep(model, mnist.x_test[[image]].astype(np.float64), mnist.y_test[[image]], lam)
 
 
+@pytest.mark.slow
 @each_model
 def test_the_parts_add_up_to_the_gradient_of_the_whole(name: str, mnist: Mnist) -> None:
     model, e = trained(name), explained(name)
@@ -168,6 +169,7 @@ def test_a_wrong_number_does_not_agree() -> None:
     assert wrong.relative_error == pytest.approx(0.01, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> None:
     """The gradient of half of the rows only: the differences beside it tell.
 

@@ -39,6 +39,7 @@ def kinked() -> Explanation:
     return dataclasses.replace(e, comparisons={**e.comparisons, "loss": [loss]}, lowered={1: [3, 5]})
 
 
+@pytest.mark.slow
 def test_it_writes_all_files_and_nothing_else(folder: Path) -> None:
     assert {p.name for p in folder.iterdir()} == set(report.FILES)
     for name in figures.FIGURES:

@@ -56,6 +56,7 @@ def test_a_mark_without_its_other_is_refused(version, cell):
         version(new_notebook(cells=[new_code_cell(cell)]))
 
 
+@pytest.mark.slow
 def test_runs_with_less_data_only_where_asked(tmp_path, monkeypatch):
     monkeypatch.delenv("MINIDBP_SMOKE", raising=False)
     notebook = new_notebook(cells=[new_code_cell("from minidbp.teaching import sized\nprint(sized('full', 'smoke'))")])
@@ -69,6 +70,7 @@ def test_ctrl_c_stops_it(tmp_path):
         nb.execute(new_notebook(cells=[new_code_cell(stop)]), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_is_told_in_one_line(tmp_path):
     with pytest.raises(nb.FAILURES) as caught:
         nb.execute(new_notebook(cells=[new_code_cell("import os\nos._exit(3)")]), tmp_path)

@@ -9,6 +9,7 @@ from minidbp.teaching import notebooks as nb
 from minidbp.teaching.pages import as_html, to_mathml, without_widgets
 
 
+@pytest.mark.slow
 def test_a_page_has_descriptions_and_no_slider_that_does_nothing(tmp_path):
     cell = new_code_cell("""\
 import ipywidgets
