@@ -296,6 +296,7 @@ def test_a_rule_that_is_not_needed_is_not_called() -> None:
 # --- depth, threads, memory ---
 
 
+@pytest.mark.slow
 def test_a_graph_of_20000_operations() -> None:
     x = leaf()
     y = x

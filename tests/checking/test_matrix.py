@@ -26,6 +26,7 @@ def test_every_public_operation_is_in_it() -> None:
     assert set(samples()) == (public - NOT_OPERATIONS) | OPERATORS
 
 
+@pytest.mark.slow
 def test_every_cell_is_verified_or_raises_what_is_documented(cells: list[Cell]) -> None:
     assert len(cells) == len(samples()) * 6
     assert [c for c in cells if c.outcome == "failed"] == []

@@ -61,6 +61,7 @@ def test_the_parts_add_up_to_the_gradient_of_the_whole(name: str, mnist: Mnist) 
     assert LAM * e.penalty == pytest.approx(e.before.weighted_penalty, rel=1e-12)
 
 
+@pytest.mark.slow
 @each_model
 def test_the_passes_give_the_engines_penalty_part(name: str) -> None:
     e = explained(name)

@@ -48,6 +48,7 @@ def test_it_writes_all_files_and_nothing_else(folder: Path) -> None:
             assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 10  # not blank
 
 
+@pytest.mark.slow
 def test_the_page_has_every_section_and_each_picture_with_its_description(folder: Path) -> None:
     page = (folder / "explain.html").read_text(encoding="utf-8")
     headings = re.findall(r"<h2>(.*?)</h2>", page)

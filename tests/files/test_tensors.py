@@ -197,6 +197,7 @@ def altered(header: Any, rng: random.Random) -> Any:
     return copy.deepcopy(rng.choice(ODD))
 
 
+@pytest.mark.slow
 def test_ten_thousand_headers_of_sound_json_that_lie(faults: Any) -> None:
     """Mutations of bytes seldom leave JSON sound; these reach the library's own checks."""
     rng = random.Random(0)

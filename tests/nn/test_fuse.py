@@ -71,6 +71,7 @@ def test_fused_is_plain_in_every_penalty(penalty: str, of: str, net: Any) -> Non
         assert_close(*results)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(net=nets())
 def test_fused_is_plain_at_the_third_order(net: Any) -> None:

@@ -151,6 +151,7 @@ def test_a_truncated_file(share: float, saved: Path) -> None:
     assert_one_sentence(str(caught.value).replace(str(saved), ""))
 
 
+@pytest.mark.slow
 def test_a_thousand_mutations_give_the_same_weights_or_the_one_error(
     saved: Path, model: Sequential, mutated: Callable[[bytes, np.random.Generator], bytes], faults: Any
 ) -> None:

@@ -575,6 +575,7 @@ def test_everything_is_written(reported: Path, tiny_sweep: Sweep) -> None:
         assert matplotlib.image.imread(reported / picture)[..., :3].std() > 0.03
 
 
+@pytest.mark.slow
 def test_the_page_of_a_real_sweep(reported: Path, tiny: Protocol) -> None:
     page = assert_self_contained((reported / "report.html").read_text(encoding="utf-8"))
     embedded = [base64.b64decode(image["src"].partition(",")[2]) for image in page.images]
