@@ -140,15 +140,13 @@ class SweepMonitor:
         """The runs that had not ended when the folder was last read, in order."""
         return [run for run in self.labels if run not in self.outcomes]
 
-    def new_outcomes(self) -> list[Outcome]:
-        """Read the folder and return the outcomes of runs that ended since the last call."""
-        new = {run: outcome for run in self.missing() if (outcome := find(run, self.run_dir))}
-        self.outcomes |= new
-        return list(new.values())
+    def read_outcomes(self) -> None:
+        """Read the outcomes of runs that ended since the last call from the folder."""
+        self.outcomes |= {run: outcome for run in self.missing() if (outcome := find(run, self.run_dir))}
 
     def state(self) -> State:
         """The state now."""
-        self.new_outcomes()
+        self.read_outcomes()
         total, done = sum(self.costs.values()), sum(self.costs[run] for run in self.outcomes)
         running = []
         for run in self.missing():

@@ -146,7 +146,7 @@ def train_all(
     and again.
     """
     monitor, broken = SweepMonitor(runs, run_dir, judge), 0
-    monitor.new_outcomes()  # runs that ended earlier are not announced
+    monitor.read_outcomes()  # runs that ended earlier are not announced
     to_do = monitor.missing()
     if len(to_do) < len(runs):
         console.print(f"{len(runs) - len(to_do)} of {len(runs)} runs are in {run_dir} already", highlight=False)
@@ -226,15 +226,18 @@ def _message(error: Exception) -> str:
 
 def _show(live: Live, monitor: SweepMonitor, title: str) -> None:
     """Print a line for each run that has ended since the last call, and renew the live view."""
-    for outcome in monitor.new_outcomes():
-        line, style = outcome.in_words(monitor.labels[outcome.run]), "red" if outcome.diverged else ""
-        live.console.print(line, highlight=False, soft_wrap=True, style=style)
+    known = set(monitor.outcomes)
+    state = monitor.state()  # the one look at the folder: no run can end unannounced between two
+    for run, outcome in monitor.outcomes.items():
+        if run not in known:
+            line, style = outcome.in_words(monitor.labels[run]), "red" if outcome.diverged else ""
+            live.console.print(line, highlight=False, soft_wrap=True, style=style)
     if live.console.is_terminal:
-        live.update(view(monitor.state(), title), refresh=True)
+        live.update(view(state, title), refresh=True)
 
 
 def _ending(monitor: SweepMonitor, stopped: bool) -> Ending:
-    monitor.new_outcomes()
+    monitor.read_outcomes()
     for run in monitor.outcomes:
         clear(run, monitor.run_dir)
     ended = [(label, outcome) for run, label in monitor.labels.items() if (outcome := monitor.outcomes.get(run))]

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.nn import load_model
 from minidbp.paper.experiments import EXPERIMENTS, TABLE2, Condition, protocol_variants
 from minidbp.sweeps import execute as executing
 from minidbp.sweeps import executors, sweep
+from minidbp.sweeps.monitor import SweepMonitor
 from minidbp.sweeps.runs import FORMAT, DivergedRun, Divergence, Run, RunError, RunFailed, RunResult, find, keep
 from minidbp.sweeps.sweep import Ending, Sweep
 from minidbp.training import DivergenceError
@@ -324,3 +326,17 @@ def test_prepare_refuses_what_cannot_be_a_folder(tmp_path: Path, place: str) -> 
     assert str(tmp_path / place) in str(caught.value)
     assert "cannot be written" in str(caught.value)
     assert contents(tmp_path) == {"file": b"mine"}
+
+
+def test_a_run_that_ends_at_any_moment_is_announced(
+    made_up: Callable[..., Any], tiny_sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_sweep.runs[0]
+    looks = iter([None, made_up(run)])  # it ends between the first look at the folder and the second
+    monkeypatch.setattr("minidbp.sweeps.monitor.find", lambda run, folder: next(looks))
+    monitor = SweepMonitor([run], tmp_path, JUDGE)
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        for _ in range(2):
+            sweep._show(live, monitor, "a title")
+    assert made_up(run).in_words(monitor.labels[run]) in console.file.getvalue()
