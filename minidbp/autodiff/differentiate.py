@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minidbp.autodiff.operations import move_axis
+from minidbp.autodiff.shapes import moveaxis
 from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, from_array, recording, state
 
 Function = Callable[..., Tensor]
@@ -144,7 +144,7 @@ def jacobian_of(y: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
         raise ValueError(f"jacobian: f must turn x of shape {x.shape} into {wanted}; it returned {y.shape}")
     n, c = y.shape
     rows = from_array(np.broadcast_to(np.eye(c, dtype=y.dtype)[:, None, :], (c, n, c)))
-    return move_axis(grad(y, x, rows, create_graph)[0], 0, 1)
+    return moveaxis(grad(y, x, rows, create_graph)[0], 0, 1)
 
 
 def _backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequence[Tensor]) -> list[Tensor | None]:

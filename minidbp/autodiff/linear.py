@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from minidbp import kernels
-from minidbp.autodiff.operations import masked, move_axis, reshape, sum, transpose, unbroadcast
+from minidbp.autodiff.elementwise import masked
+from minidbp.autodiff.shapes import moveaxis, reshape, sum, transpose, unbroadcast
 from minidbp.autodiff.tensor import COMPLEX, Tensor, TensorLike, as_operands, locally_constant, operation
 from minidbp.kernels import ConvGeometry, Padding, Pair
 
@@ -141,7 +142,7 @@ def _weight_grad_of_many(x: Tensor, g: Tensor, geometry: ConvGeometry | None, ma
 
 def _fold_channels(x: Tensor, axis: int, lead: int) -> Tensor:
     """(*K, ..., C, ...) to (..., K * C, ...), K being `lead` axes and C the given axis, counted from the end."""
-    x = move_axis(reshape(x, (math.prod(x.shape[:lead]), *x.shape[lead:])), 0, axis - 1)
+    x = moveaxis(reshape(x, (math.prod(x.shape[:lead]), *x.shape[lead:])), 0, axis - 1)
     at = x.ndim + axis
     return reshape(x, (*x.shape[: at - 1], x.shape[at - 1] * x.shape[at], *x.shape[at + 1 :]))
 
@@ -149,7 +150,7 @@ def _fold_channels(x: Tensor, axis: int, lead: int) -> Tensor:
 def _unfold_channels(y: Tensor, axis: int, k: tuple[int, ...], c: int) -> Tensor:
     """(..., K * C, ...) on `axis` of y back to (*K, ..., C, ...)."""
     at = y.ndim + axis
-    y = move_axis(reshape(y, (*y.shape[:at], math.prod(k), c, *y.shape[at + 1 :])), at, 0)
+    y = moveaxis(reshape(y, (*y.shape[:at], math.prod(k), c, *y.shape[at + 1 :])), at, 0)
     return reshape(y, k + y.shape[1:])
 
 

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidbp.autodiff import linear
-from minidbp.autodiff import operations as ops
+from minidbp.autodiff import elementwise, linear, reductions, shapes
 from minidbp.autodiff.differentiate import Function, grad
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor
 from minidbp.checking.gradcheck import GradcheckError, check_order, pull_back
@@ -88,16 +87,16 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
         weight.append(use(linear._conv2d_weight_grad, x, g, **static))
 
     return {
-        "abs": [use(ops.abs, apart(2, 3)), use(lambda x: ops.abs(x) ** 3, apart(3))],
-        "add": pairs(ops.add, normal, normal),
-        "astype": [use(lambda x: ops.astype(x, x.dtype), normal(2, 3))],
-        "broadcast_to": [use(ops.broadcast_to, a, shape=(2, 2, 3)) for a in (normal(3), normal(2, 1))],
+        "abs": [use(elementwise.abs, apart(2, 3)), use(lambda x: elementwise.abs(x) ** 3, apart(3))],
+        "add": pairs(elementwise.add, normal, normal),
+        "astype": [use(lambda x: elementwise.astype(x, x.dtype), normal(2, 3))],
+        "broadcast_to": [use(shapes.broadcast_to, a, shape=(2, 2, 3)) for a in (normal(3), normal(2, 1))],
         "conv2d": conv,
         "conv2d_relu": conv_relu,
         "conv2d_transpose": transpose,
         "conv2d_weight_grad": weight,
-        "divide": pairs(ops.divide, normal, positive),
-        "exp": [use(ops.exp, normal(2, 3))],
+        "divide": pairs(elementwise.divide, normal, positive),
+        "exp": [use(elementwise.exp, normal(2, 3))],
         "getitem": [
             use(lambda x: x[1:, ::-2], normal(3, 3)),
             use(lambda x: x[[2, 0, 2]], normal(3, 2)),
@@ -105,34 +104,34 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
             use(lambda x: x[..., None, 0], normal(2, 2)),
         ],
         "linear_relu": [use(linear.linear_relu, normal(*s), normal(3, 2), normal(2)) for s in [(3, 3), (2, 2, 3)]],
-        "log": [use(ops.log, positive(2, 3))],
-        "log_softmax": [use(ops.log_softmax, normal(2, 3), axis=a) for a in (-1, 0)],
-        "logsumexp": [use(ops.logsumexp, normal(2, 3), axis=a) for a in (-1, (0, 1), None)],
-        "masked": [use(ops.masked, normal(3), mask=np.array([True, False, True]))],
+        "log": [use(elementwise.log, positive(2, 3))],
+        "log_softmax": [use(reductions.log_softmax, normal(2, 3), axis=a) for a in (-1, 0)],
+        "logsumexp": [use(reductions.logsumexp, normal(2, 3), axis=a) for a in (-1, (0, 1), None)],
+        "masked": [use(elementwise.masked, normal(3), mask=np.array([True, False, True]))],
         "matmul": [
             use(linear.matmul, normal(*s), normal(*t))
             for s, t in [((2, 3), (3, 2)), ((2, 2, 3), (3, 2)), ((2, 2), (2, 2, 2)), ((3,), (3, 2)), ((3,), (3,))]
         ],
-        "max": [use(lambda x, a: ops.max(x, a) ** 2, apart(2, 3), a=a) for a in (None, 0, 1)],
+        "max": [use(lambda x, a: reductions.max(x, a) ** 2, apart(2, 3), a=a) for a in (None, 0, 1)],
         "maximum": [
-            use(lambda a, b: ops.maximum(a, b) * a, 3 * apart(2, 3) + 0.02, 3 * apart(*s) + 0.52)
+            use(lambda a, b: elementwise.maximum(a, b) * a, 3 * apart(2, 3) + 0.02, 3 * apart(*s) + 0.52)
             for s in [(2, 3), (3,)]
         ],
-        "mean": [use(lambda x, a: ops.mean(x * x, a), normal(2, 3), a=a) for a in (None, 0, (0, 1))],
-        "move_axis": [use(lambda x: ops.move_axis(x * x, 0, -1), normal(2, 2, 3))],
-        "multiply": pairs(ops.multiply, normal, normal),
-        "negative": [use(ops.negative, normal(2, 3))],
+        "mean": [use(lambda x, a: reductions.mean(x * x, a), normal(2, 3), a=a) for a in (None, 0, (0, 1))],
+        "moveaxis": [use(lambda x: shapes.moveaxis(x * x, 0, -1), normal(2, 2, 3))],
+        "multiply": pairs(elementwise.multiply, normal, normal),
+        "negative": [use(elementwise.negative, normal(2, 3))],
         "power": [
             *(use(lambda x, n: x**n, positive(3), n=n) for n in (3, 0.5, -2, 1, 0)),
-            *pairs(ops.power, positive, normal),
+            *pairs(elementwise.power, positive, normal),
         ],
-        "relu": [use(ops.relu, apart(2, 3)), use(lambda x: ops.relu(x) ** 3, apart(3))],
+        "relu": [use(elementwise.relu, apart(2, 3)), use(lambda x: elementwise.relu(x) ** 3, apart(3))],
         "reshape": [use(lambda x: (x * x).reshape(3, 2), normal(2, 3))],
-        "sign": [use(ops.sign, apart(2, 3))],
-        "softmax": [use(ops.softmax, normal(2, 3), axis=a) for a in (-1, 0)],
-        "subtract": pairs(ops.subtract, normal, normal),
-        "sum": [use(lambda x, a: ops.sum(x * x, a), normal(2, 3), a=a) for a in (None, 0, (0, 1))],
-        "transpose": [use(lambda x: ops.transpose(x * x, (1, 2, 0)), normal(2, 2, 3))],
+        "sign": [use(elementwise.sign, apart(2, 3))],
+        "softmax": [use(reductions.softmax, normal(2, 3), axis=a) for a in (-1, 0)],
+        "subtract": pairs(elementwise.subtract, normal, normal),
+        "sum": [use(lambda x, a: shapes.sum(x * x, a), normal(2, 3), a=a) for a in (None, 0, (0, 1))],
+        "transpose": [use(lambda x: shapes.transpose(x * x, (1, 2, 0)), normal(2, 2, 3))],
     }
 
 

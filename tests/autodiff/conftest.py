@@ -9,8 +9,7 @@ import pytest
 
 import minidbp as mdb
 from minidbp import autodiff as ad
-from minidbp.autodiff import linear
-from minidbp.autodiff import operations as ops
+from minidbp.autodiff import elementwise, linear
 from minidbp.kernels import ConvGeometry
 
 
@@ -57,11 +56,11 @@ ROW = np.array([1.5, -0.5, 2.5])
 
 OPS = [
     # two operands, broadcast
-    *(Op(f"add {a} {b}", ops.add, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
-    *(Op(f"subtract {a} {b}", ops.subtract, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
-    *(Op(f"multiply {a} {b}", ops.multiply, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
-    *(Op(f"divide {a} {b}", ops.divide, (normal(*a), nonzero(*b))) for a, b in PAIRS),
-    *(Op(f"power {a} {b}", ops.power, (positive(*a), normal(*b))) for a, b in PAIRS),
+    *(Op(f"add {a} {b}", elementwise.add, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
+    *(Op(f"subtract {a} {b}", elementwise.subtract, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
+    *(Op(f"multiply {a} {b}", elementwise.multiply, (normal(*a), normal(*b)), linear=True) for a, b in PAIRS),
+    *(Op(f"divide {a} {b}", elementwise.divide, (normal(*a), nonzero(*b))) for a, b in PAIRS),
+    *(Op(f"power {a} {b}", elementwise.power, (positive(*a), normal(*b))) for a, b in PAIRS),
     *(Op(f"maximum {a} {b}", mdb.maximum, (normal(*a), normal(*b))) for a, b in PAIRS),
     # a number or an array on either side
     Op("x + 2", lambda x: x + 2, (normal(2, 3),), linear=True),
@@ -109,7 +108,7 @@ OPS = [
     Op("transpose", mdb.transpose, (normal(2, 3, 2),), linear=True),
     Op("transpose axes", lambda x: x.transpose(1, -1, 0), (normal(2, 3, 2),), linear=True),
     Op("T ()", lambda x: x.T, (normal(),), linear=True),
-    Op("move_axis", lambda x: ad.move_axis(x, 0, -1), (normal(2, 3, 2),), linear=True),
+    Op("moveaxis", lambda x: ad.moveaxis(x, 0, -1), (normal(2, 3, 2),), linear=True),
     Op("x[1]", lambda x: x[1], (normal(3, 2),), linear=True),
     Op("x[-1, 0]", lambda x: x[-1, 0], (normal(3, 2),), linear=True),
     Op("x[1:3]", lambda x: x[1:3], (normal(4, 2),), linear=True),

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from minidbp import kernels
-from minidbp.autodiff import Tensor, linear, operation
-from minidbp.autodiff import operations as ops
+from minidbp.autodiff import Tensor, elementwise, linear, operation, reductions, shapes
 from minidbp.autodiff.tensor import Node, from_array
 from minidbp.checking import GradcheckError
 from minidbp.checking import matrix as catalogue
@@ -80,14 +79,14 @@ honest_conv, honest_transpose, honest_weight_grad, honest_masked = (
     kernels.conv2d_weight_grad,
     kernels.masked,
 )
-honest_unfold, honest_unbroadcast = linear._unfold_channels, ops.unbroadcast
+honest_unfold, honest_unbroadcast = linear._unfold_channels, shapes.unbroadcast
 
 
 def summed_over_a_wrong_axis(g: Tensor, x: Tensor, out: Tensor) -> Tensor:
     lead = g.ndim - out.ndim
     if g.ndim < lead + 2 or out.ndim == x.ndim:
         return honest_unbroadcast(g, x, out)
-    return ops.sum(g, lead + 1).reshape(g.shape[:lead] + x.shape)
+    return shapes.sum(g, lead + 1).reshape(g.shape[:lead] + x.shape)
 
 
 def one_row_of_broadcast(g: Tensor, x: Tensor, out: Tensor) -> Tensor:
@@ -150,15 +149,15 @@ BROKEN: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
         linear, "_unfold_channels", lambda y, axis, k, c: honest_unfold(y, axis, k, c)[::-1], "conv2d"),
     "an inverted mask": (kernels, "masked", lambda g, m: honest_masked(g, ~m), "relu"),
     "no mask": (kernels, "masked", lambda g, m: g, "relu"),
-    "a broadcast sum that takes one row": (ops, "unbroadcast", one_row_of_broadcast, "add"),
-    "no broadcast sum": (ops, "unbroadcast", lambda g, x, out: g, "multiply"),
-    "a sum over a wrong axis": (ops, "unbroadcast", summed_over_a_wrong_axis, "add"),
-    "a shape with kept axes that is reversed": (ops, "_keepdims_shape", lambda s, axes: s[::-1], "sum"),
-    "scattering that overwrites in place of adding": (ops, "_put", overwriting_put, "getitem"),
+    "a broadcast sum that takes one row": (elementwise, "unbroadcast", one_row_of_broadcast, "add"),
+    "no broadcast sum": (elementwise, "unbroadcast", lambda g, x, out: g, "multiply"),
+    "a sum over a wrong axis": (elementwise, "unbroadcast", summed_over_a_wrong_axis, "add"),
+    "a shape with kept axes that is reversed": (shapes, "keepdims_shape", lambda s, axes: s[::-1], "sum"),
+    "scattering that overwrites in place of adding": (shapes, "_put", overwriting_put, "getitem"),
     "an index applied without its leading axes": (
-        ops, "_pick", lambda data, index, lead: data[index] if not lead else data[..., index[-1]], "getitem"),
-    "log-sum-exp with a constant softmax": (ops, "exp", lambda x: from_array(np.exp(x.data)), "logsumexp"),
-    "softmax with a constant exponential": (ops, "exp", exp_of_a_constant_slope, "softmax"),
+        shapes, "_pick", lambda data, index, lead: data[index] if not lead else data[..., index[-1]], "getitem"),
+    "log-sum-exp with a constant softmax": (reductions, "exp", lambda x: from_array(np.exp(x.data)), "logsumexp"),
+    "softmax with a constant exponential": (reductions, "exp", exp_of_a_constant_slope, "softmax"),
     "matmul without the transpose": (linear, "_swapped", lambda x: x, "matmul"),
 }  # fmt: skip
 

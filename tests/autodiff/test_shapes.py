@@ -1,0 +1,145 @@
+"""Values and errors of the sums, and of what acts on axes and indices.  Derivatives: test_derivatives.py."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import minidbp as mdb
+from minidbp.autodiff import Tensor, broadcast_to, moveaxis, reshape, transpose, vjp
+from minidbp.autodiff import sum as sum_
+
+CUBE = np.arange(24.0).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [None, 0, -1, 2, (0, 2), (-1, 0), (), np.int64(1)])
+def test_sum_is_numpys(axis: Any, keepdims: bool) -> None:
+    np.testing.assert_array_equal(sum_(CUBE, axis, keepdims).data, CUBE.sum(axis, keepdims=keepdims))
+    np.testing.assert_array_equal(Tensor(CUBE).sum(axis, keepdims=keepdims).data, CUBE.sum(axis, keepdims=keepdims))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "result"), [((0, 3), 0, (3,)), ((0, 3), 1, (0,)), ((0,), None, ()), ((2, 0, 3), (0, 1), (3,))]
+)
+def test_sums_over_nothing_are_zero(shape: tuple[int, ...], axis: Any, result: tuple[int, ...]) -> None:
+    x = Tensor(np.ones(shape), requires_grad=True)
+    y = x.sum(axis)
+    np.testing.assert_array_equal(y.data, np.zeros(result))
+    assert mdb.grad(y, x, np.ones((4, *result)))[0].shape == (4, *shape)
+
+
+def test_broadcast_to_copies_nothing() -> None:
+    x = Tensor(np.ones((3, 1)))
+    assert np.shares_memory(broadcast_to(x, (2, 3, 4)).data, x.data)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3,), ()])
+def test_what_does_not_broadcast(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"broadcast_to: a tensor of shape \(2, 3\) does not broadcast to \("):
+        broadcast_to(np.ones((2, 3)), shape)
+
+
+@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3), st.lists(st.integers(1, 2), max_size=2))
+def test_the_adjoint_of_broadcasting_sums(shapes: hnp.BroadcastableShapes, lead: list[int]) -> None:
+    a, b = (np.ones(shape) for shape in shapes.input_shapes)
+    g = np.random.default_rng(0).integers(-9, 9, (*lead, *shapes.result_shape)).astype(np.float64)
+    for i, got in enumerate(vjp(lambda a, b: a + b, [a, b], g)[1]):
+        shape = shapes.input_shapes[i]
+        # by hand: bring the shape to full length with ones, then sum over all axes where it is 1
+        full = (1,) * (len(shapes.result_shape) - len(shape)) + shape
+        axes = tuple(len(lead) + k for k, n in enumerate(full) if n == 1)
+        np.testing.assert_array_equal(got.data, g.sum(axes).reshape((*lead, *shape)))
+
+
+@pytest.mark.parametrize(
+    ("got", "expected"),
+    [
+        (Tensor(CUBE).reshape(6, 4), CUBE.reshape(6, 4)),
+        (Tensor(CUBE).reshape((4, -1)), CUBE.reshape(4, 6)),
+        (Tensor(CUBE).reshape([24]), CUBE.reshape(24)),
+        (reshape(CUBE, np.int64(24)), CUBE.reshape(24)),
+        (Tensor(np.ones((1, 1))).reshape(), np.ones(())),
+        (Tensor(np.ones((0, 3))).reshape(3, 0), np.ones((3, 0))),
+        (Tensor(CUBE).T, CUBE.T),
+        (Tensor(CUBE).transpose(1, 0, 2), CUBE.transpose(1, 0, 2)),
+        (transpose(CUBE, (-1, 0, 1)), CUBE.transpose(2, 0, 1)),
+        (moveaxis(CUBE, 0, -1), np.moveaxis(CUBE, 0, -1)),
+        (moveaxis(CUBE, -1, 1), np.moveaxis(CUBE, -1, 1)),
+    ],
+)
+def test_values_are_numpys(got: Tensor, expected: np.ndarray) -> None:
+    np.testing.assert_array_equal(got.data, expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: reshape(CUBE, 5, 5), r"reshape: a tensor of shape \(2, 3, 4\) cannot become \(5, 5\)"),
+        (lambda: reshape(CUBE, (-1, -1)), r"reshape: .* cannot become \(-1, -1\)"),
+        (lambda: reshape(CUBE, "ab"), "reshape: .* cannot become"),
+        (lambda: transpose(CUBE, 0, 1), r"transpose: axes \(0, 1\) are not a permutation of .* \(2, 3, 4\)"),
+        (lambda: transpose(CUBE, (0, 0, 1)), "transpose: axes"),
+        (lambda: transpose(CUBE, (0, 1, 3)), "transpose: axes"),
+        (lambda: moveaxis(CUBE, 3, 0), r"moveaxis: axis 3 does not fit a tensor of shape \(2, 3, 4\)"),
+        (lambda: moveaxis(CUBE, 0, -4), "moveaxis: axis -4 does not fit"),
+    ],
+)
+def test_what_does_not_fit(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@given(st.data())
+def test_indexing_is_numpys(data: st.DataObject) -> None:
+    x = data.draw(hnp.arrays(np.float64, hnp.array_shapes(max_dims=4, max_side=4), elements=st.integers(0, 99)))
+    basic = hnp.basic_indices(x.shape, allow_newaxis=True)
+    index = data.draw(st.one_of(basic, hnp.integer_array_indices(x.shape), st.just(x > 50)))
+    y = Tensor(x, requires_grad=True)[index]
+    np.testing.assert_array_equal(y.data, x[index])
+    # the adjoint: <y, g> = <x, put(g)>, also behind two leading axes
+    rng = np.random.default_rng(0)
+    g = rng.integers(-9, 9, (3, 2, *y.shape)).astype(np.float64)
+    _, back = vjp(lambda t: t[index], x, g)
+    assert back.shape == (3, 2, *x.shape)
+    for k in np.ndindex(3, 2):
+        assert np.vdot(y.data, g[k]) == np.vdot(x, back.data[k])
+
+
+@pytest.mark.parametrize(
+    "index", [[], ([], 0), True, (Ellipsis, 0), (0, None), (slice(None), [True, False, True]), np.int8(1), (0, [1], 0)]
+)
+def test_rarer_indices_are_numpys(index: Any) -> None:
+    np.testing.assert_array_equal(Tensor(CUBE)[index].data, CUBE[tuple(index) if isinstance(index, tuple) else index])
+
+
+def test_an_element_picked_twice_receives_both_cotangents() -> None:
+    x = Tensor(np.zeros(3), requires_grad=True)
+    assert mdb.grad(x[[0, 2, 0]], x, np.array([1.0, 10.0, 100.0]))[0].data.tolist() == [101, 0, 10]
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (2, "out of bounds"),
+        ((0, 0, 0, 0), r"getitem: 4 indices are too many for a tensor of shape \(2, 3, 4\)"),
+        (np.ones((2, 3, 4, 1), bool), "4 indices are too many"),
+        (1.0, "getitem: an index must be .* got 1.0"),
+        ([0.5], "getitem: an index must be"),
+        ("a", "getitem: an index must be"),
+        (Tensor([0.0]), "getitem: an index must be"),
+        ((Ellipsis, Ellipsis), "one Ellipsis"),
+    ],
+)
+def test_wrong_indices(index: Any, message: str) -> None:
+    with pytest.raises(IndexError, match=message):
+        Tensor(CUBE)[index]
+
+
+def test_iteration_stops() -> None:
+    assert [row.data.tolist() for row in Tensor(CUBE[:, 0, :2])] == CUBE[:, 0, :2].tolist()
+    with pytest.raises(TypeError, match="has no length"):
+        list(Tensor(1.0))
