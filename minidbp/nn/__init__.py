@@ -1,7 +1,18 @@
 """Layers, losses and the paper's three models, on top of the engine."""
 
 from minidbp.nn.fuse import fuse
-from minidbp.nn.layers import INITIALISERS, Conv2d, Flatten, Linear, ReLU, Sequential, glorot_uniform, he_normal
+from minidbp.nn.layers import (
+    INITIALISERS,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    ReLU,
+    Sequential,
+    glorot_uniform,
+    he_normal,
+)
 from minidbp.nn.losses import cross_entropy, sample_cross_entropy, smoothed_labels
 from minidbp.nn.models import IMAGE_SHAPE, N_CLASSES, N_PARAMETERS, build_model
 from minidbp.nn.weights import WeightsError, load_model, save_model
@@ -11,7 +22,9 @@ __all__ = [
     "INITIALISERS",
     "N_CLASSES",
     "N_PARAMETERS",
+    "AvgPool2d",
     "Conv2d",
+    "Dropout",
     "Flatten",
     "Linear",
     "ReLU",

@@ -4,11 +4,12 @@ import copy
 import math
 import typing
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, relu
+from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, masked, relu
 from minidbp.autodiff.tensor import COMPLEX
 from minidbp.kernels import Padding
 
@@ -108,6 +109,73 @@ class ReLU(Layer):
         return relu(x)
 
 
+class AvgPool2d(Layer):
+    """x (N, H, W, C) to the means over windows of `kernel` x `kernel` pixels, (N, h, w, C); no padding.
+
+    `y[n, i, j, c] = sum_ab x[n, i s + a, j s + b, c] / k^2`, with `h = (H - k) // s + 1`, for kernel k and stride s.
+
+    Args:
+        stride: The pixels between windows; None means `kernel`, and no pixel is in two windows.
+
+    Raises:
+        ValueError: kernel or stride is below 1; in a call, x has other axes, or is smaller than the kernel.
+    """
+
+    def __init__(self, kernel: int, stride: int | None = None) -> None:
+        self.kernel, self.stride = kernel, kernel if stride is None else stride
+        for name in "kernel", "stride":
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"AvgPool2d: the {name} must be an integer of at least 1; got {value!r}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        k = self.kernel
+        if x.ndim != 4:
+            raise ValueError(f"AvgPool2d: x must have the axes (N, H, W, C); got shape {x.shape}")
+        n, height, width, channels = x.shape
+        if min(height, width) < k:
+            raise ValueError(f"AvgPool2d: a kernel of {k}x{k} does not fit into images of {height}x{width}")
+        # each channel is an image by itself, and the mean is a convolution with a constant filter
+        images = x.transpose(0, 3, 1, 2).reshape(n * channels, height, width, 1)
+        y = conv2d(images, np.full((k, k, 1, 1), 1 / k**2), stride=self.stride)
+        return y.reshape(n, channels, *y.shape[1:3]).transpose(0, 2, 3, 1)
+
+    def __repr__(self) -> str:
+        return f"AvgPool2d({self.kernel}, stride={self.stride})"
+
+
+class Dropout(Layer):
+    """x to `m x / (1 - rate)`, of x's shape, with a new random mask m in each call (inverted dropout).
+
+    An entry of m is 0 with the probability `rate`, else 1, so that the mean of the output is x. For derivatives m is a
+    constant. With `training = False` the output is x: `Sequential.eval()` sets this, `Sequential.train()` undoes it.
+
+    Args:
+        rate: The share of values that become 0, in [0, 1).
+        rng: Draws the masks. Calls in several threads share it, and then no seed decides which call gets which mask.
+
+    Raises:
+        ValueError: rate is outside [0, 1).
+        TypeError: rng is not a numpy Generator.
+    """
+
+    def __init__(self, rate: float, rng: np.random.Generator) -> None:
+        if not 0 <= rate < 1:
+            raise ValueError(f"Dropout: the rate must lie in [0, 1); got {rate}")
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"Dropout: rng must be a Generator such as np.random.default_rng(0); got {rng!r}")
+        self.rate, self.rng, self.training = rate, rng, True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        mask = self.rng.random(x.shape) >= self.rate  # float64 for every dtype of x: a seed gives one mask
+        return masked(x, mask=mask) * (1 / (1 - self.rate))
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.rate:g})"
+
+
 class Flatten(Layer):
     """x (N, ...) to (N, product of the rest)."""
 
@@ -144,13 +212,40 @@ class Sequential:
     def parameters(self) -> list[Tensor]:
         return [p for layer in self.layers for p in layer.parameters()]
 
+    def train(self, mode: bool = True) -> "Sequential":
+        """Set `training` of each layer that has it, such as Dropout, at any depth; returns this model itself."""
+        for layer in self.layers:
+            if isinstance(layer, Sequential):
+                layer.train(mode)
+            elif hasattr(layer, "training"):
+                layer.training = mode
+        return self
+
+    def eval(self) -> "Sequential":
+        """`train(False)`, for evaluation: Dropout then changes nothing."""
+        return self.train(False)
+
     def astype(self, dtype: DTypeLike) -> "Sequential":
-        """A copy with parameters of this dtype, such as float64 for comparison with finite differences."""
-        layers = [layer.astype(dtype) if isinstance(layer, Sequential) else copy.copy(layer) for layer in self.layers]
-        for layer in layers:
-            for name, value in vars(layer).items():
+        """A copy with parameters of this dtype, such as float64 for comparison with finite differences.
+
+        The copy's Dropouts have generators of their own, and so the same masks as the model's from then on.
+        """
+        return self._astype(dtype, {})
+
+    def _astype(self, dtype: DTypeLike, copied: dict[int, Any]) -> "Sequential":
+        """`copied`: deepcopy's memory of what it has copied; layers that share a generator share its copy too."""
+        layers: list[Layer] = []
+        for layer in self.layers:
+            if isinstance(layer, Sequential):
+                layers.append(layer._astype(dtype, copied))
+                continue
+            twin = copy.copy(layer)
+            for name, value in vars(twin).items():
                 if isinstance(value, Tensor):
-                    setattr(layer, name, Tensor(value.data.astype(dtype), value.requires_grad))
+                    setattr(twin, name, Tensor(value.data.astype(dtype), value.requires_grad))
+                elif isinstance(value, np.random.Generator):
+                    setattr(twin, name, copy.deepcopy(value, copied))
+            layers.append(twin)
         return Sequential(layers, self.input_shape)
 
     def __repr__(self) -> str:

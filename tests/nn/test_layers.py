@@ -1,11 +1,27 @@
+import copy
 import math
+import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 
 import minidbp as mdb
+from minidbp.checking import check_derivatives
 from minidbp.kernels import ConvGeometry, Padding, reference
-from minidbp.nn import INITIALISERS, Conv2d, Flatten, Linear, ReLU, Sequential, glorot_uniform, he_normal
+from minidbp.nn import (
+    INITIALISERS,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    ReLU,
+    Sequential,
+    fuse,
+    glorot_uniform,
+    he_normal,
+)
 
 RNG = np.random.default_rng
 
@@ -117,3 +133,185 @@ def test_the_generator_decides(name: str) -> None:
     first, again, other = (initialise((3, 4), np.random.default_rng(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+# -- AvgPool2d ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"),
+    [
+        (1, None, (3, 2)),
+        (2, None, (4, 6)),
+        (2, None, (5, 7)),
+        (3, 1, (5, 4)),
+        (3, 2, (8, 7)),
+        (2, 3, (6, 6)),
+        (4, None, (4, 4)),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pooling_is_torchs(kernel: int, stride: int | None, size: tuple[int, int], dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    data = RNG(0).standard_normal((2, *size, 3)).astype(dtype)
+    x, tx = mdb.Tensor(data, requires_grad=True), torch.tensor(data.transpose(0, 3, 1, 2), requires_grad=True)
+    y, ty = AvgPool2d(kernel, stride)(x), torch.nn.functional.avg_pool2d(tx, kernel, stride)
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.data, ty.detach().numpy().transpose(0, 2, 3, 1), rtol=0, atol=tolerance)
+    g = RNG(1).standard_normal(y.shape).astype(dtype)
+    (gx,) = mdb.grad(y, x, g)
+    ty.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(gx.data, tx.grad.numpy().transpose(0, 2, 3, 1), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(2, None), (2, 1), (3, 2)])
+def test_poolings_derivatives(kernel: int, stride: int | None) -> None:
+    pool = AvgPool2d(kernel, stride)
+    x = RNG(0).standard_normal((2, 4, 5, 2))
+    assert check_derivatives(pool, x, order=2)
+    assert check_derivatives(lambda t: pool(t * t * t), x[:1, :3, :3], order=3)
+
+
+def test_pooling_of_no_images_and_of_one_nan() -> None:
+    assert AvgPool2d(2)(mdb.Tensor(np.zeros((0, 4, 4, 3)))).shape == (0, 2, 2, 3)
+    x = np.ones((1, 4, 4, 2))
+    x[0, 0, 0, 1] = np.nan
+    y = AvgPool2d(2)(mdb.Tensor(x)).data
+    assert np.argwhere(np.isnan(y)).tolist() == [[0, 0, 0, 1]]
+
+
+def test_what_pooling_cannot_take() -> None:
+    with pytest.raises(ValueError, match=r"^AvgPool2d: a kernel of 5x5 does not fit into images of 4x6$"):
+        AvgPool2d(5)(mdb.Tensor(np.zeros((1, 4, 6, 1))))
+    with pytest.raises(ValueError, match=r"^AvgPool2d: x must have the axes \(N, H, W, C\); got shape \(4, 6\)$"):
+        AvgPool2d(2)(mdb.Tensor(np.zeros((4, 6))))
+    for kernel in 0, -1, 2.0, (2, 2), None:
+        with pytest.raises(ValueError, match="AvgPool2d: the kernel must be an integer of at least 1; got"):
+            AvgPool2d(kernel)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="AvgPool2d: the stride must be an integer of at least 1; got 0"):
+        AvgPool2d(2, 0)
+
+
+# -- Dropout -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 0.9])
+def test_dropout_keeps_the_mean(rate: float, dtype: str) -> None:
+    x = mdb.Tensor(np.ones((200, 500), dtype))
+    y = Dropout(rate, RNG(0))(x)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(np.unique(y.data), [0, 1 / (1 - rate)] if rate else [1], rtol=1e-6)
+    n = x.size  # the number of zeros is binomial
+    assert abs(np.mean(y.data == 0) - rate) <= 4 * np.sqrt(rate * (1 - rate) / n)
+
+
+def test_dropout_draws_a_new_mask_in_each_call() -> None:
+    layer, x = Dropout(0.5, RNG(0)), mdb.Tensor(np.ones(100))
+    first, second = layer(x).data, layer(x).data
+    assert (first != second).any()
+    same = Dropout(0.5, RNG(0))
+    np.testing.assert_array_equal(same(x).data, first)
+    np.testing.assert_array_equal(Dropout(0.5, RNG(0))(x.astype("float32")).data, first)  # in both dtypes
+
+
+def test_dropouts_derivatives() -> None:
+    x = RNG(1).standard_normal((3, 4))
+    assert check_derivatives(lambda t: Dropout(0.5, RNG(0))(t * t * t), x, order=3)
+    leaf = mdb.Tensor(x, requires_grad=True)
+    y = Dropout(0.5, RNG(0))(leaf)
+    (g,) = mdb.grad(y, leaf, np.ones((7, 3, 4)))  # leading axes share the mask
+    np.testing.assert_array_equal(g.data, np.broadcast_to(np.where(y.data == 0, 0, 2), (7, 3, 4)))
+
+
+def test_the_model_switches_dropout_off_and_on() -> None:
+    inner = Sequential([Linear(4, 4, RNG(0)), Dropout(0.5, RNG(1))])
+    model = Sequential([inner, ReLU(), Dropout(0.5, RNG(2)), Linear(4, 3, RNG(3))])
+    assert [p.name for p in model.parameters()] == ["W1", "b1", "W2", "b2"]
+    x = RNG(4).standard_normal((5, 4)).astype(np.float32)
+    assert (model(x).data != model(x).data).any()
+    assert model.eval() is model
+    assert model.layers[2].training is inner.layers[1].training is False
+    plain = Sequential([inner.layers[0], ReLU(), model.layers[3]])
+    np.testing.assert_array_equal(model(x).data, plain(x).data)
+    assert model.train() is model
+    assert (model(x).data != model(x).data).any()
+    assert not model.train(False).layers[2].training
+
+
+def test_evaluation_draws_nothing() -> None:
+    layer = Dropout(0.5, RNG(0))
+    before = layer.rng.bit_generator.state
+    layer.training = False
+    x = mdb.Tensor(np.ones(3))
+    assert layer(x) is x
+    assert layer.rng.bit_generator.state == before
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "astype": lambda model: model.astype("float64"),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_copy_draws_the_same_masks(name: str, shared: bool) -> None:
+    rng = RNG(0)
+    second = rng if shared else RNG(1)
+    inner = Sequential([Dropout(0.5, rng)])
+    model = Sequential([inner, Dropout(0.5, second), Linear(50, 2, RNG(2))])
+    model.layers[1].training = False
+    twin = COPIES[name](model)
+    assert repr(twin) == repr(model)
+    assert [p.name for p in twin.parameters()] == [p.name for p in model.parameters()]
+    assert not twin.layers[1].training
+    for m in model, twin:
+        m.train()
+    assert (twin.layers[0].layers[0].rng is twin.layers[1].rng) is shared
+    assert twin.layers[1].rng is not model.layers[1].rng
+    x = RNG(3).standard_normal((4, 50))
+    for _ in range(2):
+        ours, theirs = twin(x.astype(twin.parameters()[0].dtype)).data, model(x.astype(np.float32)).data
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_what_dropout_cannot_take() -> None:
+    for rate in -0.1, 1.0, 1.5, np.nan:
+        with pytest.raises(ValueError, match=rf"^Dropout: the rate must lie in \[0, 1\); got {rate}$"):
+            Dropout(rate, RNG(0))
+    for rng in 0, None, np.random, np.random.RandomState(0):
+        with pytest.raises(TypeError, match=r"Dropout: rng must be a Generator such as np.random.default_rng\(0\)"):
+            Dropout(0.5, rng)  # type: ignore[arg-type]
+
+
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+def small_model(dtype: str = "float64") -> Sequential:
+    """Images (N, 6, 6, 1) to (N, 3), with each of the layers above."""
+    rng = RNG(0)
+    layers: list[Any] = [
+        Conv2d(1, 3, 3, rng, dtype=dtype), ReLU(), AvgPool2d(2), Flatten(), Linear(12, 5, rng, dtype),
+        Dropout(0.3, rng), ReLU(), Linear(5, 3, rng, dtype),
+    ]  # fmt: skip
+    return Sequential(layers, (6, 6, 1))
+
+
+def test_repr() -> None:
+    assert repr(Sequential([AvgPool2d(2), AvgPool2d(3, 1), Dropout(0.5, RNG(0))])) == (
+        "Sequential(\n  AvgPool2d(2, stride=2),\n  AvgPool2d(3, stride=1),\n  Dropout(0.5)\n)"
+    )
+
+
+def test_fuse_leaves_these_layers_alone() -> None:
+    model = small_model()
+    fused = fuse(model)
+    assert [type(layer).__name__ for layer in fused.layers] == [
+        "Conv2dReLU", "AvgPool2d", "Flatten", "Linear", "Dropout", "ReLU", "Linear"
+    ]  # fmt: skip
+    assert fused.layers[4] is model.layers[5]  # one generator and one switch
+    x = RNG(1).uniform(size=(2, 6, 6, 1))
+    np.testing.assert_allclose(fused.eval()(x).data, model(x).data, rtol=1e-12)
