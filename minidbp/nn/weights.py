@@ -4,6 +4,7 @@ from pathlib import Path
 
 from minidbp.files.reading import read_bytes
 from minidbp.files.tensors import check_arrays, dump_tensors, parse_tensors, write_tensors
+from minidbp.nn.fuse import fuse
 from minidbp.nn.layers import Sequential
 from minidbp.nn.models import CONVOLUTIONS, PADDINGS, build_model
 
@@ -17,9 +18,20 @@ class WeightsError(ValueError):
 def save_model(path: str | Path, model: Sequential, name: str, padding: str = "same_first") -> None:
     """Write the parameters of a paper model `name` ("A", "B", "C") to `path`, whole or not at all.
 
+    A file holds no layers, only their parameters: another model with the same shapes, such as one with Tanh in place of
+    ReLU, would be read as a paper model.
+
     Raises:
-        WeightsError: The file cannot be written. The file that was there before is unchanged.
+        WeightsError: The layers are not those of model `name` with this padding, or the file cannot be written. The
+            file that was there before is unchanged.
+        ValueError: There is no such model or padding.
     """
+    expected = build_model(name, padding=padding)
+    if repr(model) not in (repr(expected), repr(fuse(expected))):
+        raise WeightsError(
+            f"the weights are not saved, because the layers are not those of model {name} with padding {padding!r}; "
+            "pickle.dump can save any model"
+        )
     raw = dump_tensors({str(p.name): p.data for p in model.parameters()}, {"model": name, "padding": padding})
     write_tensors(Path(path), raw, "the weights", WeightsError)
 

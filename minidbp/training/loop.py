@@ -80,7 +80,9 @@ def train(
 ) -> list[Epoch]:
     """Train the state's model in place until its protocol says stop, and return all epochs, earlier ones included.
 
-    A training resumed from a checkpoint gives the same bits as one that was never interrupted.
+    A training resumed from a checkpoint gives the same bits as one that was never interrupted. A model with
+    Dropout is an exception: a checkpoint does not hold the generator of its masks, and the threads share this
+    generator. Dropout is on in the steps, and off for the accuracy and afterwards.
 
     Args:
         on_step: called after every step with the epoch, the step (both from 1) and the number of steps in an epoch.
@@ -103,6 +105,7 @@ def train(
         )
     while not _finished(history, protocol):
         number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)
+        state.model.train()
         for step, indices in enumerate(batches(len(split.x_train), protocol.batch_size, state.rng), start=1):
             try:
                 batch = training_step(state, split.x_train[indices], split.y_train[indices], pool)
@@ -116,6 +119,7 @@ def train(
             sums += len(indices) * np.array([batch.loss, batch.cross_entropy, batch.penalty])
             if on_step:
                 on_step(number, step, steps)
+        state.model.eval()
         validation = accuracy(state.model, split.x_validation, split.y_validation, pool)
         loss, cross_entropy, penalty = map(float, sums / len(split.x_train))
         state.end_epoch(Epoch(number, loss, cross_entropy, penalty, validation, time.perf_counter() - started))

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from minidbp.files.tensors import dump_tensors
-from minidbp.nn import Sequential, WeightsError, build_model, load_model, save_model
+from minidbp.nn import Dropout, ReLU, Sequential, WeightsError, build_model, fuse, load_model, save_model
 from minidbp.nn.weights import parse_model
 
 
@@ -52,6 +52,25 @@ def test_saving_replaces_and_leaves_nothing_beside(saved: Path, model: Sequentia
     save_model(saved, other, "C")
     assert same_bits(load_model(saved)[0], other)
     assert os.listdir(saved.parent) == ["w.safetensors"]
+
+
+def test_only_the_layers_of_the_named_model_are_saved(tmp_path: Path, model: Sequential) -> None:
+    path = tmp_path / "w.safetensors"
+    save_model(path, fuse(model), "C")
+    assert same_bits(load_model(path)[0], model)
+    before = path.read_bytes()
+    layers = [Dropout(0.0, np.random.default_rng(0)) if isinstance(layer, ReLU) else layer for layer in model.layers]
+    wrong = r"the weights are not saved, because the layers are not those of model {} with padding '{}'"
+    for other, name, padding in [
+        (Sequential(layers), "C", "same_first"),  # the same parameters
+        (model, "B", "same_first"),
+        (build_model("A", padding="same"), "A", "same_first"),
+    ]:
+        with pytest.raises(WeightsError, match=wrong.format(name, padding)):
+            save_model(path, other, name, padding)
+    with pytest.raises(ValueError, match="unknown model 'D'"):
+        save_model(path, model, "D")
+    assert path.read_bytes() == before
 
 
 def test_the_name_of_the_file_is_taken_as_it_is(tmp_path: Path, model: Sequential) -> None:

@@ -40,6 +40,22 @@ def run(model: nn.Sequential, split: Split, lam: float = 0.0, threads: int = 1, 
         return train(TrainingState(model, lam, Protocol(**settings), np.random.default_rng(1)), split, pool, **calls)
 
 
+def test_dropout_is_on_in_the_steps_and_off_for_the_accuracy(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    model = nn.Sequential([nn.Flatten(), nn.Dropout(0.5, rng), nn.Linear(784, 10, rng)])
+    seen: list[tuple[str, bool]] = []
+
+    def accuracy_(*args: Any) -> float:
+        seen.append(("accuracy", model.layers[1].training))
+        return accuracy(*args)
+
+    monkeypatch.setattr("minidbp.training.loop.accuracy", accuracy_)
+    model.eval()
+    run(model, split, on_step=lambda *_: seen.append(("step", model.layers[1].training)))
+    assert seen == ([("step", True)] * 5 + [("accuracy", False)]) * 2
+    assert not model.layers[1].training
+
+
 # -- when to stop ---------------------------------------------------------------------------------------------------
 
 
