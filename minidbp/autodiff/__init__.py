@@ -7,10 +7,48 @@ Read in this order: `tensor` (what is remembered, and how an operation is declar
 
 from minidbp.autodiff import operators as _operators  # gives Tensor its operators
 from minidbp.autodiff.differentiate import grad, hvp, jacobian, jacobian_of, jvp, vjp
-from minidbp.autodiff.elementwise import abs, astype, exp, log, masked, maximum, relu, sign
-from minidbp.autodiff.linear import conv2d, conv2d_relu, conv2d_transpose, conv2d_weight_grad, linear_relu, matmul
-from minidbp.autodiff.reductions import log_softmax, logsumexp, max, mean, softmax
-from minidbp.autodiff.shapes import broadcast_to, moveaxis, reshape, sum, transpose, unbroadcast
+from minidbp.autodiff.elementwise import (
+    abs,
+    astype,
+    clip,
+    cos,
+    exp,
+    log,
+    masked,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    sqrt,
+    tanh,
+    where,
+)
+from minidbp.autodiff.linear import (
+    conv2d,
+    conv2d_relu,
+    conv2d_transpose,
+    conv2d_weight_grad,
+    dot,
+    einsum,
+    linear_relu,
+    matmul,
+)
+from minidbp.autodiff.reductions import log_softmax, logsumexp, max, mean, min, norm, softmax
+from minidbp.autodiff.shapes import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    moveaxis,
+    reshape,
+    squeeze,
+    stack,
+    sum,
+    transpose,
+    unbroadcast,
+)
 from minidbp.autodiff.tensor import (
     NotDifferentiableError,
     Tensor,

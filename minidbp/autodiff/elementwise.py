@@ -7,7 +7,7 @@ of its cotangents.  At a kink, the derivative is what the docstring says.
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from minidbp import kernels
 from minidbp.autodiff.shapes import unbroadcast
@@ -16,6 +16,8 @@ from minidbp.autodiff.tensor import (
     DTYPES,
     NotDifferentiableError,
     Tensor,
+    TensorLike,
+    as_tensor,
     from_array,
     locally_constant,
     operation,
@@ -59,15 +61,60 @@ def divide(a: Tensor, b: Tensor) -> Any:
 @operation
 def maximum(a: Tensor, b: Tensor) -> Any:
     """`max(a, b)`; where the two are equal, each has derivative 1/2."""
-    a_is_larger = _broadcast(np.greater, a, b)
-    equal = a.data.real == b.data.real
-    number = a.data.real.dtype.type
-    share_a = constant(np.where(equal, number(0.5), a_is_larger.astype(number)))
-    share_b = constant(np.where(equal, number(0.5), (b.data.real > a.data.real).astype(number)))
-    # NumPy's maximum propagates NaN, but it compares the imaginary parts of complex numbers too
-    is_complex = COMPLEX in (a.dtype, b.dtype)
-    value = a.data * share_a.data + b.data * share_b.data if is_complex else np.maximum(a.data, b.data)
+    return _extremum(np.maximum, np.greater, a, b)
+
+
+@operation
+def minimum(a: Tensor, b: Tensor) -> Any:
+    """`min(a, b)`; where the two are equal, each has derivative 1/2."""
+    return _extremum(np.minimum, np.less, a, b)
+
+
+def _extremum(ufunc: np.ufunc, wins: np.ufunc, a: Tensor, b: Tensor) -> Any:
+    """The ufunc's value and the rules: an operand's derivative is 1 where it wins, and 1/2 where the two are equal."""
+    value = _broadcast(ufunc, a, b)  # propagates NaN
+    x, y = a.data.real, b.data.real
+    equal, number = x == y, x.dtype.type
+    share_a = constant(np.where(equal, number(0.5), wins(x, y).astype(number)))
+    share_b = constant(np.where(equal, number(0.5), wins(y, x).astype(number)))
+    if value.dtype == COMPLEX:  # the ufunc compares the imaginary parts too
+        value = a.data * share_a.data + b.data * share_b.data
     return value, lambda g, out: unbroadcast(g * share_a, a, out), lambda g, out: unbroadcast(g * share_b, b, out)
+
+
+def where(condition: ArrayLike, a: TensorLike, b: TensorLike) -> Tensor:
+    """a where the condition is True, b elsewhere; all three broadcast together.
+
+    The condition is a Boolean array and counts as constant.  a and b receive their cotangents where they were chosen,
+    and 0 elsewhere.  A factor of 0 does not remove an infinite derivative: write `log(where(x > 0, x, 1))`, not
+    `where(x > 0, log(x), 0)`.
+
+    Raises:
+        TypeError: if the condition is a Tensor or not Boolean.
+        ValueError: if the shapes do not broadcast together.
+    """
+    chosen = None if isinstance(condition, Tensor) else np.asarray(condition)
+    if chosen is None or chosen.dtype != bool:
+        given = "a Tensor" if chosen is None else f"{chosen.dtype}"
+        raise TypeError(f"where: condition must be a Boolean array, such as x.data > 0; got {given}")
+    return _where(a, b, condition=chosen)
+
+
+@operation
+def _where(a: Tensor, b: Tensor, *, condition: np.ndarray) -> Any:
+    """`where(condition, a, b)`."""
+    try:
+        value = np.where(condition, a.data, b.data)
+    except ValueError:
+        shapes = f"{condition.shape}, {a.shape} and {b.shape}"
+        raise ValueError(f"where: shapes {shapes} do not broadcast together") from None
+    locally_constant(condition)  # one that was computed, such as x.data > 0, jumps at a kink
+    chosen = np.broadcast_to(condition, value.shape)
+    return (
+        value,
+        lambda g, out: unbroadcast(masked(g, mask=chosen), a, out),
+        lambda g, out: unbroadcast(masked(g, mask=~chosen), b, out),
+    )
 
 
 @operation
@@ -95,8 +142,7 @@ def _broadcast(ufunc: np.ufunc, a: Tensor, b: Tensor) -> np.ndarray:
     try:
         return ufunc(a._data, b._data)
     except ValueError:
-        name = "maximum" if ufunc is np.greater else ufunc.__name__
-        raise ValueError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast together") from None
+        raise ValueError(f"{ufunc.__name__}: shapes {a.shape} and {b.shape} do not broadcast together") from None
 
 
 # -- one operand -------------------------------------------------------------------------------------------------------
@@ -121,6 +167,49 @@ def log(x: Tensor) -> Any:
 
 
 @operation
+def sqrt(x: Tensor) -> Any:
+    """`sqrt(x)`; `d = dx / (2 sqrt(x))`, which is infinite at 0: `norm` is for lengths."""
+    return np.sqrt(x.data), lambda g, out: g / (2 * out)
+
+
+@operation
+def sin(x: Tensor) -> Any:
+    """`sin(x)`, x in radians; `d = cos(x) dx`."""
+    return np.sin(x.data), lambda g, out: g * cos(x)
+
+
+@operation
+def cos(x: Tensor) -> Any:
+    """`cos(x)`, x in radians; `d = -sin(x) dx`."""
+    return np.cos(x.data), lambda g, out: -(g * sin(x))
+
+
+@operation
+def tanh(x: Tensor) -> Any:
+    """`tanh(x)`; `d = (1 - tanh(x)^2) dx`."""
+    return np.tanh(x.data), lambda g, out: g * (1 - out * out)
+
+
+@operation
+def sigmoid(x: Tensor) -> Any:
+    """`1 / (1 + exp(-x))`, without overflow; `d = sigmoid(x) sigmoid(-x) dx`."""
+    positive = x.data.real > 0
+    small = np.exp(np.where(positive, -x.data, x.data))
+    value = np.where(positive, 1, small) / (1 + small)
+    # sigmoid(-x) rather than 1 - sigmoid(x), which rounds to 0 for large x
+    return value, lambda g, out: g * (out * sigmoid(-x))
+
+
+@operation
+def softplus(x: Tensor) -> Any:
+    """`log(1 + exp(x))`, without overflow; `d = sigmoid(x) dx`."""
+    positive = x.data.real > 0
+    small = np.exp(np.where(positive, -x.data, x.data))
+    value = np.where(positive, x.data, 0) + np.log1p(small)
+    return value, lambda g, out: g * sigmoid(x)
+
+
+@operation
 def relu(x: Tensor) -> Any:
     """`max(x, 0)`; the derivative is 1 where x > 0 and 0 elsewhere, at 0 too."""
     mask = locally_constant(x.data.real > 0)
@@ -132,6 +221,41 @@ def relu(x: Tensor) -> Any:
 def masked(x: Tensor, *, mask: np.ndarray) -> Any:
     """`where(mask, x, 0)` for a constant Boolean mask; x may have extra leading axes, which share the mask."""
     return kernels.masked(x.data, mask), lambda g, out: masked(g, mask=mask)
+
+
+def clip(x: TensorLike, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Tensor:
+    """`min(max(x, low), high)`; the derivative is 1 where `low <= x <= high`, at the ends too, and 0 elsewhere.
+
+    low and high are constants: numbers, arrays that broadcast with x, or None for no limit.
+
+    Raises:
+        TypeError: if low or high is a Tensor.
+        ValueError: if the shapes do not broadcast together.
+    """
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        raise TypeError("clip: low and high are constants and cannot be Tensors; use maximum and minimum instead")
+    x = as_tensor(x)
+    dtype = x.data.real.dtype
+    return _clip(
+        x,
+        low=as_tensor(-np.inf if low is None else low, dtype).data,
+        high=as_tensor(np.inf if high is None else high, dtype).data,
+    )
+
+
+@operation
+def _clip(x: Tensor, *, low: np.ndarray, high: np.ndarray) -> Any:
+    """`min(max(x, low), high)`."""
+    number = x.data.real
+    try:
+        value = np.clip(number, low, high)
+    except ValueError:
+        shapes = f"{x.shape}, {low.shape} and {high.shape}"
+        raise ValueError(f"clip: shapes {shapes} do not broadcast together") from None
+    inside = locally_constant((number >= low) & (number <= high))
+    if x.dtype == COMPLEX:
+        value = np.where(inside, x.data, value)
+    return value, lambda g, out: unbroadcast(masked(g, mask=inside), x, out)
 
 
 @operation

@@ -1,4 +1,4 @@
-"""Products: matmul, and the conv family with its ReLU.
+"""Products: matmul, dot, einsum, and the conv family with its ReLU.
 
 The conv family is one trilinear form with a constant mask m:
 
@@ -19,6 +19,7 @@ Without a geometry, x (*B, I), w (I, O) and g (*B, O) are matrices, and conv is 
 """
 
 import math
+import string
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ import numpy as np
 from minidbp import kernels
 from minidbp.autodiff.elementwise import masked
 from minidbp.autodiff.shapes import moveaxis, reshape, sum, transpose, unbroadcast
-from minidbp.autodiff.tensor import COMPLEX, Tensor, TensorLike, as_operands, locally_constant, operation
+from minidbp.autodiff.tensor import COMPLEX, Rule, Tensor, TensorLike, as_operands, locally_constant, operation
 from minidbp.kernels import ConvGeometry, Padding, Pair
 
 Mask = np.ndarray | None
@@ -67,6 +68,120 @@ def _matmul(a: Tensor, b: Tensor) -> Any:
 
 def _swapped(x: Tensor) -> Tensor:
     return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+def dot(a: TensorLike, b: TensorLike) -> Tensor:
+    """The sum of products over the last axis of a and the last but one of b, or b's only axis, by NumPy's rules.
+
+    This is `a @ b` if b has one axis or two.  A tensor of shape () multiplies.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    a, b = as_operands("dot", (a, b))
+    if not a.ndim or not b.ndim:
+        return a * b
+    summed = b.ndim - 2 if b.ndim > 1 else 0
+    if a.shape[-1] != b.shape[summed]:
+        raise ValueError(
+            f"dot: shapes {a.shape} and {b.shape} do not fit together: "
+            f"the last axis of the first has size {a.shape[-1]}, axis {summed} of the second {b.shape[summed]}"
+        )
+    if b.ndim <= 2:
+        return matmul(a, b)
+    columns = moveaxis(b, summed, 0)
+    kept = columns.shape[1:]
+    product = matmul(reshape(a, math.prod(a.shape[:-1]), a.shape[-1]), reshape(columns, a.shape[-1], math.prod(kept)))
+    return reshape(product, a.shape[:-1] + kept)
+
+
+def einsum(subscripts: str, *xs: TensorLike) -> Tensor:
+    """The sum of products that the subscripts describe: `einsum("nij,nj->ni", A, x)` is A[n] @ x[n] for each n.
+
+    Every axis of an operand has a letter.  Axes with the same letter run together; letters that are not behind "->" are
+    summed over.  Without "->", the result has the letters that stand once, in the order of the alphabet.
+
+    Raises:
+        TypeError: if subscripts is not a string, or the operands differ in dtype.
+        ValueError: if subscripts do not fit the operands, have an ellipsis, or have a letter twice in one operand.
+    """
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: the subscripts must be a string; got {type(subscripts).__name__}")
+    operands = list(as_operands("einsum", xs))
+    letters, result = _letters(subscripts, operands)
+    sizes = _sizes(subscripts, letters, operands)
+    for i, x in enumerate(operands):  # an axis of size 1 beside a longer one broadcasts
+        short = [c for c, n in zip(letters[i], x.shape, strict=True) if n != sizes[c]]
+        operands[i], letters[i] = _summed(x, letters[i], short)
+    for i, x in enumerate(operands):  # what stands nowhere else: a rule would have to repeat its cotangent there
+        others = set(result).union(*letters[:i], *letters[i + 1 :])
+        operands[i], letters[i] = _summed(x, letters[i], [c for c in letters[i] if c not in others])
+    return _einsum(*operands, subscripts=f"{','.join(letters)}->{result}")
+
+
+def _summed(x: Tensor, letters: str, over: list[str]) -> tuple[Tensor, str]:
+    """x summed over the axes of these letters, and the letters that remain."""
+    axes = tuple([letters.index(c) for c in over])
+    return sum(x, axes) if axes else x, "".join(c for c in letters if c not in over)
+
+
+def _letters(subscripts: str, operands: list[Tensor]) -> tuple[list[str], str]:
+    """The letters of each operand, and those of the result."""
+    before, arrow, result = subscripts.replace(" ", "").partition("->")
+    letters = before.split(",")
+    if "." in subscripts:
+        raise ValueError(f"einsum: {subscripts!r} has an ellipsis; give every axis a letter")
+    if not all(c.isascii() and c.isalpha() for c in "".join(letters) + result):
+        raise ValueError(f"einsum: subscripts are letters, commas and one '->'; got {subscripts!r}")
+    if len(letters) != len(operands) or any(len(s) != x.ndim for s, x in zip(letters, operands, strict=True)):
+        shapes = ", ".join(str(x.shape) for x in operands) or "none"
+        raise ValueError(
+            f"einsum: {subscripts!r} needs a letter for each axis of the operands; their shapes are {shapes}"
+        )
+    for s in letters:
+        for c in s:
+            if s.count(c) > 1:
+                raise ValueError(
+                    f"einsum: {c!r} stands twice in {s!r}; take the diagonal first, as x[np.arange(n), np.arange(n)]"
+                )
+    if not arrow:
+        result = "".join(c for c in sorted(set("".join(letters))) if "".join(letters).count(c) == 1)
+    for c in result:
+        if result.count(c) > 1 or c not in before:
+            raise ValueError(f"einsum: {c!r} of the result {result!r} must stand there once, and in an operand")
+    return letters, result
+
+
+def _sizes(subscripts: str, letters: list[str], operands: list[Tensor]) -> dict[str, int]:
+    """The size of each letter's axes."""
+    sizes: dict[str, int] = {}
+    for s, x in zip(letters, operands, strict=True):
+        for c, n in zip(s, x.shape, strict=True):
+            if n != sizes.setdefault(c, n) and n != 1:
+                if sizes[c] != 1:
+                    raise ValueError(f"einsum: {c!r} has the sizes {sizes[c]} and {n} in {subscripts!r}")
+                sizes[c] = n
+    return sizes
+
+
+@operation
+def _einsum(*xs: Tensor, subscripts: str) -> Any:
+    """`einsum(subscripts, xs)`, where each letter of an operand is also in another or in the result."""
+    before, result = subscripts.split("->")
+    letters = before.split(",")
+
+    def rule_of(i: int) -> Rule:
+        def rule(g: Tensor, out: Tensor) -> Tensor:
+            unused = [c for c in string.ascii_letters if c not in subscripts]
+            lead = "".join(unused[: g.ndim - out.ndim])  # the letters of g's leading axes
+            others = [x for k, x in enumerate(xs) if k != i]
+            names = ",".join([lead + result, *(s for k, s in enumerate(letters) if k != i)])
+            return _einsum(g, *others, subscripts=f"{names}->{lead}{letters[i]}")
+
+        return rule
+
+    value = np.einsum(subscripts, *[x.data for x in xs], optimize=True)
+    return value, *map(rule_of, range(len(xs)))
 
 
 # -- the conv family ---------------------------------------------------------------------------------------------------

@@ -27,6 +27,10 @@ _OPERATORS = {
     "sum": shapes.sum,
     "mean": reductions.mean,
     "max": reductions.max,
+    "min": reductions.min,
+    "clip": elementwise.clip,
+    "dot": linear.dot,
+    "squeeze": shapes.squeeze,
     "backward": backward,
 }
 

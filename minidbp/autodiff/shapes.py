@@ -1,13 +1,14 @@
-"""The linear operations: sums and repeats, axes, indices.
+"""The linear operations: sums and repeats, axes, joining, indices.
 
 Each moves elements or adds them.  The adjoint, which is its rule, is another of them.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, locally_constant, operation
+from minidbp.autodiff.tensor import Rule, Tensor, TensorLike, as_operands, as_tensor, locally_constant, operation
 
 Shape = tuple[int, ...]
 Axis = int | tuple[int, ...] | None
@@ -48,9 +49,12 @@ def unbroadcast(g: Tensor, x: Tensor, out: Tensor) -> Tensor:
     return reshape(sum(g, (*range(lead, lead + added), *repeated)), target)
 
 
-def normal_axes(name: str, x: Tensor, axis: Axis) -> tuple[int, ...]:
-    """The axes as sorted numbers from 0.  Raises ValueError for one that x does not have, or that is given twice."""
-    n = x.ndim
+def normal_axes(name: str, x: Tensor, axis: Axis, added: int = 0) -> tuple[int, ...]:
+    """The axes as sorted numbers from 0, for x with so many axes added.
+
+    Raises ValueError for an axis that is not there, or that is given twice.
+    """
+    n = x.ndim + added
     if axis is None:
         return tuple(range(n))
     axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
@@ -116,15 +120,103 @@ def _transpose(x: Tensor, *, axes: Shape) -> Any:
 def moveaxis(x: TensorLike, source: int, destination: int) -> Tensor:
     """x with one axis moved and the order of the others kept.  Raises ValueError for an axis that x does not have."""
     x = as_tensor(x)
-    ((start,), (end,)) = (normal_axes("moveaxis", x, axis) for axis in (source, destination))
+    start, end = _one_axis("moveaxis", x, source), _one_axis("moveaxis", x, destination)
     order = [i for i in range(x.ndim) if i != start]
     order.insert(end, start)
     return transpose(x, tuple(order))
 
 
+def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
+    """x with new axes of size 1: `axis` says where they are in the result."""
+    x = as_tensor(x)
+    new = normal_axes("expand_dims", x, axis, added=len(axis) if isinstance(axis, tuple) else 1)
+    sizes = iter(x.shape)
+    return reshape(x, tuple([1 if i in new else next(sizes) for i in range(x.ndim + len(new))]))
+
+
+def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
+    """x without these axes, which must have size 1; without all axes of size 1 if axis is None.
+
+    Raises:
+        ValueError: for an axis that has another size.
+    """
+    x = as_tensor(x)
+    axes = normal_axes("squeeze", x, axis)
+    if axis is None:
+        axes = tuple([a for a in axes if x.shape[a] == 1])
+    if any(x.shape[a] != 1 for a in axes):
+        raise ValueError(f"squeeze: axis {axis} of a tensor of shape {x.shape} does not have size 1")
+    return reshape(x, tuple([n for a, n in enumerate(x.shape) if a not in axes]))
+
+
+def _one_axis(name: str, x: Tensor, axis: int, added: int = 0) -> int:
+    if not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"{name}: an axis must be a whole number; got {type(axis).__name__}")
+    return normal_axes(name, x, axis, added)[0]
+
+
 def _one_tuple(values: tuple[Any, ...]) -> tuple[int, ...]:
     """f(2, 3) and f((2, 3)) mean the same."""
     return tuple(values[0]) if len(values) == 1 and not isinstance(values[0], (int, np.integer)) else values
+
+
+# -- joining -----------------------------------------------------------------------------------------------------------
+
+
+def concatenate(xs: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
+    """The tensors one behind the other along an axis they have; if axis is None, their elements in one row.
+
+    Each receives its own part of the cotangent.
+
+    Raises:
+        ValueError: if there is no tensor, or they differ in shape on another axis.
+        TypeError: if they differ in dtype.
+    """
+    tensors = _joined("concatenate", xs)
+    if axis is None:
+        return _concatenate(*[reshape(x, -1) for x in tensors], axis=0)
+    axis = _one_axis("concatenate", tensors[0], axis)
+    rest = [x.shape[:axis] + x.shape[axis + 1 :] for x in tensors]
+    for x, others in zip(tensors, rest, strict=True):
+        if x.ndim != tensors[0].ndim or others != rest[0]:
+            shapes = f"{tensors[0].shape} and {x.shape}"
+            raise ValueError(f"concatenate: shapes {shapes} do not fit together along axis {axis}")
+    return _concatenate(*tensors, axis=axis)
+
+
+def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
+    """The tensors, all of one shape, side by side along a new axis, which is `axis` of the result.
+
+    Raises:
+        ValueError: if there is no tensor, or they differ in shape.
+        TypeError: if they differ in dtype.
+    """
+    tensors = _joined("stack", xs)
+    axis = _one_axis("stack", tensors[0], axis, added=1)
+    for x in tensors:
+        if x.shape != tensors[0].shape:
+            raise ValueError(f"stack: all shapes must be the same; got {tensors[0].shape} and {x.shape}")
+    return _concatenate(*[expand_dims(x, axis) for x in tensors], axis=axis)
+
+
+def _joined(name: str, xs: Iterable[TensorLike]) -> tuple[Tensor, ...]:
+    tensors = as_operands(name, tuple(xs))
+    if not tensors:
+        raise ValueError(f"{name}: there must be at least one tensor")
+    return tensors
+
+
+@operation
+def _concatenate(*xs: Tensor, axis: int) -> Any:
+    """`concatenate(xs, axis)`."""
+    ends = np.cumsum([x.shape[axis] for x in xs]).tolist()
+    behind = (slice(None),) * (xs[0].ndim - axis - 1)
+
+    def rule_of(x: Tensor, end: int) -> Rule:
+        part = (Ellipsis, slice(end - x.shape[axis], end), *behind)  # the axes that g has in front are in the Ellipsis
+        return lambda g, out: getitem(g, part)
+
+    return np.concatenate([x.data for x in xs], axis), *map(rule_of, xs, ends)
 
 
 # -- indices -----------------------------------------------------------------------------------------------------------

@@ -52,8 +52,8 @@ class NotDifferentiableError(ValueError):
 class Tensor:
     """An array of float32 or float64 in a graph of derivatives.
 
-    Operators: `+ - * / ** @` and indexing.  Methods: reshape, transpose, sum, mean, max, astype, numpy, item, detach,
-    backward.
+    Operators: `+ - * / ** @` and indexing.  Methods: reshape, transpose, squeeze, sum, mean, max, min, clip, dot,
+    astype, numpy, item, detach, backward.
 
     Args:
         array: the values.  They are copied, so that nobody can change what a graph still needs.  Integers, Booleans
@@ -190,6 +190,10 @@ class Tensor:
         def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
         def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
         def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
+        def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
+        def clip(self, low: ArrayLike | None = None, high: ArrayLike | None = None) -> "Tensor": ...
+        def dot(self, other: "Tensor | ArrayLike") -> "Tensor": ...
+        def squeeze(self, axis: int | tuple[int, ...] | None = None) -> "Tensor": ...
         def backward(self, grad_output: "Tensor | ArrayLike | None" = None) -> None: ...
         def _repr_html_(self) -> str: ...  # inspection sets this one
 
@@ -338,7 +342,8 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
     """Make an operation of a function that returns its value and one rule for each Tensor.
 
     The parameters before a `*` that have no default are operands: Tensors, or what becomes one.  The others are static:
-    numbers, axes, shapes, masks.  They can be given by name or by position, those after the `*` too.
+    numbers, axes, shapes, masks.  They can be given by name or by position, those after the `*` too.  A parameter `*xs`
+    stands for any number of operands, each with a rule; the static arguments are then given by name.
 
     The value is an array, computed from the operands' arrays (`x.data`).  A rule uses the operands as Tensors, so that
     it can be differentiated again.  An array that a rule uses as it is, and not as a Tensor, must be
@@ -352,13 +357,16 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
     rule for each operand, or the value is not float32 or float64.
     """
     parameters = list(inspect.signature(function).parameters.values())
-    operands = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    operands = [p.name for p in parameters if p.default is p.empty and p.kind in kinds]
     n, static_names = len(operands), [p.name for p in parameters[len(operands) :]]
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    last = None if variadic else n  # all positional arguments are operands, or the first n
     name = function.__name__.lstrip("_")  # a public function checks its arguments first, and calls _name
 
     @functools.wraps(function)
     def apply(*args: Any, **static: Any) -> Tensor:
-        if len(args) != n:
+        if len(args) != n and not variadic:
             args += tuple(static.pop(operand) for operand in operands[len(args) :] if operand in static)
             if not n <= len(args) <= n + len(static_names):
                 raise TypeError(f"{name} takes {', '.join(operands + static_names)}; got {len(args)} arguments")
@@ -371,7 +379,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
                 raise TypeError(f"{name}: {key} is a static argument and cannot be a Tensor; make it an operand")
             if isinstance(value, np.ndarray) and value.flags.writeable:
                 static[key] = _frozen(value)  # nobody can change what a rule still needs
-        inputs = as_operands(name, args[:n])
+        inputs = as_operands(name, args[:last])
         pattern = state.pattern
         start = len(pattern) if pattern is not None else 0
         result = function(*inputs, **static)

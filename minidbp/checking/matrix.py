@@ -60,8 +60,8 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
         return (0.1 * rng.permutation(np.arange(n) - n // 2) + 0.05).reshape(size)
 
     def pairs(f: Function, a: Make, b: Make) -> list[Sample]:
-        shapes = [((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 2))]
-        return [use(f, a(*s), b(*t)) for s, t in shapes]
+        sizes = [((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (2, 2))]
+        return [use(f, a(*s), b(*t)) for s, t in sizes]
 
     conv, transpose, weight, conv_relu = [], [], [], []
     geometries: list[tuple] = [  # image, kernel, stride, padding
@@ -91,12 +91,36 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
         "add": pairs(elementwise.add, normal, normal),
         "astype": [use(lambda x: elementwise.astype(x, x.dtype), normal(2, 3))],
         "broadcast_to": [use(shapes.broadcast_to, a, shape=(2, 2, 3)) for a in (normal(3), normal(2, 1))],
+        "clip": [
+            use(lambda x, low, high: elementwise.clip(x, low, high) ** 3, apart(2, 3), low=low, high=high)
+            for low, high in [(-0.1, 0.1), (None, np.array([0.1, 0.0, -0.1])), (np.zeros((2, 1, 1)), None)]
+        ],
+        "concatenate": [
+            use(lambda x, y, axis: shapes.concatenate([x * y[..., :1], y], axis), normal(2, 1), normal(2, 2), axis=axis)
+            for axis in (1, None)
+        ],
         "conv2d": conv,
         "conv2d_relu": conv_relu,
         "conv2d_transpose": transpose,
         "conv2d_weight_grad": weight,
+        "cos": [use(elementwise.cos, normal(2, 3))],
         "divide": pairs(elementwise.divide, normal, positive),
+        "dot": [
+            use(linear.dot, normal(*s), normal(*t))
+            for s, t in [((2, 3), (3, 2)), ((3,), (3,)), ((2, 2), (3, 2, 2)), ((), (2, 2))]
+        ],
+        "einsum": [
+            use(lambda *xs, s: linear.einsum(s, *xs), *[normal(*size) for size in sizes], s=s)
+            for s, *sizes in [
+                ("ij,jk->ik", (2, 3), (3, 2)),
+                ("nij,nj", (2, 2, 3), (2, 3)),
+                ("ij,ij->i", (2, 3), (2, 1)),
+                ("ij,jk,ki->", (2, 3), (3, 2), (2, 2)),
+                ("ijk,l->ki", (2, 2, 3), (2,)),
+            ]
+        ],
         "exp": [use(elementwise.exp, normal(2, 3))],
+        "expand_dims": [use(lambda x: shapes.expand_dims(x * x, (0, -1)), normal(2, 3))],
         "getitem": [
             use(lambda x: x[1:, ::-2], normal(3, 3)),
             use(lambda x: x[[2, 0, 2]], normal(3, 2)),
@@ -118,9 +142,15 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
             for s in [(2, 3), (3,)]
         ],
         "mean": [use(lambda x, a: reductions.mean(x * x, a), normal(2, 3), a=a) for a in (None, 0, (0, 1))],
+        "min": [use(lambda x, a: reductions.min(x, a) ** 2, apart(2, 3), a=a) for a in (None, 0, 1)],
+        "minimum": [
+            use(lambda a, b: elementwise.minimum(a, b) * a, 3 * apart(2, 3) + 0.02, 3 * apart(*s) + 0.52)
+            for s in [(2, 3), (3,)]
+        ],
         "moveaxis": [use(lambda x: shapes.moveaxis(x * x, 0, -1), normal(2, 2, 3))],
         "multiply": pairs(elementwise.multiply, normal, normal),
         "negative": [use(elementwise.negative, normal(2, 3))],
+        "norm": [use(reductions.norm, normal(2, 3), axis=a) for a in (None, 0, (0, 1))],
         "power": [
             *(use(lambda x, n: x**n, positive(3), n=n) for n in (3, 0.5, -2, 1, 0)),
             *pairs(elementwise.power, positive, normal),
@@ -128,10 +158,21 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
         "relu": [use(elementwise.relu, apart(2, 3)), use(lambda x: elementwise.relu(x) ** 3, apart(3))],
         "reshape": [use(lambda x: (x * x).reshape(3, 2), normal(2, 3))],
         "sign": [use(elementwise.sign, apart(2, 3))],
+        "sigmoid": [use(elementwise.sigmoid, normal(2, 3))],
+        "sin": [use(elementwise.sin, normal(2, 3))],
         "softmax": [use(reductions.softmax, normal(2, 3), axis=a) for a in (-1, 0)],
+        "softplus": [use(elementwise.softplus, normal(2, 3))],
+        "sqrt": [use(elementwise.sqrt, positive(2, 3))],
+        "squeeze": [use(lambda x: shapes.squeeze(x * x, axis=1), normal(2, 1, 3))],
+        "stack": [use(lambda x, y, a: shapes.stack([x * y, y], a), normal(2, 3), normal(2, 3), a=a) for a in (0, -1)],
         "subtract": pairs(elementwise.subtract, normal, normal),
         "sum": [use(lambda x, a: shapes.sum(x * x, a), normal(2, 3), a=a) for a in (None, 0, (0, 1))],
+        "tanh": [use(elementwise.tanh, normal(2, 3))],
         "transpose": [use(lambda x: shapes.transpose(x * x, (1, 2, 0)), normal(2, 2, 3))],
+        "where": [
+            use(lambda a, b, c: elementwise.where(c, a * b, b), normal(*s), normal(*t), c=rng.random(u) < 0.5)
+            for s, t, u in [((2, 3), (2, 3), (2, 3)), ((3,), (2, 1), (2, 3)), ((), (3,), (2, 1))]
+        ],
     }
 
 

@@ -136,9 +136,9 @@ def show(result: Any, as_json: bool, *pieces: RenderableType) -> None:
 
 def table(rows: Sequence[Sequence[str]], title: str, left: int = 1) -> Table:
     """A header and rows as a table whose first `left` columns are aligned at the left."""
-    grid = Table(title=title, box=box.SIMPLE_HEAD)
+    grid = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for i, name in enumerate(rows[0]):
-        grid.add_column(name, justify="left" if i < left else "right")
+        grid.add_column(name, justify="left" if i < left else "right", overflow="fold")  # no name is cut
     for row in rows[1:]:
         grid.add_row(*row)
     return grid

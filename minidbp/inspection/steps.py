@@ -76,6 +76,9 @@ class Step(Recorded):
             return f"{self.name}({', '.join(labels)})"
         parameters = inspect.signature(self.node.function).parameters
         operands = dict(zip(parameters, labels, strict=False))
+        for i, (name, p) in enumerate(parameters.items()):
+            if p.kind is p.VAR_POSITIONAL:
+                operands[name] = ", ".join(labels[i:])
         static = {name: p.default for name, p in parameters.items()} | self.node.static
 
         def fill_in(match: re.Match[str]) -> str:
@@ -105,7 +108,7 @@ def _keyword(name: str, value: Any) -> str:
 def _text(value: Any) -> str:
     """A static argument inside a formula: an index as it is written, an array as its dtype and shape."""
     if isinstance(value, np.ndarray):
-        return str(value.tolist()) if value.ndim == 1 and value.size <= 4 else f"{value.dtype} {value.shape}"
+        return str(value.tolist()) if value.ndim <= 1 and value.size <= 4 else f"{value.dtype} {value.shape}"
     if isinstance(value, slice):
         start, stop, step = ("" if n is None else str(n) for n in (value.start, value.stop, value.step))
         return f"{start}:{stop}" + (f":{step}" if step else "")

@@ -62,6 +62,17 @@ OPS = [
     *(Op(f"divide {a} {b}", elementwise.divide, (normal(*a), nonzero(*b))) for a, b in PAIRS),
     *(Op(f"power {a} {b}", elementwise.power, (positive(*a), normal(*b))) for a, b in PAIRS),
     *(Op(f"maximum {a} {b}", mdb.maximum, (normal(*a), normal(*b))) for a, b in PAIRS),
+    *(Op(f"minimum {a} {b}", mdb.minimum, (normal(*a), normal(*b))) for a, b in PAIRS),
+    *(
+        Op(
+            f"where {c} {a} {b}",
+            lambda x, y, c=c: mdb.where(np.arange(np.prod(c, dtype=int)).reshape(c) % 2 == 0, x, y),
+            (normal(*a), normal(*b)),
+            linear=True,
+            hides_nan=True,
+        )
+        for c, (a, b) in zip([(2, 3), (3,), (2, 2, 3), (2, 3), (2, 1), (1, 2), (2, 2)], PAIRS, strict=True)
+    ),
     # a number or an array on either side
     Op("x + 2", lambda x: x + 2, (normal(2, 3),), linear=True),
     Op("2 + x", lambda x: 2 + x, (normal(2, 3),), linear=True),
@@ -97,6 +108,15 @@ OPS = [
     Op("negative", lambda x: -x, (normal(2, 3),), linear=True),
     Op("exp", mdb.exp, (normal(2, 3),)),
     Op("log", mdb.log, (positive(2, 3),)),
+    Op("sqrt", mdb.sqrt, (positive(2, 3),)),
+    Op("sin", mdb.sin, (normal(2, 3),)),
+    Op("cos", mdb.cos, (normal(2, 3),)),
+    *(Op(f"{f.__name__} {s}", f, (normal(*s),)) for f in (mdb.tanh, mdb.sigmoid, mdb.softplus) for s in [(2, 3), ()]),
+    *(
+        Op(f"clip {low} {high}", lambda x, low=low, high=high: mdb.clip(x, low, high), (x,))
+        for x in [nonzero(2, 3)]
+        for low, high in [(-1, 0.1), (None, 0.1), (0.1, None), (ROW - 2, None), (np.full((2, 1, 1), -1.0), ROW)]
+    ),
     *(Op(f"relu {s}", mdb.relu, (nonzero(*s),)) for s in [(2, 3), (), (2, 1, 3)]),
     *(Op(f"abs {s}", mdb.abs, (nonzero(*s),)) for s in [(2, 3), ()]),
     Op("masked", lambda x: ad.masked(x, np.array([True, False, True])), (normal(3),), linear=True, hides_nan=True),
@@ -109,6 +129,28 @@ OPS = [
     Op("transpose axes", lambda x: x.transpose(1, -1, 0), (normal(2, 3, 2),), linear=True),
     Op("T ()", lambda x: x.T, (normal(),), linear=True),
     Op("moveaxis", lambda x: ad.moveaxis(x, 0, -1), (normal(2, 3, 2),), linear=True),
+    Op("expand_dims", lambda x: mdb.expand_dims(x, (0, -1)), (normal(2, 3),), linear=True),
+    Op("squeeze", mdb.squeeze, (normal(2, 1, 3, 1),), linear=True),
+    Op("squeeze 1", lambda x: x.squeeze(1), (normal(2, 1, 3, 1),), linear=True),
+    *(
+        Op(
+            f"concatenate {a}",
+            lambda x, y, z, a=a: mdb.concatenate([x, y, z, x], a),
+            (x, y, z),
+            linear=True,
+            hides_nan=True,
+        )
+        for a, x, y, z in [
+            (0, normal(2), normal(1), normal(0)),
+            (-1, normal(2, 1), normal(2, 3), normal(2, 2)),
+            (None, normal(), normal(2), normal(1, 2)),
+        ]
+    ),
+    Op("concatenate a constant", lambda x: mdb.concatenate([ROW, x, ROW]), (normal(2),), linear=True, hides_nan=True),
+    *(
+        Op(f"stack {a}", lambda x, y, a=a: mdb.stack((x, y), a), (normal(2, 3), normal(2, 3)), True, hides_nan=True)
+        for a in [0, 1, -1]
+    ),
     Op("x[1]", lambda x: x[1], (normal(3, 2),), linear=True),
     Op("x[-1, 0]", lambda x: x[-1, 0], (normal(3, 2),), linear=True),
     Op("x[1:3]", lambda x: x[1:3], (normal(4, 2),), linear=True),
@@ -132,6 +174,11 @@ OPS = [
     *(Op(f"max {a}", lambda x, a=a: x.max(a), (distinct(2, 3, 2),)) for a in [None, 0, (1, 2)]),
     Op("max keepdims", lambda x: x.max(1, keepdims=True), (distinct(2, 3),)),
     Op("max of ()", mdb.max, (normal(),)),
+    *(Op(f"min {a}", lambda x, a=a: x.min(a), (distinct(2, 3, 2),)) for a in [None, 0, (1, 2)]),
+    Op("min keepdims", lambda x: x.min(1, keepdims=True), (distinct(2, 3),)),
+    *(Op(f"norm {a}", lambda x, a=a: mdb.norm(x, a), (normal(2, 3, 2),)) for a in [None, 0, (1, 2)]),
+    Op("norm keepdims", lambda x: mdb.norm(x, 1, keepdims=True), (normal(2, 3),)),
+    Op("norm of ()", mdb.norm, (nonzero(),)),
     *(
         Op(f"broadcast_to {a}", lambda x: ad.broadcast_to(x, (2, 2, 3)), (normal(*a),), linear=True)
         for a in [(2, 2, 3), (3,), (2, 1), (2, 1, 1), ()]
@@ -155,6 +202,36 @@ OPS = [
             ((1, 2, 3), (2, 3, 1)),
             ((3,), (2, 3, 2)),
             ((2, 2, 3), (3,)),
+        ]
+    ),
+    *(
+        Op(f"dot {a} {b}", mdb.dot, (normal(*a), normal(*b)), linear=True)
+        for a, b in [
+            ((), (2, 3)),
+            ((2,), (2,)),
+            ((2, 3), (3, 2)),
+            ((2, 2, 3), (3,)),
+            ((3,), (2, 3, 2)),
+            ((2, 3), (2, 3, 2)),
+            ((2, 1, 3), (2, 3, 2)),
+        ]
+    ),
+    *(
+        Op(f"einsum {s}", lambda *xs, s=s: mdb.einsum(s, *xs), tuple([normal(*shape) for shape in shapes]), linear=True)
+        for s, *shapes in [
+            ("ij->ji", (2, 3)),
+            ("ij->", (2, 3)),
+            ("i", (3,)),
+            ("ij,jk->ik", (2, 3), (3, 2)),
+            ("ij, jk", (2, 3), (3, 2)),
+            ("i,i", (3,), (3,)),
+            ("i,j->ij", (2,), (3,)),
+            ("nij,nj->ni", (2, 2, 3), (2, 3)),
+            ("ij,ij->i", (2, 3), (2, 1)),
+            ("ijk,l->ki", (2, 2, 3), (2,)),
+            ("ij,jk,ki->", (2, 3), (3, 2), (2, 2)),
+            ("i,i,i->i", (3,), (3,), (3,)),
+            (",i->i", (), (3,)),
         ]
     ),
     Op("conv2d", mdb.conv2d, (normal(2, 4, 3, 2), normal(3, 2, 2, 2)), linear=True),

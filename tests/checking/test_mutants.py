@@ -47,9 +47,10 @@ MUTATIONS: dict[str, Callable[..., Tensor]] = {
 NAMES = {
     name: name
     for name in (
-        "abs", "add", "astype", "broadcast_to", "conv2d", "conv2d_relu", "conv2d_transpose", "conv2d_weight_grad",
-        "divide", "exp", "getitem", "linear_relu", "log", "logsumexp", "masked", "matmul", "max", "maximum", "multiply",
-        "negative", "power", "relu", "reshape", "subtract", "sum", "transpose",
+        "abs", "add", "astype", "broadcast_to", "clip", "concatenate", "conv2d", "conv2d_relu", "conv2d_transpose",
+        "conv2d_weight_grad", "cos", "divide", "einsum", "exp", "getitem", "linear_relu", "log", "logsumexp", "masked",
+        "matmul", "max", "maximum", "min", "minimum", "multiply", "negative", "norm", "power", "relu", "reshape",
+        "sigmoid", "sin", "softplus", "sqrt", "subtract", "sum", "tanh", "transpose", "where",
     )
 } | {"put": "getitem"}  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_an_unknown_operation() -> None:
 
 
 def test_a_wrong_derivative_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue.ops, "exp", lambda x: catalogue.ops.multiply(x, x.detach()))
+    monkeypatch.setattr(catalogue.elementwise, "exp", lambda x: catalogue.elementwise.multiply(x, x.detach()))
     result = runner.invoke(app, ["gradcheck", "--op", "exp"])
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
