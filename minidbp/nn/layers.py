@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, masked, relu
+from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, masked, relu, sigmoid, softplus, tanh
 from minidbp.autodiff.tensor import COMPLEX
 from minidbp.kernels import Padding
 
@@ -107,6 +107,27 @@ class ReLU(Layer):
 
     def __call__(self, x: Tensor) -> Tensor:
         return relu(x)
+
+
+class Tanh(Layer):
+    """`tanh(x)` of each element, in (-1, 1): smooth, so that second derivatives exist everywhere."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return tanh(x)
+
+
+class Sigmoid(Layer):
+    """`1 / (1 + exp(-x))` of each element, in (0, 1)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return sigmoid(x)
+
+
+class Softplus(Layer):
+    """`log(1 + exp(x))` of each element: a smooth ReLU, whose derivative is the sigmoid."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return softplus(x)
 
 
 class AvgPool2d(Layer):

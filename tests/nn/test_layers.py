@@ -18,10 +18,14 @@ from minidbp.nn import (
     Linear,
     ReLU,
     Sequential,
+    Sigmoid,
+    Softplus,
+    Tanh,
     fuse,
     glorot_uniform,
     he_normal,
 )
+from minidbp.robust import PENALTIES, Objective
 
 RNG = np.random.default_rng
 
@@ -287,22 +291,55 @@ def test_what_dropout_cannot_take() -> None:
             Dropout(0.5, rng)  # type: ignore[arg-type]
 
 
+# -- smooth activations ------------------------------------------------------------------------------------------------
+
+SMOOTH = {"Tanh": Tanh, "Sigmoid": Sigmoid, "Softplus": Softplus}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_activations_are_torchs(name: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    layer, theirs = SMOOTH[name](), getattr(torch.nn, name)()
+    assert (repr(layer), layer.parameters()) == (f"{name}()", [])
+    data = (4 * RNG(0).standard_normal((3, 50))).astype(dtype)
+    x, tx = mdb.Tensor(data, requires_grad=True), torch.tensor(data, requires_grad=True)
+    y, ty = layer(x), theirs(tx)
+    assert y.dtype == dtype
+    tolerance = 1e-6 if dtype == "float32" else 1e-9  # torch's softplus is x itself above 20
+    for _ in range(3):  # the value and the first two derivatives
+        np.testing.assert_allclose(y.data, ty.detach().numpy(), rtol=0, atol=tolerance)
+        (y,) = mdb.grad(y.sum(), x, create_graph=True)
+        (ty,) = torch.autograd.grad(ty.sum(), tx, create_graph=True)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_activations_derivatives(name: str) -> None:
+    x = np.concatenate([RNG(0).standard_normal(6), [0.0, 20.0, -20.0]]).reshape(3, 3)
+    assert check_derivatives(SMOOTH[name](), x, order=3)
+
+
 # -- the model ---------------------------------------------------------------------------------------------------------
 
 
 def small_model(dtype: str = "float64") -> Sequential:
-    """Images (N, 6, 6, 1) to (N, 3), with each of the layers above."""
+    """Images (N, 6, 6, 1) to (N, 4), with each of the layers above."""
     rng = RNG(0)
     layers: list[Any] = [
-        Conv2d(1, 3, 3, rng, dtype=dtype), ReLU(), AvgPool2d(2), Flatten(), Linear(12, 5, rng, dtype),
-        Dropout(0.3, rng), ReLU(), Linear(5, 3, rng, dtype),
+        Conv2d(1, 3, 3, rng, dtype=dtype), Softplus(), AvgPool2d(2), Flatten(), Linear(12, 16, rng, dtype), Tanh(),
+        Dropout(0.3, rng), ReLU(), Linear(16, 16, rng, dtype), ReLU(), Linear(16, 4, rng, dtype), Sigmoid(),
     ]  # fmt: skip
     return Sequential(layers, (6, 6, 1))
 
 
+def images_and_labels(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return RNG(1).uniform(0.2, 0.8, (n, 6, 6, 1)), RNG(2).integers(0, 4, n)
+
+
 def test_repr() -> None:
-    assert repr(Sequential([AvgPool2d(2), AvgPool2d(3, 1), Dropout(0.5, RNG(0))])) == (
-        "Sequential(\n  AvgPool2d(2, stride=2),\n  AvgPool2d(3, stride=1),\n  Dropout(0.5)\n)"
+    model = Sequential([AvgPool2d(2), AvgPool2d(3, 1), Dropout(0.5, RNG(0)), Tanh()])
+    assert repr(model) == (
+        "Sequential(\n  AvgPool2d(2, stride=2),\n  AvgPool2d(3, stride=1),\n  Dropout(0.5),\n  Tanh()\n)"
     )
 
 
@@ -310,8 +347,48 @@ def test_fuse_leaves_these_layers_alone() -> None:
     model = small_model()
     fused = fuse(model)
     assert [type(layer).__name__ for layer in fused.layers] == [
-        "Conv2dReLU", "AvgPool2d", "Flatten", "Linear", "Dropout", "ReLU", "Linear"
+        "Conv2d", "Softplus", "AvgPool2d", "Flatten", "Linear", "Tanh", "Dropout", "ReLU", "LinearReLU", "Linear",
+        "Sigmoid"
     ]  # fmt: skip
-    assert fused.layers[4] is model.layers[5]  # one generator and one switch
-    x = RNG(1).uniform(size=(2, 6, 6, 1))
+    assert fused.layers[6] is model.layers[6]  # one generator and one switch
+    x, _ = images_and_labels(2)
     np.testing.assert_allclose(fused.eval()(x).data, model(x).data, rtol=1e-12)
+
+
+def test_the_checks_and_traces_take_such_a_model() -> None:
+    model, (x, _) = small_model().eval(), images_and_labels(2)
+    assert check_derivatives(model, x)
+    with mdb.trace() as steps:
+        mdb.grad(mdb.robust.jacobian_l1(model, x), model.parameters())
+    assert steps.check().ok
+    assert steps.graph()._repr_svg_()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_the_penalties_of_such_a_model_agree_with_differences(penalty: str, training: bool) -> None:
+    model, (x, y) = small_model().train(training), images_and_labels(3)
+    ours = copy.deepcopy(model)  # with a copy of the generator
+    loss = Objective(0.7, penalty)(ours, x, y)
+    gradients = mdb.grad(loss.total, ours.parameters())
+    assert loss.penalty is not None
+    assert loss.penalty.item() > 0
+    # along the gradient, the difference of two losses with the same masks
+    total = sum(float(np.sum(g.data**2)) for g in gradients)
+    values = []
+    for step in 1e-6, -1e-6:
+        moved = copy.deepcopy(model)
+        for p, g in zip(moved.parameters(), gradients, strict=True):
+            p.data = p.data + step * g.data
+        values.append(Objective(0.7, penalty)(moved, x, y).total.item())
+    assert (values[0] - values[1]) / 2e-6 == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_attacks_take_such_a_model(training: bool) -> None:
+    model, x = small_model("float32"), images_and_labels(3)[0].astype(np.float32)
+    y = np.argmax(model.eval()(x).data, axis=1)  # an image that is wrong already is not attacked
+    model.train(training)
+    for x_adv in mdb.robust.fgsm(model, x, y, 0.1), mdb.robust.pgd(model, x, y, 0.1, 0.05, 2):
+        assert (x_adv.shape, x_adv.dtype) == (x.shape, np.float32)
+        assert 0 < np.abs(x_adv - x).max() <= 0.1 + 1e-6
