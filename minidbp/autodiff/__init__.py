@@ -6,7 +6,17 @@ Read in this order: `tensor` (what is remembered, and how an operation is declar
 """
 
 from minidbp.autodiff import operators as _operators  # gives Tensor its operators
-from minidbp.autodiff.differentiate import grad, hvp, jacobian, jacobian_of, jvp, vjp
+from minidbp.autodiff.differentiate import (
+    full_jacobian,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jacobian_of,
+    jvp,
+    value_and_grad,
+    vjp,
+)
 from minidbp.autodiff.elementwise import (
     abs,
     astype,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from minidbp.autodiff import Tensor, TensorLike, abs, as_tensor, grad, jacobian, softmax
+from minidbp.autodiff import Tensor, TensorLike, abs, as_tensor, grad, jacobian_of, softmax
 from minidbp.autodiff.differentiate import with_graph
 from minidbp.autodiff.tensor import state
 from minidbp.nn import cross_entropy, sample_cross_entropy
@@ -33,7 +33,8 @@ def jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reduction: str 
         reduction: "sum" over classes i and pixels j, or "mean", which is the sum divided by c * d.
     """
     _check_words(of, reduction)
-    J = jacobian(_target(model, of), x, create_graph=state.recording)
+    (variable,), outputs = with_graph(_target(model, of), (x,))
+    J = jacobian_of(outputs, variable, create_graph=state.recording)
     return _averaged(abs(J), reduction)
 
 

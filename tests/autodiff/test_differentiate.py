@@ -279,9 +279,12 @@ def test_an_input_gradient_never_pays_for_a_weight_gradient(calls: dict[str, int
 
 def test_a_jacobian_takes_one_backward_pass(calls: dict[str, int]) -> None:
     f, _ = conv_net()
-    J = mdb.jacobian(f, normal(2, 6, 6, 1))
+    x = leaf(2, 6, 6, 1)
+    J = jacobian_of(f(x), x)
     assert J.shape == (2, 5, 6, 6, 1)
     assert calls == {"conv2d": 2, "conv2d_transpose": 2, "conv2d_weight_grad": 0}
+    mdb.jacobian(f, x)  # and one more, with one row, to check that the samples are independent
+    assert calls == {"conv2d": 4, "conv2d_transpose": 6, "conv2d_weight_grad": 0}
 
 
 def test_a_rule_that_is_not_needed_is_not_called() -> None:

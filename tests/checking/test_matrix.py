@@ -10,8 +10,8 @@ from minidbp.checking.matrix import DTYPES, ORDERS, Cell, samples, verify
 
 # Public names that are not operations on Tensors.
 NOT_OPERATIONS = {
-    "NotDifferentiableError", "Tensor", "TensorLike", "as_tensor", "grad", "hvp", "jacobian", "jacobian_of", "jvp",
-    "locally_constant", "no_grad", "operation", "unbroadcast", "vjp",
+    "NotDifferentiableError", "Tensor", "TensorLike", "as_tensor", "full_jacobian", "grad", "hessian", "hvp",
+    "jacobian", "jacobian_of", "jvp", "locally_constant", "no_grad", "operation", "unbroadcast", "value_and_grad", "vjp",
 }  # fmt: skip
 OPERATORS = {"add", "subtract", "multiply", "divide", "power", "negative", "getitem"}
 
