@@ -212,7 +212,8 @@ def jacobian_of(y: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
         raise ValueError(f"jacobian: f must turn x of shape {x.shape} into {wanted}; it returned {y.shape}")
     n, c = y.shape
     rows = from_array(np.broadcast_to(np.eye(c, dtype=y.dtype)[:, None, :], (c, n, c)))
-    return moveaxis(grad(y, x, rows, create_graph)[0], 0, 1)
+    with recording(create_graph):
+        return moveaxis(grad(y, x, rows, create_graph)[0], 0, 1)
 
 
 def _check_independence(y: Tensor, x: Tensor, J: np.ndarray) -> None:

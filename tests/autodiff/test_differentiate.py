@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import hessian as hips_hessian
+from autograd import jacobian as hips_jacobian
 
 import minidbp as mdb
 from minidbp import kernels
@@ -628,3 +631,503 @@ def test_only_the_input_that_changed_is_named() -> None:
     b.data = [3.0]
     with pytest.raises(ValueError, match="grad: 'b' was given new data after multiply had used it"):
         mdb.grad(y, a)
+
+
+# --- hessian, value_and_grad, full_jacobian ---
+
+
+def rational(a: Tensor, b: Tensor) -> Tensor:
+    """A smooth function of a (2, 3) and b (3,) in operations that PyTorch and HIPS autograd have too."""
+    return ((a * a) @ b + (a @ b) ** 3) / (1 + (b * b).sum())
+
+
+def hips_rational(a: Any, b: Any) -> Any:
+    return (anp.dot(a * a, b) + anp.dot(a, b) ** 3) / (1 + anp.sum(b * b))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hessian_is_pytorchs(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    a, b = normal(2, 3, seed=seed), normal(3, seed=seed + 50)
+    ours = mdb.hessian(lambda a, b: rational(a, b).sum(), (a, b))
+    theirs = torch.autograd.functional.hessian(
+        lambda a, b: rational(a, b).sum(), (torch.from_numpy(a), torch.from_numpy(b))
+    )
+    assert isinstance(ours, tuple)
+    for ours_row, theirs_row in zip(ours, theirs, strict=True):
+        for block, expected in zip(ours_row, theirs_row, strict=True):
+            assert_close(block, expected.numpy())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_full_jacobian_is_pytorchs_and_hips(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    a, b = normal(2, 3, seed=seed), normal(3, seed=seed + 50)
+    ours = mdb.full_jacobian(rational, (a, b))
+    theirs = torch.autograd.functional.jacobian(rational, (torch.from_numpy(a), torch.from_numpy(b)))
+    assert isinstance(ours, tuple)
+    for i, (J, expected) in enumerate(zip(ours, theirs, strict=True)):
+        assert_close(J, expected.numpy())
+        assert_close(J, hips_jacobian(hips_rational, i)(a, b))
+    assert_close(
+        np.asarray(mdb.hessian(lambda a: rational(a, Tensor(b)).sum(), a)),
+        hips_hessian(lambda a: anp.sum(hips_rational(a, b)))(a),
+    )
+
+
+def softplus(x: Any) -> Any:
+    return mdb.log(1 + mdb.exp(x))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (4,), (2, 3), (2, 1, 3)], ids=str)
+def test_hessian_is_symmetric_and_its_columns_are_hvps(shape: tuple[int, ...]) -> None:
+    a = normal(*shape, seed=1)
+
+    def f(x: Tensor) -> Tensor:
+        return softplus((x * a).sum()) * (x * x * x).sum() + mdb.exp(x * 0.3).sum()
+
+    x = normal(*shape)
+    h = np.asarray(mdb.hessian(f, x))
+    n = x.size
+    assert h.shape == shape + shape
+    assert_close(h.reshape(n, n), h.reshape(n, n).T, 1e-12)
+    for i in range(n):
+        v = np.eye(n)[i].reshape(shape)
+        assert_close(h.reshape(n, n)[:, i].reshape(shape), mdb.hvp(f, x, v)[1])
+
+
+def test_hessian_of_a_linear_or_constant_function_is_zero() -> None:
+    x = normal(2, 3)
+    assert_close(mdb.hessian(mdb.sum, x), np.zeros((2, 3, 2, 3)))
+    assert_close(mdb.hessian(lambda x: Tensor(3.0), x), np.zeros((2, 3, 2, 3)))
+    assert_close(mdb.hessian(lambda x: x, 2.0), 0.0)
+    (aa, ab), (ba, bb) = mdb.hessian(lambda a, b: (a[0] * b).sum(), (x, normal(3)))  # type: ignore[misc]
+    assert [t.shape for t in (aa, ab, ba, bb)] == [(2, 3, 2, 3), (2, 3, 3), (3, 2, 3), (3, 3)]
+    assert_close(ab.data[0], np.eye(3))
+    assert_close(aa, np.zeros((2, 3, 2, 3)))
+    assert_close(mdb.full_jacobian(lambda x: Tensor(np.ones((4, 1))), x), np.zeros((4, 1, 2, 3)))
+
+
+def test_the_hessian_of_a_value_with_axes() -> None:
+    assert_close(mdb.hessian(lambda x: (x**3).reshape(1, 1), 2.0), 12.0)
+    assert_close(mdb.hessian(lambda x: (x**3).sum(keepdims=True), [1.0, 2.0]), np.diag([6.0, 12.0]))
+
+
+def test_third_order_through_create_graph() -> None:
+    x = normal(3)
+    third = mdb.full_jacobian(lambda x: mdb.hessian(lambda t: (t**4).sum(), x, create_graph=True), x)
+    expected = np.zeros((3, 3, 3))
+    expected[range(3), range(3), range(3)] = 24 * x
+    assert_close(third, expected)
+    t = Tensor(x, requires_grad=True)
+    h = mdb.hessian(lambda t: mdb.exp(t).sum() * t.sum(), t, create_graph=True)
+    assert isinstance(h, Tensor)
+    # the sum of H is sum_i e^x_i (sum_j x_j + 2 n)
+    assert_close(mdb.grad(h.sum(), t)[0], np.exp(x) * (x.sum() + 6) + np.exp(x).sum())
+    assert mdb.gradcheck(
+        lambda x: mdb.hessian(lambda t: rational(t, Tensor([0.2, 1.0, -0.5])).sum(), x, True), normal(2, 3)
+    )  # type: ignore[arg-type, return-value]
+    assert not mdb.hessian(lambda t: (t**3).sum(), t).requires_grad  # type: ignore[union-attr]
+
+
+def test_value_and_grad() -> None:
+    x, w = normal(3), normal(3, seed=1)
+    value, g = mdb.value_and_grad(lambda x: (x**3).sum(), x)
+    assert value.item() == pytest.approx((x**3).sum())
+    assert_close(g, 3 * x**2)
+    assert not value.requires_grad
+    value, gs = mdb.value_and_grad(lambda x, w: (x * x * w).sum(), (x, w), create_graph=True)
+    assert isinstance(gs, tuple)
+    assert_close(gs[0], 2 * x * w)
+    assert_close(gs[1], x * x)
+    assert value.requires_grad
+    assert gs[0].requires_grad
+    value, (gx, gw) = mdb.value_and_grad(lambda x, w: x.sum(), [x, w])
+    assert_close(gx, np.ones(3))
+    assert_close(gw, np.zeros(3))
+    assert_close(mdb.value_and_grad(lambda x: Tensor(2.0), x)[1], np.zeros(3))
+    assert mdb.value_and_grad(lambda x: x.reshape(1, 1), 3)[0].shape == (1, 1)
+
+
+# --- what inputs can be ---
+
+
+@pytest.mark.parametrize(
+    "x", [3.0, 3, np.float64(3), np.array(3.0), Tensor(3.0), Tensor(3.0, requires_grad=True)], ids=repr
+)
+def test_inputs_without_axes(x: Any) -> None:
+    def cube(x: Tensor) -> Tensor:
+        return x**3
+
+    value, g = mdb.vjp(cube, x, 1.0)
+    assert (value.shape, value.item(), np.asarray(g).tolist()) == ((), 27.0, 27.0)
+    assert_close(mdb.vjp(cube, x, [1.0, 2.0])[1], [27.0, 54.0])
+    assert_close(mdb.jvp(cube, x, 2)[1], 54.0)
+    assert_close(mdb.hvp(cube, x, 2.0)[1], 36.0)
+    assert_close(mdb.value_and_grad(cube, x)[1], 27.0)
+    assert_close(mdb.hessian(cube, x), 18.0)
+    assert_close(mdb.full_jacobian(cube, x), 27.0)
+    with pytest.raises(ValueError, match=r"must turn x of shape \(\) into \(N, c\)"):
+        mdb.jacobian(cube, x)
+
+
+INPUTS: list[tuple[Any, int]] = [
+    ([1.0, 2.0], 0),  # a list of numbers is one tensor
+    (np.array([1.0, 2.0]), 0),
+    (Tensor([1.0, 2.0]), 0),
+    ((np.array([1.0, 2.0]),), 1),
+    ([np.array([1.0, 2.0])], 1),
+    ([Tensor([1.0, 2.0], requires_grad=True)], 1),
+    (([1.0, 2.0], 3.0), 2),
+    ((Tensor([1.0, 2.0]), 3), 2),
+    ([np.array([1.0, 2.0]), 3.0], 2),
+]
+
+
+@pytest.mark.parametrize(("inputs", "count"), INPUTS, ids=lambda v: repr(v)[:40])
+def test_results_have_the_structure_of_the_inputs(inputs: Any, count: int) -> None:
+    """count is 0 for an input that stands alone, else the number of inputs in the collection."""
+
+    def f(x: Tensor, scale: Any = 3.0) -> Tensor:
+        return ((x**3) * scale).sum()
+
+    one = np.array([1.0, 2.0])
+    shapes = [(2,), ()][: max(count, 1)]
+    first = [9 * one**2, np.asarray((one**3).sum())][: len(shapes)]
+    direction = [np.array([1.0, 0.0]), np.asarray(1.0)][: len(shapes)]
+    second = [18 * one * direction[0] + (3 * one**2 if count == 2 else 0), np.asarray(3.0)][: len(shapes)]
+
+    for got, expected in (
+        (mdb.vjp(f, inputs, 1.0)[1], first),
+        (mdb.value_and_grad(f, inputs)[1], first),
+        (mdb.full_jacobian(f, inputs), first),
+        (mdb.hvp(f, inputs, tuple(direction))[1], second),
+    ):
+        assert isinstance(got, tuple if count else Tensor)
+        for g, e in zip(got if isinstance(got, tuple) else [got], expected, strict=True):
+            assert_close(g, e)
+    assert_close(mdb.jvp(f, inputs, direction)[1], sum((a * b).sum() for a, b in zip(first, direction, strict=True)))
+    h = mdb.hessian(f, inputs)
+    if isinstance(h, tuple):
+        assert [[b.shape for b in row] for row in h] == [[a + b for b in shapes] for a in shapes]
+        h = h[0][0]
+    assert count > 0 or isinstance(h, Tensor)
+    assert_close(h, np.diag(18 * one))
+
+
+def test_a_list_of_numbers_beside_several_inputs_is_one_number_each() -> None:
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        return a * b
+
+    for v in ([10.0, 100.0], (10.0, 100.0), [np.asarray(10.0), 100]):
+        assert mdb.jvp(product, (2.0, 3.0), v)[1].item() == 230
+        assert [t.item() for t in mdb.hvp(product, (2.0, 3.0), v)[1]] == [100, 10]
+    x = leaf()
+    for one in ([3.0], (3.0,), [Tensor(3.0)], np.asarray(3.0)):
+        (g,) = mdb.grad([x * 2], [x], one)  # [3.0] is one cotangent without axes, not a stack of one
+        assert (g.shape, g.item()) == ((), 6.0)
+
+
+@pytest.mark.parametrize("name", ["vjp", "jvp", "hvp", "value_and_grad", "hessian", "jacobian", "full_jacobian"])
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [(None, "one Tensor; it returned NoneType"), ((Tensor(1.0), Tensor(1.0)), "one Tensor; it returned tuple"),
+     (np.ones(2), "one Tensor; it returned ndarray"), (1.0, "one Tensor; it returned float")],
+    ids=["None", "tuple", "ndarray", "float"],
+)  # fmt: skip
+def test_what_f_returns_is_checked(name: str, result: Any, message: str) -> None:
+    x = np.ones((2, 3))
+    args = (x,) if name in ("vjp", "jvp", "hvp") else ()
+    with pytest.raises(TypeError, match=message):
+        getattr(mdb, name)(lambda x: result, x, *args)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: mdb.hessian(mdb.exp, x), ValueError, r"hessian: f must return one value; it .* shape \(2, 3\)"),
+        (lambda x: mdb.value_and_grad(mdb.exp, x), ValueError, r"value_and_grad: f must .* the shape \(2, 3\)"),
+        (lambda x: mdb.vjp(mdb.exp, x, np.ones(2)), ValueError, r"vjp: v must be float64 of shape \(\.\.\., 2, 3\)"),
+        (lambda x: mdb.vjp(mdb.exp, x, Tensor(np.ones((2, 3), "f"))), ValueError, "vjp: v must .*got float32"),
+        (lambda x: mdb.jvp(mdb.exp, x, Tensor(np.ones((2, 3), "f"))), ValueError, "jvp: v must have .*float64; got f"),
+        (lambda x: mdb.hvp(mdb.sum, x, Tensor(np.ones((2, 3), "f"))), ValueError, "hvp: v must have .*float64; got f"),
+        (lambda x: mdb.vjp(lambda: Tensor(1.0), (), 1.0), ValueError, "there must be at least one input"),
+        (lambda x: mdb.vjp(mdb.exp, None, 1.0), TypeError, "float32 or float64; got object"),  # type: ignore[arg-type]
+        (lambda x: mdb.vjp(mdb.exp, x, None), TypeError, "float32 or float64; got object"),  # type: ignore[arg-type]
+        (lambda x: mdb.jvp(lambda a, b: a, (x, x), x), ValueError, "2 inputs need as many directions v; got 1"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments(call: Callable[..., Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        call(np.ones((2, 3)))
+    assert str(caught.value).isprintable()
+
+
+# --- unused inputs ---
+
+
+def test_unused_inputs() -> None:
+    x, b, c = leaf(2, name="x"), leaf(3, name="b"), leaf(name="c")
+    y = (x * x).sum()
+    for inputs in (b, [b], (b,), [b, c]):
+        with pytest.raises(ValueError, match="do not depend on 'b'"):
+            mdb.grad(y, inputs)
+    assert_close(mdb.grad(y, [x, b])[1], np.zeros(3))
+    for inputs in (b, [b]):
+        (g,) = mdb.grad(y, inputs, allow_unused=True)
+        assert_close(g, np.zeros(3))
+    assert_close(mdb.grad(y, b, np.ones(4), allow_unused=True)[0], np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="do not depend on 'b', 'c': give allow_unused=True for zeros"):
+        mdb.grad(y, [b, x, c], allow_unused=False)
+    assert_close(mdb.grad(y, [x], allow_unused=False)[0], 2 * x.data)
+    for constant in Tensor(2.0), y.detach():
+        assert_close(mdb.grad(constant, [x, b], allow_unused=True)[0], np.zeros(2))
+        for choice in None, False:
+            with pytest.raises(ValueError, match=r"output 0 .* does not require a gradient"):
+                mdb.grad(constant, x, allow_unused=choice)
+    assert_close(mdb.grad([y, Tensor(2.0)], x, allow_unused=True)[0], 2 * x.data)
+    with pytest.raises(ValueError, match=r"input 0 .* does not require a gradient"):
+        mdb.grad(y, Tensor(1.0), allow_unused=True)
+
+
+# --- what could be lost ---
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_an_input_given_twice_has_two_partial_derivatives(requires_grad: bool) -> None:
+    x = Tensor([2.0, 3.0], requires_grad=requires_grad)
+
+    def f(a: Tensor, b: Tensor) -> Tensor:
+        return (a * a * b).sum()
+
+    a, b = 2 * x.data**2, x.data**2
+    for got in (mdb.vjp(f, (x, x), 1.0)[1], mdb.value_and_grad(f, [x, x])[1], mdb.full_jacobian(f, (x, x))):
+        assert_close(got[0], a)
+        assert_close(got[1], b)
+    assert_close(mdb.jvp(f, (x, x), (np.ones(2), np.zeros(2)))[1], a.sum())
+    assert_close(mdb.hvp(f, (x, x), (np.zeros(2), np.ones(2)))[1][0], 2 * x.data)
+    (aa, ab), (ba, bb) = mdb.hessian(f, (x, x))  # type: ignore[misc]
+    assert_close(aa, np.diag(2 * x.data))
+    assert_close(ab, np.diag(2 * x.data))
+    assert_close(ba, np.diag(2 * x.data))
+    assert_close(bb, np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_an_input_made_from_another_is_independent_of_it(requires_grad: bool) -> None:
+    x = Tensor([2.0, 3.0], requires_grad=requires_grad)
+    a, b = mdb.vjp(lambda a, b: (a * b).sum(), (x, 5 * x), 1.0)[1]
+    assert_close(a, 5 * x.data)
+    assert_close(b, x.data)
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_perturbations_are_not_confused(requires_grad: bool) -> None:
+    """d/dx (x d/dy (x + y)) = 1 (Siskind and Pearlmutter 2005); the inner derivative is in y alone, at y = x too."""
+    x = Tensor(3.0, requires_grad=requires_grad)
+
+    def inner(x: Tensor) -> Tensor:
+        _, g = mdb.value_and_grad(lambda y: x + y, 1.0, create_graph=True)
+        return x * g  # type: ignore[operator]
+
+    assert mdb.value_and_grad(inner, x)[1].item() == 1.0  # type: ignore[union-attr]
+
+    def at_x(x: Tensor) -> Tensor:
+        _, g = mdb.value_and_grad(lambda y: x * y * y, x * 1, create_graph=True)
+        return g  # type: ignore[return-value]
+
+    assert mdb.value_and_grad(at_x, x)[1].item() == 12.0  # type: ignore[union-attr]  # 2 x y at y = x, so 4 x
+
+
+def test_an_input_used_as_argument_and_directly_is_refused() -> None:
+    x = leaf(3, name="x")
+    doubled = x * 2
+    for f in (lambda t: (t * x).sum(), lambda t: (t * doubled).sum()):
+        with pytest.raises(ValueError, match=r"uses input 0 \('x'\) as its argument and directly too: pass x \* 1"):
+            mdb.vjp(f, x, 1.0)
+    assert_close(mdb.vjp(lambda t: (t * x).sum(), x * 1, 1.0)[1], x.data)
+    assert_close(mdb.vjp(lambda t: (t * x).sum(), x.detach(), 1.0)[1], x.data)
+
+
+def test_a_model_may_read_its_parameters_itself() -> None:
+    w = leaf(3, 2, name="w")
+    x = normal(4, 3)
+
+    def loss(_: Tensor) -> Tensor:
+        return ((Tensor(x) @ w) ** 2).sum()
+
+    assert_close(mdb.value_and_grad(loss, w)[1], 2 * x.T @ x @ w.data)
+    assert_close(np.asarray(mdb.hessian(loss, w)).reshape(6, 6), np.kron(2 * x.T @ x, np.eye(2)))
+
+
+def test_a_function_that_returns_its_input() -> None:
+    v, constant, variable = leaf(3, seed=1), Tensor(normal(3)), leaf(3)
+    assert_close(mdb.vjp(lambda t: constant, constant, v)[1], np.zeros(3))
+    assert_close(mdb.vjp(lambda t: variable, variable, v)[1], v.data)
+    for x in constant, variable:
+        value, g = mdb.vjp(lambda t: t, x, v)
+        assert_close(value, x.data)
+        assert_close(g, v.data)
+        assert_close(mdb.jvp(lambda t: t, x, v)[1], v.data)
+        assert_close(mdb.full_jacobian(lambda t: t, x), np.eye(3))
+    assert_close(mdb.jacobian(lambda t: t, normal(2, 3)), np.broadcast_to(np.eye(3), (2, 3, 3)))
+
+
+def test_without_create_graph_nothing_requires_a_gradient() -> None:
+    """A cotangent that requires a gradient goes through some rules as it is."""
+    x, v = leaf(3), leaf(3, seed=1)
+    results = [
+        *mdb.grad(x, x, v),
+        *mdb.grad(x + 1, x, v),
+        *mdb.grad(x * x, x, v),
+        *mdb.vjp(lambda t: t, x, v),
+        *mdb.jvp(lambda t: t, x, v),
+        *mdb.hvp(lambda t: (t * t).sum() * 0.5, x, v),
+        *mdb.value_and_grad(lambda t: t.sum(), x),
+        mdb.full_jacobian(lambda t: t, x),
+        mdb.hessian(lambda t: (t**3).sum(), x),
+    ]
+    assert [t for t in results if t.requires_grad] == []  # type: ignore[union-attr]
+    x.backward(v)
+    assert x.grad is not None
+    assert not x.grad.requires_grad
+
+
+def test_derivatives_in_the_cotangent() -> None:
+    x, v = leaf(3), leaf(3, seed=1)
+    for g in (
+        mdb.grad(x * x, x, v, create_graph=True)[0],
+        mdb.vjp(lambda t: t * t, x, v, create_graph=True)[1],
+        mdb.jvp(lambda t: t * t, x, v, create_graph=True)[1],
+        mdb.hvp(lambda t: (t**3).sum() / 3, x, v, create_graph=True)[1],
+    ):
+        assert_close(mdb.grad(g.sum(), v)[0], 2 * x.data)  # type: ignore[union-attr]
+        assert_close(mdb.grad(g.sum(), x)[0], 2 * v.data)  # type: ignore[union-attr]
+
+
+def test_functions_are_differentiated_under_no_grad() -> None:
+    x = normal(3)
+    with mdb.no_grad():
+        assert_close(mdb.vjp(mdb.exp, x, np.ones(3))[1], np.exp(x))
+        assert_close(mdb.jvp(mdb.exp, x, np.ones(3))[1], np.exp(x))
+        assert_close(mdb.value_and_grad(lambda t: mdb.exp(t).sum(), leaf(3))[1], np.exp(x))
+        assert_close(mdb.hessian(lambda t: mdb.exp(t).sum(), x), np.diag(np.exp(x)))
+        J = mdb.jacobian(lambda t: t * t, x[:, None], create_graph=True)
+        assert_close(J, 2 * x[:, None, None])
+        assert J.requires_grad
+        t = leaf(3)
+        y = (t * t).sum()
+    with pytest.raises(ValueError, match="no_grad"):
+        mdb.grad(y, t)
+
+
+# --- samples that interact ---
+
+
+def attention(x: Tensor) -> Tensor:
+    return mdb.softmax(x @ x.T) @ x
+
+
+def shifted(x: Tensor) -> Tensor:
+    """Sample n uses sample n - 1 alone; the first one is by itself."""
+    return x + mdb.exp(x)[np.maximum(np.arange(len(x)) - 1, 0)] * (np.arange(len(x)) > 0).astype(x.dtype)[:, None]
+
+
+def one_pair(x: Tensor) -> Tensor:
+    """Only the last sample uses another one, and in one output alone."""
+    weight = np.zeros(x.shape, x.dtype)
+    weight[-1, 1] = 1
+    return x * x + mdb.exp(x[0]) * weight
+
+
+INTERACTING: dict[str, Callable[[Tensor], Tensor]] = {
+    "batch normalisation": lambda x: (x - x.mean(0)) / (((x - x.mean(0)) ** 2).mean(0) + 0.1) ** 0.5,
+    "minus the batch mean": lambda x: x - x.mean(0),
+    "the sample before": shifted,
+    "one pair": one_pair,
+    "attention": attention,
+    "in reverse": lambda x: x[::-1] * 2.0,
+    "softmax over the batch": lambda x: mdb.softmax(x, 0),
+    "relu minus its batch mean": lambda x: mdb.relu(x) - 0.1 * mdb.relu(x).mean(0),
+}
+
+
+@pytest.mark.parametrize("name", INTERACTING)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [2, 3, 17, 130])
+def test_jacobian_says_that_samples_interact(name: str, dtype: type, n: int) -> None:
+    f = INTERACTING[name]
+    x = normal(n, 3).astype(dtype)
+    for create_graph in False, True:
+        with pytest.raises(ValueError, match=r"other samples' outputs depend on sample .*: use full_jacobian"):
+            mdb.jacobian(f, x, create_graph)
+    x[0] = np.nan
+    with np.errstate(invalid="ignore"), suppress(ValueError):  # NaN raises nothing but this
+        mdb.jacobian(f, x)
+
+
+@pytest.mark.parametrize("name", INTERACTING)
+def test_the_full_jacobian_of_samples_that_interact(name: str) -> None:
+    f = INTERACTING[name]
+    x = normal(4, 3)
+    J = mdb.full_jacobian(f, x)
+    assert isinstance(J, Tensor)
+    assert J.shape == (4, 3, 4, 3)
+    assert_close(J.data.reshape(12, 12), dense(f, x))
+
+
+INDEPENDENT: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": mdb.softmax,
+    "saturated softmax": lambda x: mdb.softmax(1000 * x),
+    "softmax of one class": lambda x: mdb.softmax(x @ np.ones((4, 1), x.dtype)),
+    "the sum of a softmax": lambda x: mdb.softmax(x).sum(1, keepdims=True),
+    "cancelling products": lambda x: (x @ np.ones((4, 3), x.dtype)) @ (np.array([[1], [2], [-3]], x.dtype) / 7),
+    "the mean taken away and added": lambda x: x - x.mean(0) + x.mean(0),
+    "shifted by the largest of the batch": lambda x: mdb.exp(x - x.max()) * mdb.exp(x.max()),
+    "dead units": lambda x: mdb.relu(-mdb.abs(x)),
+    "tiny": lambda x: x * x * 1e-30,
+    "huge": lambda x: x * x * 1e30,
+    "constant in x": lambda x: x * 0.0,
+    "infinite": lambda x: mdb.log(mdb.relu(x)),
+}
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 2, 16, 130])
+def test_independent_samples_raise_no_alarm(name: str, dtype: type, n: int) -> None:
+    f = INDEPENDENT[name]
+    x = normal(n, 4).astype(dtype)
+    if not n and "largest" in name:
+        pytest.skip("no largest of none")
+    with np.errstate(all="ignore"):
+        for create_graph in False, True:
+            assert len(mdb.jacobian(f, x, create_graph)) == n
+        x[: n // 2] = np.nan
+        if n and "batch" not in name and "mean" not in name:
+            mdb.jacobian(f, x)
+            x[: n // 2] = np.inf
+            mdb.jacobian(f, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["A", "B", "C"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_models_raise_no_alarm(name: str, dtype: str) -> None:
+    model = mdb.nn.build_model(name, dtype=dtype)
+    for n in (2, 130) if name == "C" else (1, 2, 9):
+        for scale in 1, 30:
+            x = (scale * np.random.default_rng(n).uniform(0, 1, (n, 28, 28, 1))).astype(dtype)
+            for f in (model, lambda t: mdb.softmax(model(t)), lambda t: mdb.softmax(30 * model(t))):
+                assert mdb.jacobian(f, x).shape == (n, 10, 28, 28, 1)
+
+
+def test_the_check_of_independence_leaves_the_result_alone() -> None:
+    f, _ = conv_net(np.float32)
+    x = Tensor(normal(5, 6, 6, 1).astype(np.float32), requires_grad=True)
+    with mdb.trace() as plain:
+        expected = jacobian_of(f(x), x, create_graph=True)
+    with mdb.trace() as t:
+        J = mdb.jacobian(f, x, create_graph=True)
+    np.testing.assert_array_equal(J.data, expected.data)
+    assert [s.name for s in t] == [s.name for s in plain]

@@ -11,7 +11,8 @@ from minidbp.checking.matrix import DTYPES, ORDERS, Cell, samples, verify
 # Public names that are not operations on Tensors.
 NOT_OPERATIONS = {
     "NotDifferentiableError", "Tensor", "TensorLike", "as_tensor", "full_jacobian", "grad", "hessian", "hvp",
-    "jacobian", "jacobian_of", "jvp", "locally_constant", "no_grad", "operation", "unbroadcast", "value_and_grad", "vjp",
+    "jacobian", "jacobian_of", "jvp", "locally_constant", "no_grad", "operation", "unbroadcast", "value_and_grad",
+    "vjp",
 }  # fmt: skip
 OPERATORS = {"add", "subtract", "multiply", "divide", "power", "negative", "getitem"}
 
