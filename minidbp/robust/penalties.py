@@ -1,8 +1,9 @@
 """The penalties, which make a model's outputs change little around the training images, and the loss with one of them.
 
 Each penalty takes any function of a Tensor `(N, ...) -> (N, c)` whose samples are independent. It does not check that
-they are, because it runs in every training step; `minidbp.jacobian` checks. It returns a Tensor of shape `()`. That Tensor is differentiable in the function's parameters, and its derivative is double backpropagation.
-Under `no_grad` a penalty returns its value alone. An unknown value of `of` or `reduction` raises ValueError.
+they are, because it runs in every training step; `minidbp.jacobian` checks. It returns a Tensor of shape `()`. That
+Tensor is differentiable in the function's parameters, and its derivative is double backpropagation. Under `no_grad` a
+penalty returns its value alone. An unknown value of `of` or `reduction` raises ValueError.
 """
 
 import math
