@@ -93,10 +93,11 @@ def where(condition: ArrayLike, a: TensorLike, b: TensorLike) -> Tensor:
         TypeError: if the condition is a Tensor or not Boolean.
         ValueError: if the shapes do not broadcast together.
     """
-    chosen = None if isinstance(condition, Tensor) else np.asarray(condition)
+    chosen = None if isinstance(condition, Tensor) else np.array(condition)
     if chosen is None or chosen.dtype != bool:
         given = "a Tensor" if chosen is None else f"{chosen.dtype}"
         raise TypeError(f"where: condition must be a Boolean array, such as x.data > 0; got {given}")
+    chosen.flags.writeable = False
     return _where(a, b, condition=chosen)
 
 

@@ -136,7 +136,7 @@ def _letters(subscripts: str, operands: list[Tensor]) -> tuple[list[str], str]:
     if len(letters) != len(operands) or any(len(s) != x.ndim for s, x in zip(letters, operands, strict=True)):
         shapes = ", ".join(str(x.shape) for x in operands) or "none"
         raise ValueError(
-            f"einsum: {subscripts!r} needs a letter for each axis of the operands; their shapes are {shapes}"
+            f"einsum: {subscripts!r} must have a letter for each axis of the operands; their shapes are {shapes}"
         )
     for s in letters:
         for c in s:

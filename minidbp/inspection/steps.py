@@ -75,10 +75,10 @@ class Step(Recorded):
         if not formula:
             return f"{self.name}({', '.join(labels)})"
         parameters = inspect.signature(self.node.function).parameters
+        for i, p in enumerate(parameters.values()):
+            if p.kind is p.VAR_POSITIONAL:  # *xs stands for all that are left
+                labels[i:] = [", ".join(labels[i:])]
         operands = dict(zip(parameters, labels, strict=False))
-        for i, (name, p) in enumerate(parameters.items()):
-            if p.kind is p.VAR_POSITIONAL:
-                operands[name] = ", ".join(labels[i:])
         static = {name: p.default for name, p in parameters.items()} | self.node.static
 
         def fill_in(match: re.Match[str]) -> str:

@@ -130,3 +130,85 @@ def test_conv_of_small_batches(n: int) -> None:
     assert (of_x.shape, of_w.shape) == ((7, n, 5, 5, 2), (7, 3, 3, 2, 4))
     assert np.abs(of_w.data).sum() > 0 or n == 0
     assert mdb.grad(mdb.abs(of_x).sum(), w)[0].shape == w.shape
+
+
+NUMBERS = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((), (2, 3)), ((2,), ()), ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3, 4)), ((2, 2, 3), (3, 4)),
+        ((3,), (2, 3, 4)), ((5, 3), (2, 3, 4)), ((2, 1, 3), (2, 2, 3, 4)), ((0, 3), (2, 3, 4)), ((2, 0), (3, 0, 4)),
+    ],
+)  # fmt: skip
+def test_dot_is_numpys(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    x, y = NUMBERS.standard_normal(a), NUMBERS.standard_normal(b)
+    for got in mdb.dot(x, y), Tensor(x).dot(y):
+        np.testing.assert_allclose(got.data, np.dot(x, y), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize(("a", "b", "axis"), [((2, 3), (2, 3), 0), ((3,), (2,), 0), ((2, 3), (3, 2, 4), 1)])
+def test_what_dot_refuses(a: tuple[int, ...], b: tuple[int, ...], axis: int) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^dot: shapes .* do not fit together: .* size 3, axis {axis} of the second 2$"
+    ):
+        mdb.dot(np.ones(a), np.ones(b))
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "shapes"),
+    [
+        ("ij,jk->ik", [(2, 3), (3, 4)]),
+        ("ij,jk", [(2, 3), (3, 4)]),
+        (" i j , j k -> k i ", [(2, 3), (3, 4)]),
+        ("ij->ji", [(2, 3)]),
+        ("ba", [(2, 3)]),
+        ("ij->", [(2, 3)]),
+        ("i,i", [(3,), (3,)]),
+        ("i,j->ij", [(2,), (3,)]),
+        ("nij,nj->ni", [(2, 3, 4), (2, 4)]),
+        ("ij,ij->ij", [(2, 3), (1, 3)]),
+        ("ij,ij->i", [(2, 1), (2, 3)]),
+        ("ij,ij->i", [(2, 3), (2, 1)]),
+        ("ij,jk,kl,li->", [(2, 3), (3, 4), (4, 5), (5, 2)]),
+        ("aB,Bc->ac", [(2, 3), (3, 4)]),
+        ("B,a", [(2,), (3,)]),
+        ("i,->i", [(3,), ()]),
+        (",", [(), ()]),
+        ("", [()]),
+        ("ij,jk->ik", [(2, 0), (0, 3)]),
+    ],
+)
+def test_einsum_is_numpys(subscripts: str, shapes: list[tuple[int, ...]]) -> None:
+    arrays = [NUMBERS.standard_normal(shape) for shape in shapes]
+    got = mdb.einsum(subscripts, *arrays)
+    assert got.shape == np.einsum(subscripts, *arrays).shape
+    np.testing.assert_allclose(got.data, np.einsum(subscripts, *arrays), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("...i->i", np.ones((2, 3))), "einsum: '...i->i' has an ellipsis; give every axis a letter"),
+        (("ii->i", np.ones((2, 2))), "einsum: 'i' stands twice in 'ii'; take the diagonal first"),
+        (("ij,jk", np.ones((2, 3))), r"einsum: 'ij,jk' must have a letter for each axis .* \(2, 3\)"),
+        (("i", np.ones((2, 3))), r"einsum: 'i' must have a letter for each axis"),
+        (("i",), "einsum: 'i' must have a letter for each axis .* none"),
+        (("ij,jk", np.ones((2, 3)), np.ones((2, 3))), "einsum: 'j' has the sizes 3 and 2 in 'ij,jk'"),
+        (("i->j", np.ones(2)), "einsum: 'j' of the result 'j' must stand there once, and in an operand"),
+        (("i->ii", np.ones(2)), "einsum: 'i' of the result 'ii'"),
+        (("i1", np.ones((2, 2))), "einsum: subscripts are letters, commas and one '->'; got 'i1'"),
+        (("i->i->i", np.ones(2)), "einsum: subscripts are letters"),
+    ],
+)
+def test_what_einsum_refuses(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mdb.einsum(*arguments)
+
+
+def test_einsum_refuses_other_types() -> None:
+    with pytest.raises(TypeError, match="einsum: the subscripts must be a string; got ndarray"):
+        mdb.einsum(np.ones(2), [0])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="einsum: operands must have one dtype"):
+        mdb.einsum("i,i", Tensor([1.0]), Tensor(np.ones(1, np.float32)))

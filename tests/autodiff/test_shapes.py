@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import minidbp as mdb
-from minidbp.autodiff import Tensor, broadcast_to, moveaxis, reshape, transpose, vjp
+from minidbp.autodiff import (
+    Tensor,
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    moveaxis,
+    reshape,
+    squeeze,
+    stack,
+    transpose,
+    vjp,
+)
 from minidbp.autodiff import sum as sum_
 
 CUBE = np.arange(24.0).reshape(2, 3, 4)
@@ -69,6 +80,21 @@ def test_the_adjoint_of_broadcasting_sums(shapes: hnp.BroadcastableShapes, lead:
         (transpose(CUBE, (-1, 0, 1)), CUBE.transpose(2, 0, 1)),
         (moveaxis(CUBE, 0, -1), np.moveaxis(CUBE, 0, -1)),
         (moveaxis(CUBE, -1, 1), np.moveaxis(CUBE, -1, 1)),
+        (expand_dims(CUBE, 1), np.expand_dims(CUBE, 1)),
+        (expand_dims(CUBE, -1), np.expand_dims(CUBE, -1)),
+        (expand_dims(CUBE, (3, 0)), np.expand_dims(CUBE, (3, 0))),
+        (squeeze(CUBE[:1, :, :1]), np.squeeze(CUBE[:1, :, :1])),
+        (Tensor(CUBE[:1, :, :1]).squeeze(-1), np.squeeze(CUBE[:1, :, :1], -1)),
+        (squeeze(CUBE[:1, :, :1], (0, -1)), np.squeeze(CUBE[:1, :, :1], (0, -1))),
+        (squeeze(CUBE), CUBE),
+        (concatenate([CUBE, Tensor(CUBE[1:])]), np.concatenate([CUBE, CUBE[1:]])),
+        (concatenate((CUBE, CUBE[:, :0], CUBE[:, 1:]), -2), np.concatenate((CUBE, CUBE[:, 1:]), 1)),
+        (concatenate([CUBE, 5.0, [1, 2]], axis=None), np.concatenate([CUBE, 5.0, [1, 2]], axis=None)),
+        (concatenate(Tensor(CUBE)), np.concatenate(CUBE)),
+        (stack([CUBE, Tensor(-CUBE)]), np.stack([CUBE, -CUBE])),
+        (stack([CUBE, CUBE + 1], 1), np.stack([CUBE, CUBE + 1], 1)),
+        (stack((t for t in (CUBE, CUBE)), -1), np.stack([CUBE, CUBE], -1)),
+        (stack([1.0, Tensor(2.0)]), np.stack([1.0, 2.0])),
     ],
 )
 def test_values_are_numpys(got: Tensor, expected: np.ndarray) -> None:
@@ -86,11 +112,40 @@ def test_values_are_numpys(got: Tensor, expected: np.ndarray) -> None:
         (lambda: transpose(CUBE, (0, 1, 3)), "transpose: axes"),
         (lambda: moveaxis(CUBE, 3, 0), r"moveaxis: axis 3 does not fit a tensor of shape \(2, 3, 4\)"),
         (lambda: moveaxis(CUBE, 0, -4), "moveaxis: axis -4 does not fit"),
+        (lambda: expand_dims(CUBE, 4), r"expand_dims: axis 4 does not fit a tensor of shape \(2, 3, 4\)"),
+        (lambda: expand_dims(CUBE, (0, 0)), r"expand_dims: axis \(0, 0\) does not fit"),
+        (lambda: squeeze(CUBE, 3), "squeeze: axis 3 does not fit"),
+        (lambda: squeeze(CUBE, 1), r"squeeze: axis 1 of a tensor of shape \(2, 3, 4\) does not have size 1"),
+        (lambda: concatenate([]), "concatenate: there must be at least one tensor"),
+        (lambda: concatenate([1.0, 2.0]), r"concatenate: axis 0 does not fit a tensor of shape \(\)"),
+        (lambda: concatenate([CUBE, CUBE], 3), "concatenate: axis 3 does not fit"),
+        (lambda: concatenate([CUBE, CUBE[0]]), r"concatenate: shapes \(2, 3, 4\) and \(3, 4\) do not fit .* axis 0"),
+        (lambda: concatenate([CUBE, CUBE[1:]], 1), r"\(2, 3, 4\) and \(1, 3, 4\) do not fit together along axis 1"),
+        (lambda: stack([]), "stack: there must be at least one tensor"),
+        (lambda: stack([CUBE, CUBE[0]]), r"stack: all shapes must be the same; got \(2, 3, 4\) and \(3, 4\)"),
+        (lambda: stack([CUBE], 4), "stack: axis 4 does not fit"),
     ],
 )
 def test_what_does_not_fit(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("f", [concatenate, stack])
+def test_what_cannot_be_joined(f: Any) -> None:
+    with pytest.raises(TypeError, match=f"{f.__name__}: an axis must be a whole number; got Tensor"):
+        f(CUBE, Tensor(CUBE))  # the parentheses around both were forgotten
+    with pytest.raises(TypeError, match=f"{f.__name__}: operands must have one dtype; got float64 and float32"):
+        f([Tensor(CUBE), Tensor(CUBE.astype("float32"))])
+    assert f([Tensor(CUBE.astype("float32")), CUBE]).dtype == np.float32  # a constant takes the Tensor's
+
+
+def test_each_joined_tensor_receives_its_part() -> None:
+    x, y = Tensor(np.ones((2, 1)), requires_grad=True), Tensor(np.ones((2, 2)), requires_grad=True)
+    g = np.arange(30.0).reshape(5, 2, 3)  # five cotangents at once
+    for_x, for_y = mdb.grad(concatenate([x, y], 1), [x, y], g)
+    np.testing.assert_array_equal(for_x.data, g[..., :1])
+    np.testing.assert_array_equal(for_y.data, g[..., 1:])
 
 
 @given(st.data())

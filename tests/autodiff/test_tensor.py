@@ -1,3 +1,5 @@
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -325,6 +327,50 @@ def test_operands_and_static_arguments() -> None:
         assert [x.data.tolist() for x in y._node.inputs] == [[3.0], 2.0]
         assert y._node.function(*y._node.inputs, **y._node.static).data.tolist() == [30.0]
         assert mdb.grad(y, a)[0].data.tolist() == [10.0]
+
+
+@mdb.operation
+def product_of(first: Tensor, *rest: Tensor, scale: float = 1.0) -> Any:
+    """`scale * product(first, rest)`."""
+    xs = [first, *rest]
+    value = scale * np.prod([x.data for x in xs], axis=0)
+
+    def rule_of(i: int) -> Any:
+        return lambda g, out: functools.reduce(operator.mul, xs[:i] + xs[i + 1 :], g * scale)
+
+    return value, *map(rule_of, range(len(xs)))
+
+
+@mdb.operation
+def forgets_a_rule(*xs: Tensor) -> Any:
+    """`sum(xs)`, with a rule for the first operand only."""
+    return np.sum([x.data for x in xs], axis=0), lambda g, out: g
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_an_operation_of_any_number_of_operands(n: int) -> None:
+    xs = [np.array([2.0, 3.0]) + i for i in range(n)]
+    assert mdb.check_derivatives(lambda *ts: product_of(*ts, scale=0.5), xs, order=3)
+    y = product_of(*map(mdb.Tensor, xs))
+    np.testing.assert_array_equal(y.data, np.prod(xs, axis=0))
+    x = mdb.Tensor(xs[0].astype(np.float32), requires_grad=True)
+    y = product_of(x, *xs[1:], scale=2.0)  # constants take the Tensor's dtype
+    assert y.dtype == np.float32
+    assert y._node is not None
+    assert y._node.static == {"scale": 2.0}
+    assert len(y._node.inputs) == n
+
+
+def test_what_an_operation_of_any_number_of_operands_refuses() -> None:
+    a = mdb.Tensor([1.0], requires_grad=True)
+    with pytest.raises(ValueError, match=r"forgets_a_rule needs a rule for each of its 2 operands .* got 1 rules"):
+        forgets_a_rule(a, a)
+    with pytest.raises(TypeError, match="product_of: scale is a static argument and cannot be a Tensor"):
+        product_of(a, a, scale=a)
+    with pytest.raises(TypeError, match="'first'"):
+        product_of()
+    with pytest.raises(TypeError, match="other"):
+        product_of(a, other=2)
 
 
 def test_a_list_of_tensors_is_refused_at_any_depth() -> None:

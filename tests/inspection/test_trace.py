@@ -232,6 +232,18 @@ def test_static_arguments_in_formulas() -> None:
         "max(conv2d(x, w, stride=(1, 2), pad=(0, 2)) + b, 0)",
         "sum(#4)",
     ]
+    with mdb.trace() as joining:
+        mdb.concatenate([w, w, b.reshape(1, 1, 1, 1) * w], -1)
+        mdb.einsum("ij,jk", leaf("A", 2, 3), leaf("B", 3, 2))
+        mdb.where(np.ones(1, bool), b, 0)
+        mdb.clip(b, 0, 1)
+    shown_there = [s.formula for s in joining]
+    assert shown_there[2:] == [
+        "concatenate(w, w, #1, axis=3)",
+        "einsum(ij,jk->ik, A, B)",
+        "where([True], b, 0)",
+        "min(max(b, low=0.0), high=1.0)",
+    ]
     mask = f"mask=bool {t[4].shape}"
     assert shown[8] == f"conv2d_transpose(#7, w, stride=(1, 2), pad=(0, 2), {mask})"
     assert shown[-1] == f"zeros((3, 3, 2, 1)) with #{len(t) - 2} added at [0, 1:]"
