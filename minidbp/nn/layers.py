@@ -1,7 +1,9 @@
 """Layers: functions of a Tensor with the parameters they own, and the initial values of their weights."""
 
 import copy
+import functools
 import math
+import operator
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -153,13 +155,15 @@ class AvgPool2d(Layer):
         k = self.kernel
         if x.ndim != 4:
             raise ValueError(f"AvgPool2d: x must have the axes (N, H, W, C); got shape {x.shape}")
-        n, height, width, channels = x.shape
+        _, height, width, _ = x.shape
         if min(height, width) < k:
             raise ValueError(f"AvgPool2d: a kernel of {k}x{k} does not fit into images of {height}x{width}")
-        # each channel is an image by itself, and the mean is a convolution with a constant filter
-        images = x.transpose(0, 3, 1, 2).reshape(n * channels, height, width, 1)
-        y = conv2d(images, np.full((k, k, 1, 1), 1 / k**2), stride=self.stride)
-        return y.reshape(n, channels, *y.shape[1:3]).transpose(0, 2, 3, 1)
+        ends = [(size - k) // self.stride * self.stride + 1 for size in (height, width)]
+        # the sum over windows is a sum of shifted images: first down, then across
+        rows = [x[:, a : a + ends[0] : self.stride] for a in range(k)]
+        column_sums = functools.reduce(operator.add, rows)
+        columns = [column_sums[:, :, b : b + ends[1] : self.stride] for b in range(k)]
+        return functools.reduce(operator.add, columns) * (1 / k**2)
 
     def __repr__(self) -> str:
         return f"AvgPool2d({self.kernel}, stride={self.stride})"
