@@ -50,9 +50,8 @@ def grad(
         TypeError: if an output or an input is not a Tensor.
     """
     ys, xs = as_list(outputs), as_list(inputs)
-    hint = "no input of it does, it was made under no_grad, or by grad without create_graph=True"
-    _check("output", ys, None if allow_unused else hint)
-    _check("input", xs, "make it with requires_grad=True")
+    _check("output", ys, may_be_constant=bool(allow_unused))
+    _check("input", xs)
     cotangents = _cotangents(ys, [None] * len(ys) if grad_outputs is None else _items(grad_outputs, outputs))
     gradients = _backward_pass(ys, cotangents, xs, create_graph)
     unused = [x._label() for x, g in zip(xs, gradients, strict=True) if g is None]
@@ -62,15 +61,29 @@ def grad(
     return tuple([_zeros(batch_axes + x.shape, x) if g is None else g for g, x in zip(gradients, xs, strict=True)])
 
 
-def _check(what: str, tensors: Sequence[Any], hint: str | None) -> None:
-    """Raise an error unless there are Tensors that require a gradient; with no hint, unless there are Tensors."""
+def _check(what: str, tensors: Sequence[Any], may_be_constant: bool = False) -> None:
+    """Raise an error unless there are Tensors that require a gradient.
+
+    They may be constant if that is allowed, but not computed while nothing was recorded.
+    """
     if not tensors:
         raise ValueError(f"grad: there must be at least one {what}")
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
             raise TypeError(f"grad: {what} {i} must be a Tensor; got {type(t).__name__}")
-        if hint and not t.requires_grad:
-            raise ValueError(f"grad: {what} {i} ({t._label()}) does not require a gradient: {hint}")
+        if not t.requires_grad and (t._unrecorded or not may_be_constant):
+            reason = "make it with requires_grad=True" if what == "input" else _why_constant(t)
+            raise ValueError(f"grad: {what} {i} ({t._label()}) does not require a gradient: {reason}")
+
+
+def _why_constant(t: Tensor) -> str:
+    """Why a Tensor does not require a gradient."""
+    if t._unrecorded:
+        return "it was computed under no_grad, or by grad without create_graph=True"
+    return (
+        "it is constant: nothing it was computed from requires a gradient, as in the gradient of a linear function, "
+        "or it was detached"
+    )
 
 
 def grad_or_zeros(
@@ -87,7 +100,7 @@ def backward(output: Tensor, grad_output: TensorLike | None = None) -> None:
     """
     leaves = [t for t in _inputs_first([output]) if t._node is None and t.requires_grad]
     if not leaves:
-        raise ValueError(f"backward: {output._label()} does not require a gradient: no input of it does")
+        raise ValueError(f"backward: {output._label()} does not require a gradient: {_why_constant(output)}")
     for leaf, g in zip(leaves, grad(output, leaves, grad_output), strict=True):
         leaf.grad = g
 

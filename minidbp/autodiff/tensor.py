@@ -21,8 +21,10 @@ Rules are written in operations on Tensors.  So a derivative is itself a graph o
 again, to any order.  This module computes no derivative: see `differentiate.py`.
 """
 
+import dis
 import functools
 import inspect
+import sys
 import threading
 import typing
 from collections.abc import Callable, Iterator
@@ -52,8 +54,12 @@ class NotDifferentiableError(ValueError):
 class Tensor:
     """An array of float32 or float64 in a graph of derivatives.
 
-    Operators: `+ - * / ** @` and indexing.  Methods: reshape, transpose, squeeze, sum, mean, max, min, clip, dot,
-    astype, numpy, item, detach, backward.
+    Operators: `+ - * / ** @`, `abs` and indexing.  Comparisons are elementwise and return Boolean arrays, as NumPy's.
+    Methods: reshape, transpose, squeeze, sum, mean, max, min, clip, dot, astype, copy, numpy, item, tolist, detach,
+    backward.
+
+    Leaves and constants can be deep-copied and pickled.  What would lose a derivative without a word raises TypeError
+    or ValueError: `float(t)`, a deep copy of a result, a Tensor assigned to elements of a NumPy array.
 
     Args:
         array: the values.  They are copied, so that nobody can change what a graph still needs.  Integers, Booleans
@@ -66,15 +72,16 @@ class Tensor:
         grad: the gradient that `backward` computed, or None.
 
     Raises:
-        TypeError: for any other dtype (complex numbers, strings, objects).
+        TypeError: for any other dtype (float16, complex numbers, strings, objects).
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_version", "grad", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_node", "_unrecorded", "_version", "grad", "name", "requires_grad")
     __array_ufunc__ = None  # so that ndarray * Tensor is left to Tensor.__rmul__
 
     _data: np.ndarray
     _node: "Node | None"  # how this tensor was made; None for a leaf and for a constant
     _version: int  # how often this leaf was given new data
+    _unrecorded: bool  # whether it depends on what requires a gradient, but was computed while nothing was recorded
     requires_grad: bool
     name: str | None
     grad: "Tensor | None"
@@ -85,18 +92,19 @@ class Tensor:
             data = _frozen(data.astype(np.float64))
         if data.dtype not in DTYPES:
             raise TypeError(f"Tensor holds float32 or float64; got {data.dtype}")
-        self._data, self._node, self._version = data, None, 0
+        self._data, self._node, self._version, self._unrecorded = data, None, 0, False
         self.requires_grad, self.name, self.grad = requires_grad, name, None
 
     def set_data(self, array: np.ndarray) -> None:
         """`t.data = array` without a copy, for an array that nobody else will write to."""
+        array = _native(array)
         self._check_new_data(array)
         array.flags.writeable = False
         self._data = array
         self._version += 1  # a graph made with the old values refuses to be differentiated
 
     def _set_copy(self, array: ArrayLike) -> None:
-        array = np.asarray(array)
+        array = _native(np.asarray(array))
         self._check_new_data(array)
         copy = kernels.empty_like(self._data)  # with the memory layout of the old values
         copy[...] = array
@@ -121,11 +129,35 @@ class Tensor:
             raise ValueError(f"item() needs a tensor of one value; this one has shape {self.shape}")
         return float(self._data.reshape(())[()])
 
+    def tolist(self) -> Any:
+        """The values as a list of lists of Python floats, or as a float if there is no axis."""
+        return self._data.tolist()
+
     def detach(self) -> "Tensor":
         """The same values as a constant: no derivative goes through."""
         return from_array(self._data)
 
+    def __copy__(self) -> "Tensor":
+        if self._node is not None:
+            return self.copy()
+        leaf = Tensor(self._data, self.requires_grad, self.name)
+        leaf.grad = self.grad
+        return leaf
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for deepcopy and pickle
+        if self._node is not None:  # a copied graph would still refer to the old inputs
+            raise ValueError(
+                f"only leaves can be deep-copied or pickled; {self._label()} was made by {self._node.name}: "
+                "use .detach() for its values"
+            )
+        # NumPy writes an array in C or Fortran order only, so it is handed over in its order in memory
+        order = kernels.axes_in_memory(self._data)
+        arguments = self._data.transpose(order), order, self.requires_grad, self.name
+        return _leaf, arguments, (None, {"grad": self.grad})
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        if self.requires_grad:
+            _refuse_to_lose_derivative(self, lambda frame: _is_asked_for(self, frame, dtype, copy))
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
@@ -138,10 +170,17 @@ class Tensor:
         return self.shape[0]
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return bool(self != 0)  # a comparison, and so a kink
 
     def __float__(self) -> float:
+        if self.requires_grad:  # math.sqrt(t) and array[0] = t call this
+            _refuse_to_lose_derivative(self, lambda frame: False)
         return self.item()
+
+    def __format__(self, spec: str) -> str:
+        if spec and self.size != 1:
+            raise TypeError(f"the format {spec!r} needs a tensor of one value; this one has shape {self.shape}")
+        return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
         values = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=60)
@@ -182,11 +221,22 @@ class Tensor:
         def __matmul__(self, other: "Tensor | ArrayLike") -> "Tensor": ...
         def __rmatmul__(self, other: ArrayLike) -> "Tensor": ...
         def __neg__(self) -> "Tensor": ...
+        def __pos__(self) -> "Tensor": ...
+        def __abs__(self) -> "Tensor": ...
+        def __eq__(self, other: object) -> Any: ...
+        def __ne__(self, other: object) -> Any: ...
+        def __lt__(self, other: "Tensor | ArrayLike") -> Any: ...
+        def __le__(self, other: "Tensor | ArrayLike") -> Any: ...
+        def __gt__(self, other: "Tensor | ArrayLike") -> Any: ...
+        def __ge__(self, other: "Tensor | ArrayLike") -> Any: ...
+        def __contains__(self, value: object) -> bool: ...
+        def __hash__(self) -> int: ...
         def __getitem__(self, index: Any) -> "Tensor": ...
         def __iter__(self) -> "Iterator[Tensor]": ...
         def reshape(self, *shape: Any) -> "Tensor": ...
         def transpose(self, *axes: Any) -> "Tensor": ...
         def astype(self, dtype: DTypeLike) -> "Tensor": ...
+        def copy(self) -> "Tensor": ...
         def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
         def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
         def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor": ...
@@ -208,10 +258,55 @@ class Tensor:
 TensorLike: TypeAlias = Tensor | ArrayLike
 
 
+def _leaf(data: np.ndarray, order: list[int], requires_grad: bool, name: str | None) -> Tensor:
+    """A leaf or a constant, from its data with the axes in the order `order`."""
+    return Tensor(data.transpose(np.argsort(order)), requires_grad, name)
+
+
+# These packages look at values and compute no result that a derivative could be wanted of.
+ONLY_LOOKING = ("matplotlib.", "mpl_toolkits.", "numpy.testing.")
+
+
+def _refuse_to_lose_derivative(t: Tensor, is_meant: Callable[[Any], bool]) -> None:
+    """Raise TypeError if t, which requires a gradient, is converted, unless `is_meant(the caller's frame)`.
+
+    NumPy's own Python functions never mean it: np.full(3, t) would lose the derivative.
+    """
+    frame: Any = sys._getframe(2)
+    caller, module = frame, ""
+    while frame and (module := frame.f_globals.get("__name__", "")).startswith("numpy."):
+        if module.startswith(ONLY_LOOKING):
+            break
+        frame = frame.f_back
+    if module.startswith(ONLY_LOOKING) or (frame is caller and is_meant(frame)):
+        return
+    raise TypeError(
+        f"{t._label()} requires a gradient, which this conversion would lose: "
+        "use minidbp's functions, or t.item() or t.numpy() for the values"
+    )
+
+
+def _is_asked_for(t: Tensor, frame: Any, dtype: DTypeLike | None, copy: bool | None) -> bool:
+    """Whether a call of `t.__array__` comes from an explicit `np.asarray(t)`, as far as the calls differ at all.
+
+    b[0:3] = t calls it from an instruction that stores.  w.dot(t) calls it twice from one instruction: without a dtype,
+    to learn t's own, and then in the dtype that both have in common.
+    """
+    place = (id(t), id(frame), frame.f_lasti)
+    twice = state.converted == place and dtype is not None and copy is None
+    state.converted = place if dtype is None and copy else None
+    return not twice and not dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("STORE_")
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """`array` in this machine's byte order."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def _frozen(array: ArrayLike) -> np.ndarray:
-    """A read-only copy of `array`: nobody else can write to it."""
+    """A read-only copy of `array` in this machine's byte order: nobody else can write to it."""
     _refuse_nested_tensors(array)
-    given = np.asarray(array)
+    given = _native(np.asarray(array))
     if given.dtype.hasobject:  # the caller refuses these
         return given
     data = kernels.empty_like(given)
@@ -233,7 +328,7 @@ def from_array(data: np.ndarray) -> Tensor:
     """A constant Tensor around `data`, without a copy.  The array must not change afterwards."""
     data.flags.writeable = False
     tensor = Tensor.__new__(Tensor)
-    tensor._data, tensor._node, tensor._version = data, None, 0
+    tensor._data, tensor._node, tensor._version, tensor._unrecorded = data, None, 0, False
     tensor.requires_grad, tensor.name, tensor.grad = False, None, None
     return tensor
 
@@ -304,18 +399,31 @@ class Node:
 
     def vjp(self, i: int, g: Tensor, out: Tensor) -> Tensor:
         """The cotangent of input i, for a cotangent g of `out` that may have extra leading axes."""
-        x = self.inputs[i]
-        gx = self.rules[i](g, out)
+        x, leading = self.inputs[i], g.shape[: g.ndim - out.ndim]
+        try:
+            gx = self.rules[i](g, out)
+        except Exception as error:
+            error.add_note(
+                f"This was raised in the rule of {self._operand(i)} of shape {x.shape}, for a cotangent of shape "
+                f"{g.shape}: leading axes {leading} and the output's shape {out.shape}."
+            )
+            raise
         if not isinstance(gx, Tensor):
-            raise TypeError(f"grad: a rule of {self.name} returned {type(gx).__name__}; a rule must return a Tensor")
-        expected = g.shape[: g.ndim - out.ndim] + x.shape
+            kind = type(gx).__name__
+            raise TypeError(f"grad: the rule of {self._operand(i)} returned {kind}; a rule must return a Tensor")
+        expected = leading + x.shape
         if gx.shape != expected or gx.dtype != x.dtype:
             hint = "; an operand that broadcasts needs unbroadcast" if gx.shape == g.shape != expected else ""
             raise ValueError(
-                f"grad: the rule of {self.name} for an input of shape {x.shape} must turn a cotangent of shape "
-                f"{g.shape} into {expected} and {x.dtype}; it returned {gx.shape} and {gx.dtype}{hint}"
+                f"grad: the rule of {self._operand(i)} must return {x.dtype} of shape {expected}, "
+                f"leading axes {leading} and the input's shape {x.shape}, for a cotangent of shape {g.shape}; "
+                f"it returned {gx.dtype} of shape {gx.shape}{hint}"
             )
         return gx
+
+    def _operand(self, i: int) -> str:
+        """What messages call operand i, as "multiply for its operand b"."""
+        return f"{self.name} for its operand {list(inspect.signature(self.function).parameters)[i]}"
 
 
 Pattern = list[tuple[str, np.ndarray]]
@@ -333,6 +441,7 @@ class _State(threading.local):
     recording = True  # whether operations are recorded in the graph
     pattern: Pattern | None = None  # what `locally_constant` declares, where somebody collects it
     tracers: tuple[Tracer, ...] = ()
+    converted: tuple[int, int, int] | None = None  # see _is_asked_for
 
 
 state = _State()  # each thread has its own
@@ -377,7 +486,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
         for key, value in static.items():
             if isinstance(value, Tensor):
                 raise TypeError(f"{name}: {key} is a static argument and cannot be a Tensor; make it an operand")
-            if isinstance(value, np.ndarray) and value.flags.writeable:
+            if isinstance(value, np.ndarray) and (value.flags.writeable or not value.dtype.isnative):
                 static[key] = _frozen(value)  # nobody can change what a rule still needs
         inputs = as_operands(name, args[:last])
         pattern = state.pattern
@@ -399,6 +508,13 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
                 if x.requires_grad:
                     out.requires_grad = True
                     out._node = Node(apply, inputs, static, rules)
+                    break
+                if x._unrecorded:
+                    out._unrecorded = True
+        else:
+            for x in inputs:
+                if x.requires_grad or x._unrecorded:
+                    out._unrecorded = True
                     break
         for tracer in state.tracers:  # tracers also get operations that are not recorded
             tracer.add(out._node or Node(apply, inputs, static, rules), out)

@@ -5,7 +5,7 @@ from numpy import matmul  # `minidbp bench kernels` replaces it, as the others, 
 
 from minidbp.kernels.conv import conv2d, conv2d_transpose, conv2d_weight_grad
 from minidbp.kernels.elementwise import absolute, adam, masked
-from minidbp.kernels.fast.buffers import empty, empty_like
+from minidbp.kernels.fast.buffers import axes_in_memory, empty, empty_like
 from minidbp.kernels.patches import ConvGeometry, Padding, Pair, col2im, im2col
 
 
@@ -30,6 +30,7 @@ __all__ = [
     "Pair",
     "absolute",
     "adam",
+    "axes_in_memory",
     "col2im",
     "conv2d",
     "conv2d_transpose",

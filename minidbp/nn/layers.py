@@ -41,7 +41,8 @@ class Layer(typing.Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def parameters(self) -> list[Tensor]:
-        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+        """The leaves among the attributes that require a gradient: a stored activation is none."""
+        return [v for v in vars(self).values() if isinstance(v, Tensor) and v.requires_grad and v._node is None]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -266,7 +267,7 @@ class Sequential:
                 continue
             twin = copy.copy(layer)
             for name, value in vars(twin).items():
-                if isinstance(value, Tensor):
+                if isinstance(value, Tensor) and value._node is None:  # a stored activation stays
                     setattr(twin, name, Tensor(value.data.astype(dtype), value.requires_grad))
                 elif isinstance(value, np.random.Generator):
                     setattr(twin, name, copy.deepcopy(value, copied))

@@ -106,6 +106,7 @@ OPS = [
     Op("x ** x", lambda x: x**x, (positive(3),)),
     # one operand
     Op("negative", lambda x: -x, (normal(2, 3),), linear=True),
+    Op("copy", lambda x: +x, (normal(2, 3),), linear=True),
     Op("exp", mdb.exp, (normal(2, 3),)),
     Op("log", mdb.log, (positive(2, 3),)),
     Op("sqrt", mdb.sqrt, (positive(2, 3),)),

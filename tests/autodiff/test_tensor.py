@@ -34,7 +34,7 @@ def test_dtype(value: Any, dtype: type) -> None:
     np.testing.assert_array_equal(t.data, np.asarray(value))
 
 
-@pytest.mark.parametrize("value", [1j, "3", None, np.ones(2, np.float16), np.ones(2, ">f8"), np.array([{}])])
+@pytest.mark.parametrize("value", [1j, "3", None, np.ones(2, np.float16), np.ones(2, np.longdouble), np.array([{}])])
 def test_what_is_not_a_real_number_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="Tensor holds float32 or float64; got "):
         Tensor(value)
@@ -412,3 +412,73 @@ def test_a_static_argument_is_no_tensor_and_does_not_change() -> None:
 def test_an_argument_given_twice() -> None:
     with pytest.raises(TypeError, match="sum got axis twice"):
         mdb.sum(mdb.Tensor(np.ones((2, 3))), 0, axis=1)
+
+
+@mdb.operation
+def faulty(x: Tensor, w: Tensor, fault: str = "") -> Any:
+    """`w x`, with a rule for w that fails."""
+
+    def rule(g: Tensor, out: Tensor) -> Any:
+        if fault == "numpy":
+            return Tensor(np.zeros((2, 3)) + np.zeros(4))
+        if fault == "engine":
+            return (g * x).reshape(7)
+        if fault == "shape":
+            return (g * x).sum()
+        if fault == "dtype":
+            return (g * x).astype("float32")
+        return (g * x).data
+
+    return w.data * x.data, lambda g, out: g * w, rule
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        ("numpy", ValueError, "operands could not be broadcast together"),
+        ("engine", ValueError, r"reshape: a tensor of shape \(4, 2, 3\) cannot become \(7,\)"),
+    ],
+)
+def test_an_error_inside_a_rule_names_the_operation(fault: str, error: type[Exception], message: str) -> None:
+    x, w = Tensor(np.ones((2, 3)), requires_grad=True), Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(error, match=message) as caught:
+        mdb.grad(faulty(x, w, fault), (x, w), np.ones((4, 2, 3)))
+    assert caught.value.__notes__ == [
+        "This was raised in the rule of faulty for its operand w of shape (2, 3), for a cotangent of shape (4, 2, 3): "
+        "leading axes (4,) and the output's shape (2, 3)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("shape", r"the rule of faulty for its operand w must return float64 of shape \(4, 2, 3\), leading axes \(4,\) "
+        r"and the input's shape \(2, 3\), for a cotangent of shape \(4, 2, 3\); it returned float64 of shape \(\)$"),
+        ("dtype", r"the rule of faulty for its operand w must return float64 .* it returned float32 of .*\(4, 2, 3\)$"),
+        ("array", "the rule of faulty for its operand w returned ndarray; a rule must return a Tensor"),
+    ],
+)  # fmt: skip
+def test_a_wrong_result_of_a_rule_names_what_was_wanted(fault: str, message: str) -> None:
+    x, w = Tensor(np.ones((2, 3)), requires_grad=True), Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises((ValueError, TypeError), match=message):
+        mdb.grad(faulty(x, w, fault), (x, w), np.ones((4, 2, 3)))
+
+
+def test_why_an_output_does_not_require_a_gradient() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    weights = np.array([3.0, 4.0])
+    with mdb.no_grad():
+        unrecorded = x * 2
+    linear = mdb.grad((x * weights).sum(), x, create_graph=True)[0]
+    forgotten = mdb.grad((x * x).sum(), x)[0]
+    for y in unrecorded, forgotten, forgotten.sum(), Tensor([1.0, 2.0]) * forgotten + 1:
+        with pytest.raises(ValueError, match=r"it was computed under no_grad, or by grad without create_graph=True$"):
+            mdb.grad(y.sum(), x)
+    for y in linear, linear.sum(), mdb.grad((x * weights).sum(), x)[0], Tensor([1.0, 2.0]), x.detach() * 2:
+        with pytest.raises(
+            ValueError, match=r"constant: nothing .* as in the gradient of a linear function, or it was d"
+        ):
+            mdb.grad(y.sum(), x)
+    with pytest.raises(ValueError, match=r"backward: .* it was computed under no_grad"):
+        unrecorded.backward()
+    assert mdb.grad((unrecorded * x).sum(), x)[0].tolist() == [2.0, 4.0]

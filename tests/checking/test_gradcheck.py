@@ -265,7 +265,9 @@ def test_the_edge_of_a_domain_is_no_error(f: Callable[..., Tensor], x: list[floa
 
 
 def test_a_rule_must_return_a_tensor() -> None:
-    with pytest.raises(TypeError, match="a rule of raw returned ndarray; a rule must return a Tensor"):
+    with pytest.raises(
+        TypeError, match="the rule of raw for its operand x returned ndarray; a rule must return a Tensor"
+    ):
         mdb.gradcheck(one_rule("raw", np.negative, lambda g, x: -g.data), X)
 
 

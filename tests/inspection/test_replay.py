@@ -142,8 +142,8 @@ def test_rules_that_return_something_else_or_forget_leading_axes() -> None:
         for rule in rules:
             double(rule)(x)
     details = [row.detail for row in t.check().wrong]
-    assert "the rule of double for an input of shape (2,) must turn a cotangent of shape (2, 2)" in details[0]
-    assert "a rule of double returned float; a rule must return a Tensor" in details[1]
+    assert "the rule of double for its operand x must return float64 of shape (2, 2), leading axes (2,)" in details[0]
+    assert "the rule of double for its operand x returned float; a rule must return a Tensor" in details[1]
     assert "gives another answer" in details[2] or "along a random direction" in details[2]
 
 
