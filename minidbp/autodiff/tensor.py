@@ -422,8 +422,10 @@ class Node:
         return gx
 
     def _operand(self, i: int) -> str:
-        """What messages call operand i, as "multiply for its operand b"."""
-        return f"{self.name} for its operand {list(inspect.signature(self.function).parameters)[i]}"
+        """What messages call operand i: "multiply for its operand b", "stack for its operand tensors[2]"."""
+        first, *others = inspect.signature(self.function).parameters.values()
+        name = f"{first.name}[{i}]" if first.kind is first.VAR_POSITIONAL else [first, *others][i].name
+        return f"{self.name} for its operand {name}"
 
 
 Pattern = list[tuple[str, np.ndarray]]

@@ -14,7 +14,7 @@ NOT_OPERATIONS = {
     "jacobian", "jacobian_of", "jvp", "locally_constant", "no_grad", "operation", "unbroadcast", "value_and_grad",
     "vjp",
 }  # fmt: skip
-OPERATORS = {"add", "subtract", "multiply", "divide", "power", "negative", "getitem"}
+OPERATORS = {"add", "subtract", "multiply", "divide", "power", "negative", "getitem", "copy"}
 
 
 @pytest.fixture(scope="module")
