@@ -103,6 +103,7 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
         "conv2d_relu": conv_relu,
         "conv2d_transpose": transpose,
         "conv2d_weight_grad": weight,
+        "copy": [use(elementwise.copy, normal(2, 3))],
         "cos": [use(elementwise.cos, normal(2, 3))],
         "divide": pairs(elementwise.divide, normal, positive),
         "dot": [
@@ -151,7 +152,6 @@ def samples(seed: int = 0) -> dict[str, list[Sample]]:
         "multiply": pairs(elementwise.multiply, normal, normal),
         "negative": [use(elementwise.negative, normal(2, 3))],
         "norm": [use(reductions.norm, normal(2, 3), axis=a) for a in (None, 0, (0, 1))],
-        "copy": [use(elementwise.copy, normal(2, 3))],
         "power": [
             *(use(lambda x, n: x**n, positive(3), n=n) for n in (3, 0.5, -2, 1, 0)),
             *pairs(elementwise.power, positive, normal),

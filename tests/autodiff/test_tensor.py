@@ -449,6 +449,18 @@ def test_an_error_inside_a_rule_names_the_operation(fault: str, error: type[Exce
     ]
 
 
+def test_an_error_names_one_of_many_operands() -> None:
+    @mdb.operation
+    def add_up(*xs: Tensor) -> Any:
+        """`sum of xs`."""
+        return sum(x.data for x in xs), *(lambda g, out: g.nothing for _ in xs)
+
+    x = Tensor([1.0], requires_grad=True)
+    with pytest.raises(AttributeError) as caught:
+        mdb.grad(add_up([2.0], x), x)
+    assert "the rule of add_up for its operand xs[1] of shape (1,)" in caught.value.__notes__[0]
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
