@@ -494,3 +494,12 @@ def test_why_an_output_does_not_require_a_gradient() -> None:
     with pytest.raises(ValueError, match=r"backward: .* it was computed under no_grad"):
         unrecorded.backward()
     assert mdb.grad((unrecorded * x).sum(), x)[0].tolist() == [2.0, 4.0]
+
+
+def test_unused_inputs_are_allowed_but_not_a_forgotten_graph() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    assert mdb.grad(Tensor(3.0) * 2, x, allow_unused=True)[0].tolist() == [0.0, 0.0]
+    with mdb.no_grad():
+        y = (x * x).sum()
+    with pytest.raises(ValueError, match="it was computed under no_grad"):
+        mdb.grad(y, x, allow_unused=True)
