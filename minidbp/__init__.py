@@ -64,7 +64,14 @@ from minidbp.autodiff import (
     vjp,
     where,
 )
-from minidbp.checking import GradcheckError, check_derivatives, complex_step_hvp, gradcheck, gradgradcheck
+from minidbp.checking import (
+    GradcheckError,
+    UndecidedError,
+    check_derivatives,
+    complex_step_hvp,
+    gradcheck,
+    gradgradcheck,
+)
 from minidbp.inspection import Step, Trace, trace, watch
 
 __version__ = "0.2.0"
@@ -75,6 +82,7 @@ __all__ = [
     "Step",
     "Tensor",
     "Trace",
+    "UndecidedError",
     "abs",
     "autodiff",
     "check_derivatives",

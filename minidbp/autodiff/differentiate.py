@@ -440,3 +440,9 @@ def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
 def operation_names(ys: Sequence[Tensor]) -> list[str]:
     """The names of the operations in the graph of ys, in the order of the computation, each once."""
     return list(dict.fromkeys(t._node.name for t in _inputs_first(ys) if t._node))
+
+
+def constant_operands(ys: Sequence[Tensor]) -> list[tuple[str, np.ndarray]]:
+    """The constants in the graph of ys, each with the name of the operation that it was given to."""
+    nodes = [t._node for t in _inputs_first(ys) if t._node]
+    return [(node.name, x.data) for node in nodes for x in node.inputs if not x.requires_grad]

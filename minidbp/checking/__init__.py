@@ -1,6 +1,14 @@
 """Derivatives compared with finite differences and the complex step, at any order."""
 
+from minidbp.checking.errors import GradcheckError, UndecidedError
 from minidbp.checking.finite_differences import complex_step_hvp
-from minidbp.checking.gradcheck import GradcheckError, check_derivatives, gradcheck, gradgradcheck
+from minidbp.checking.gradcheck import check_derivatives, gradcheck, gradgradcheck
 
-__all__ = ["GradcheckError", "check_derivatives", "complex_step_hvp", "gradcheck", "gradgradcheck"]
+__all__ = [
+    "GradcheckError",
+    "UndecidedError",
+    "check_derivatives",
+    "complex_step_hvp",
+    "gradcheck",
+    "gradgradcheck",
+]

@@ -12,7 +12,8 @@ import numpy as np
 from minidbp.autodiff import elementwise, linear, reductions, shapes
 from minidbp.autodiff.differentiate import Function, grad
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor
-from minidbp.checking.gradcheck import GradcheckError, check_order, pull_back
+from minidbp.checking.errors import GradcheckError
+from minidbp.checking.gradcheck import check_order, pull_back
 from minidbp.kernels import ConvGeometry
 
 ORDERS = (1, 2, 3)

@@ -59,7 +59,7 @@ def test_at_a_kink_the_operation_and_the_element_are_named(f: Any, x: Any, eleme
 def test_near_a_kink_the_step_becomes_smaller(distance: float) -> None:
     difference = along(lambda t: mdb.relu(t) * 3, [1.0, distance, -distance])
     assert difference.step < distance
-    np.testing.assert_allclose(difference.values[0], [3, 3, 0], atol=difference.rounding)
+    np.testing.assert_allclose(difference.values[0], [3, 3, 0], atol=float(difference.errors[0].max()))
 
 
 def test_nearer_than_the_smallest_step_is_at_the_kink() -> None:
@@ -72,7 +72,7 @@ def test_a_kink_that_no_operation_declares_shows_itself() -> None:
     def raw(t: Tensor) -> Any:
         return np.abs(t.data), lambda g, out: g
 
-    with pytest.raises(NotDifferentiableError, match="do not settle"):
+    with pytest.raises(NotDifferentiableError, match="the slopes on its two sides differ"):
         along(raw, [1.0, 0.0])
 
 
@@ -81,7 +81,7 @@ def test_a_jump_shows_itself() -> None:
     def jump(t: Tensor) -> Any:
         return np.floor(t.data), lambda g, out: g
 
-    with pytest.raises(NotDifferentiableError, match="do not settle"):
+    with pytest.raises(NotDifferentiableError, match="the function jumps"):
         along(jump, [0.5, 1.0])
 
 
