@@ -247,7 +247,7 @@ def _check_independence(y: Tensor, x: Tensor, J: np.ndarray) -> None:
         expected = np.tensordot(q, np.moveaxis(J, 1, 0), 1).reshape(n, -1) * r[:, None]
         finite = np.isfinite(found) & np.isfinite(expected)
         difference = np.where(finite, np.abs(found - expected), 0)
-        allowed = 1000 * eps * np.max(np.abs(expected), where=finite, initial=0.0)
+        allowed = 100 * eps * np.max(np.abs(expected), where=finite, initial=0.0)
         if difference.max() <= allowed:
             return
         sample = int(difference.max(axis=1).argmax())
