@@ -298,6 +298,10 @@ def _accumulated(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequenc
         try:
             for i, x in enumerate(node.inputs):
                 if x.requires_grad and id(x) in leads_to_x:
+                    if node.had_constant(i):
+                        raise ValueError(
+                            f"grad: {x._label()} required no gradient when {node.name} used it: set requires_grad first"
+                        )
                     gx = node.vjp(i, g, t)
                     gradients[id(x)] = gradients[id(x)] + gx if id(x) in gradients else gx
         finally:

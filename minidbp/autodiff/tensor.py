@@ -384,7 +384,8 @@ class Node:
         self, function: Callable[..., Tensor], inputs: tuple[Tensor, ...], static: dict[str, Any], rules: list[Rule]
     ) -> None:
         self.function, self.inputs, self.static, self.rules = function, inputs, static, rules
-        self._versions = [x._version for x in inputs]
+        # negative (the complement) for an input that was a constant then: its derivative is not in the whole graph
+        self._versions = [x._version if x.requires_grad else ~x._version for x in inputs]
 
     @property
     def name(self) -> str:
@@ -395,7 +396,11 @@ class Node:
 
         Rules read the inputs' data, so `grad` refuses a node that has any.
         """
-        return [x for x, version in zip(self.inputs, self._versions, strict=True) if x._version != version]
+        return [x for x, v in zip(self.inputs, self._versions, strict=True) if x._version != max(v, ~v)]
+
+    def had_constant(self, i: int) -> bool:
+        """Whether input i required no gradient when this node was made."""
+        return self._versions[i] < 0
 
     def vjp(self, i: int, g: Tensor, out: Tensor) -> Tensor:
         """The cotangent of input i, for a cotangent g of `out` that may have extra leading axes."""

@@ -482,6 +482,10 @@ def test_the_jacobian_of_model_a_is_one_backward_pass(monkeypatch: pytest.Monkey
     assert J.shape == (128, 10, 28, 28, 1)
     assert calls == {"conv2d": [(128,)] * 3, "conv2d_transpose": [(10, 128)] * 3}
 
+    calls.clear()
+    jacobian_l1(model, x[:2])  # in training, nothing checks that the samples are independent
+    assert calls == {"conv2d": [(2,)] * 3, "conv2d_transpose": [(10, 2)] * 3}
+
     leaf = mdb.Tensor(x[:3], requires_grad=True)
     for i in (0, 7):  # and they are the rows
         (row,) = mdb.grad(model(leaf)[:, i].sum(), leaf)
