@@ -3,6 +3,7 @@
 Each moves elements or adds them.  The adjoint, which is its rule, is another of them.
 """
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -52,16 +53,25 @@ def unbroadcast(g: Tensor, x: Tensor, out: Tensor) -> Tensor:
 def normal_axes(name: str, x: Tensor, axis: Axis, added: int = 0) -> tuple[int, ...]:
     """The axes as sorted numbers from 0, for x with so many axes added.
 
-    Raises ValueError for an axis that is not there, or that is given twice.
+    Raises ValueError for an axis that is not there or is given twice, TypeError for what is no axis.
     """
     n = x.ndim + added
     if axis is None:
         return tuple(range(n))
-    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
-    normal = sorted([a + n if a < 0 else a for a in axes])
+    normal = sorted([a + n if a < 0 else a for a in _as_tuple(name, axis)])
     if (normal and not 0 <= normal[0] <= normal[-1] < n) or len(set(normal)) < len(normal):
         raise ValueError(f"{name}: axis {axis} does not fit a tensor of shape {x.shape}")
     return tuple(normal)
+
+
+def _as_tuple(name: str, axis: int | Iterable[int]) -> tuple[int, ...]:
+    """One axis or several as a tuple."""
+    if isinstance(axis, (int, np.integer)):
+        return (int(axis),)
+    try:
+        return tuple(map(operator.index, axis))
+    except TypeError:
+        raise TypeError(f"{name}: an axis must be a whole number; got {axis!r}") from None
 
 
 def keepdims_shape(shape: Shape, axes: tuple[int, ...]) -> Shape:
@@ -117,19 +127,29 @@ def _transpose(x: Tensor, *, axes: Shape) -> Any:
     return x.data.transpose(axes), rule
 
 
-def moveaxis(x: TensorLike, source: int, destination: int) -> Tensor:
-    """x with one axis moved and the order of the others kept.  Raises ValueError for an axis that x does not have."""
+def moveaxis(x: TensorLike, source: int | Shape, destination: int | Shape) -> Tensor:
+    """x with one axis moved, or several, and the order of the others kept.
+
+    Raises:
+        ValueError: for an axis that x does not have, or if source and destination differ in length.
+    """
     x = as_tensor(x)
-    start, end = _one_axis("moveaxis", x, source), _one_axis("moveaxis", x, destination)
-    order = [i for i in range(x.ndim) if i != start]
-    order.insert(end, start)
+    starts, ends = _as_tuple("moveaxis", source), _as_tuple("moveaxis", destination)
+    for axis in (source, destination):
+        normal_axes("moveaxis", x, axis)  # refuses what x does not have
+    if len(starts) != len(ends):
+        raise ValueError(f"moveaxis: source {source} and destination {destination} must be equally many axes")
+    starts, ends = (tuple([a % x.ndim for a in axes]) for axes in (starts, ends))
+    order = [i for i in range(x.ndim) if i not in starts]
+    for end, start in sorted(zip(ends, starts, strict=True)):
+        order.insert(end, start)
     return transpose(x, tuple(order))
 
 
-def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
-    """x with new axes of size 1: `axis` says where they are in the result."""
+def expand_dims(x: TensorLike, axis: int | Shape) -> Tensor:
+    """x with new axes of size 1: `axis` says where they are in the result.  Raises ValueError if they do not fit."""
     x = as_tensor(x)
-    new = normal_axes("expand_dims", x, axis, added=len(axis) if isinstance(axis, tuple) else 1)
+    new = normal_axes("expand_dims", x, axis, added=len(_as_tuple("expand_dims", axis)))
     sizes = iter(x.shape)
     return reshape(x, tuple([1 if i in new else next(sizes) for i in range(x.ndim + len(new))]))
 
@@ -147,12 +167,6 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
     if any(x.shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: axis {axis} of a tensor of shape {x.shape} does not have size 1")
     return reshape(x, tuple([n for a, n in enumerate(x.shape) if a not in axes]))
-
-
-def _one_axis(name: str, x: Tensor, axis: int, added: int = 0) -> int:
-    if not isinstance(axis, (int, np.integer)):
-        raise TypeError(f"{name}: an axis must be a whole number; got {type(axis).__name__}")
-    return normal_axes(name, x, axis, added)[0]
 
 
 def _one_tuple(values: tuple[Any, ...]) -> tuple[int, ...]:
@@ -175,7 +189,7 @@ def concatenate(xs: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
     tensors = _joined("concatenate", xs)
     if axis is None:
         return _concatenate(*[reshape(x, -1) for x in tensors], axis=0)
-    axis = _one_axis("concatenate", tensors[0], axis)
+    axis = _join_axis("concatenate", tensors[0], axis)
     rest = [x.shape[:axis] + x.shape[axis + 1 :] for x in tensors]
     for x, others in zip(tensors, rest, strict=True):
         if x.ndim != tensors[0].ndim or others != rest[0]:
@@ -192,7 +206,7 @@ def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
         TypeError: if they differ in dtype.
     """
     tensors = _joined("stack", xs)
-    axis = _one_axis("stack", tensors[0], axis, added=1)
+    axis = _join_axis("stack", tensors[0], axis, added=1)
     for x in tensors:
         if x.shape != tensors[0].shape:
             raise ValueError(f"stack: all shapes must be the same; got {tensors[0].shape} and {x.shape}")
@@ -200,10 +214,18 @@ def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
 
 
 def _joined(name: str, xs: Iterable[TensorLike]) -> tuple[Tensor, ...]:
+    if not isinstance(xs, Iterable):
+        raise TypeError(f"{name}: the first argument must be a list of tensors; got {type(xs).__name__}")
     tensors = as_operands(name, tuple(xs))
     if not tensors:
         raise ValueError(f"{name}: there must be at least one tensor")
     return tensors
+
+
+def _join_axis(name: str, x: Tensor, axis: int, added: int = 0) -> int:
+    if not isinstance(axis, (int, np.integer)):  # such as a second tensor: the list was forgotten
+        raise TypeError(f"{name}: the axis must be a whole number; got {type(axis).__name__}")
+    return normal_axes(name, x, axis, added)[0]
 
 
 @operation

@@ -80,6 +80,9 @@ def test_the_adjoint_of_broadcasting_sums(shapes: hnp.BroadcastableShapes, lead:
         (transpose(CUBE, (-1, 0, 1)), CUBE.transpose(2, 0, 1)),
         (moveaxis(CUBE, 0, -1), np.moveaxis(CUBE, 0, -1)),
         (moveaxis(CUBE, -1, 1), np.moveaxis(CUBE, -1, 1)),
+        (moveaxis(CUBE, (0, 1), (-1, 0)), np.moveaxis(CUBE, (0, 1), (-1, 0))),
+        (moveaxis(CUBE, [2, 0], [0, 1]), np.moveaxis(CUBE, [2, 0], [0, 1])),
+        (expand_dims(CUBE, [0, 1]), np.expand_dims(CUBE, (0, 1))),
         (expand_dims(CUBE, 1), np.expand_dims(CUBE, 1)),
         (expand_dims(CUBE, -1), np.expand_dims(CUBE, -1)),
         (expand_dims(CUBE, (3, 0)), np.expand_dims(CUBE, (3, 0))),
@@ -112,6 +115,8 @@ def test_values_are_numpys(got: Tensor, expected: np.ndarray) -> None:
         (lambda: transpose(CUBE, (0, 1, 3)), "transpose: axes"),
         (lambda: moveaxis(CUBE, 3, 0), r"moveaxis: axis 3 does not fit a tensor of shape \(2, 3, 4\)"),
         (lambda: moveaxis(CUBE, 0, -4), "moveaxis: axis -4 does not fit"),
+        (lambda: moveaxis(CUBE, (0, 0), (0, 1)), r"moveaxis: axis \(0, 0\) does not fit"),
+        (lambda: moveaxis(CUBE, (0, 1), 0), r"moveaxis: source \(0, 1\) and destination 0 must be equally many axes"),
         (lambda: expand_dims(CUBE, 4), r"expand_dims: axis 4 does not fit a tensor of shape \(2, 3, 4\)"),
         (lambda: expand_dims(CUBE, (0, 0)), r"expand_dims: axis \(0, 0\) does not fit"),
         (lambda: squeeze(CUBE, 3), "squeeze: axis 3 does not fit"),
@@ -131,10 +136,19 @@ def test_what_does_not_fit(call: Any, message: str) -> None:
         call()
 
 
+@pytest.mark.parametrize("axis", [1.5, "a", (0, 0.5), [None]])
+@pytest.mark.parametrize("f", [sum_, squeeze, expand_dims, lambda x, axis: moveaxis(x, axis, 0)])
+def test_what_is_no_axis(f: Any, axis: Any) -> None:
+    with pytest.raises(TypeError, match=": an axis must be a whole number; got "):
+        f(CUBE, axis)
+
+
 @pytest.mark.parametrize("f", [concatenate, stack])
 def test_what_cannot_be_joined(f: Any) -> None:
-    with pytest.raises(TypeError, match=f"{f.__name__}: an axis must be a whole number; got Tensor"):
+    with pytest.raises(TypeError, match=f"{f.__name__}: the axis must be a whole number; got Tensor"):
         f(CUBE, Tensor(CUBE))  # the parentheses around both were forgotten
+    with pytest.raises(TypeError, match=f"{f.__name__}: the first argument must be a list of tensors; got float"):
+        f(1.0)
     with pytest.raises(TypeError, match=f"{f.__name__}: operands must have one dtype; got float64 and float32"):
         f([Tensor(CUBE), Tensor(CUBE.astype("float32"))])
     assert f([Tensor(CUBE.astype("float32")), CUBE]).dtype == np.float32  # a constant takes the Tensor's
