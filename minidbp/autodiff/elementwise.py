@@ -96,7 +96,7 @@ def where(condition: ArrayLike, a: TensorLike, b: TensorLike) -> Tensor:
     chosen = None if isinstance(condition, Tensor) else np.array(condition)
     if chosen is None or chosen.dtype != bool:
         given = "a Tensor" if chosen is None else f"{chosen.dtype}"
-        raise TypeError(f"where: condition must be a Boolean array, such as x.data > 0; got {given}")
+        raise TypeError(f"where: condition must be a Boolean array, such as x > 0; got {given}")
     chosen.flags.writeable = False
     return _where(a, b, condition=chosen)
 
@@ -109,7 +109,7 @@ def _where(a: Tensor, b: Tensor, *, condition: np.ndarray) -> Any:
     except ValueError:
         shapes = f"{condition.shape}, {a.shape} and {b.shape}"
         raise ValueError(f"where: shapes {shapes} do not broadcast together") from None
-    locally_constant(condition)  # one that was computed, such as x.data > 0, jumps at a kink
+    locally_constant(condition)  # one that was computed, such as x > 0, jumps at a kink
     chosen = np.broadcast_to(condition, value.shape)
     return (
         value,

@@ -113,7 +113,7 @@ SCALARS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid and softplus": lambda x: (mdb.sigmoid(3 * x) * mdb.softplus(x @ A)).sum(),
     "norm": lambda x: mdb.norm(x @ A) + mdb.norm(x.reshape(2, 2), 1)[0] ** 3,
     "smaller kinks": lambda x: (mdb.minimum(x, 0.1) ** 3 + mdb.clip(x, -0.5, A) ** 3).sum() + x.min() ** 3,
-    "where": lambda x: (mdb.where(x.data.real > 0.1, x**3, mdb.exp(x)) * mdb.where(A > 0, x, A[0])).sum(),
+    "where": lambda x: (mdb.where(x > 0.1, x**3, mdb.exp(x)) * mdb.where(A > 0, x, A[0])).sum(),
     "joining": lambda x: (mdb.concatenate([x**3, A[0], x[:2]])[1:7] * mdb.stack([x, A[1] * x]).reshape(-1)[:6]).sum(),
     "einsum and dot": lambda x: mdb.einsum("i,ij,j,k->", x, A, x, x) + mdb.dot(x, mdb.expand_dims(A * x, 0)).sum() ** 2,
     "division": lambda x: (x / (x * x + 2)).sum(),
