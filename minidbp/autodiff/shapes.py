@@ -250,7 +250,15 @@ def getitem(x: TensorLike, index: Any) -> Tensor:
     An element that is picked twice receives both cotangents.  Raises IndexError as NumPy does.
     """
     x = as_tensor(x)
-    return _getitem(x, index=_plain_index(index, x))
+    parts, n_axes = _index_parts(index, x)
+    i = next((i for i, p in enumerate(parts) if p is Ellipsis), None)
+    if i is None:
+        return _getitem(x, index=tuple(parts))
+    # Without an Ellipsis, an index can also index arrays with more trailing axes.  An Ellipsis of no axes would still
+    # separate index arrays, and so decide where their axes go: None separates them too, and adds an axis of size 1.
+    separates = n_axes == 0 and any(isinstance(p, np.ndarray) for p in parts)
+    y = _getitem(x, index=(*parts[:i], *([None] if separates else [slice(None)] * n_axes), *parts[i + 1 :]))
+    return reshape(y, np.broadcast_to(np.float32(0), x.shape)[tuple(parts)].shape) if separates else y
 
 
 @operation
@@ -290,8 +298,8 @@ def _pick(data: np.ndarray, index: tuple[Any, ...], lead: int) -> np.ndarray:
     return np.moveaxis(picked, range(-lead, 0), range(lead))
 
 
-def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
-    """The index as a tuple without Ellipsis, arrays copied, so that it can index an array with more trailing axes."""
+def _index_parts(index: Any, x: Tensor) -> tuple[list[Any], int]:
+    """The parts of an index, arrays copied, and how many axes of x an Ellipsis among them stands for."""
     parts = list(index) if isinstance(index, tuple) else [index]
     parts = [p if p is None or p is Ellipsis or isinstance(p, slice) else _index_array(p) for p in parts]
     used = 0  # how many axes of x the parts index
@@ -300,12 +308,9 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
             used += p.ndim if isinstance(p, np.ndarray) and p.dtype == bool else 1
     if used > x.ndim:
         raise IndexError(f"getitem: {used} indices are too many for a tensor of shape {x.shape}")
-    ellipses = [i for i, p in enumerate(parts) if p is Ellipsis]
-    if len(ellipses) > 1:
+    if len([p for p in parts if p is Ellipsis]) > 1:
         raise IndexError("getitem: an index can only have one Ellipsis ('...')")
-    for i in ellipses:
-        parts[i : i + 1] = [slice(None)] * (x.ndim - used)
-    return tuple(parts)
+    return parts, x.ndim - used
 
 
 def _index_array(part: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -212,3 +212,97 @@ def test_iteration_stops() -> None:
     assert [row.data.tolist() for row in Tensor(CUBE[:, 0, :2])] == CUBE[:, 0, :2].tolist()
     with pytest.raises(TypeError, match="has no length"):
         list(Tensor(1.0))
+
+
+@st.composite
+def mixed_indices(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    """A shape, and an index of any mixture of numbers, slices, None, an Ellipsis, integer and Boolean arrays."""
+    shape = draw(st.lists(st.integers(2, 3), min_size=0, max_size=4).map(tuple))
+    array_shapes = st.sampled_from([(2,), (2,), (2,), (2, 1), ()])
+    parts: list[Any] = []
+    axis = 0
+    end = draw(st.sampled_from([len(shape), len(shape), max(0, len(shape) - 1)]))  # the last axis may be left out
+    while axis < end:
+        n = shape[axis]
+        kind = draw(st.sampled_from(["number", "slice", "slice", "integers", "integers", "list", "list", "Booleans"]))
+        if kind == "Booleans":
+            taken = draw(st.integers(1, min(2, len(shape) - axis)))
+            parts.append(draw(hnp.arrays(bool, shape[axis : axis + taken])))
+            axis += taken
+            continue
+        if kind == "number":
+            parts.append(draw(st.integers(-n, n - 1)))
+        elif kind == "slice":
+            parts.append(draw(st.slices(n)))
+        else:
+            array = draw(hnp.arrays(np.int64, array_shapes, elements=st.integers(-n, n - 1)))
+            parts.append(array.tolist() if kind == "list" and array.ndim else array)
+        axis += 1
+    extras = st.lists(st.sampled_from([None, True, False, np.True_]), max_size=2)
+    for part in [*draw(st.sampled_from([[...], [...], []])), *draw(extras)]:
+        parts.insert(draw(st.integers(0, len(parts))), part)
+    return shape, tuple(parts)
+
+
+ZERO_AXES = [
+    ((2, 2, 2), (slice(None), [0, 1], ..., [0, 1])),
+    ((2, 2, 2), ([0, 1], ..., [0, 1])),
+    ((2, 2, 2), (slice(None), 0, ..., [0, 1])),
+    ((2, 2, 2), (slice(None), [0, 1], ..., 1)),
+    ((2, 2, 2), (slice(None), [0, 1], None, ..., [0, 1])),
+    ((2, 2, 2), (slice(None), [0, 1], ..., None, [0, 1])),
+    ((2, 2), (..., [0, 1], [0, 1])),
+    ((2, 2), ([0, 1], [0, 1], ...)),
+    ((2, 2), (..., np.array([[True, False], [True, True]]))),
+    ((2, 2, 2), (None, [0, 1], ..., slice(1), [0, 1])),
+    ((), (...,)),
+    ((2, 2), (slice(None), 0, ...)),
+]
+
+
+@pytest.mark.parametrize(("shape", "index"), ZERO_AXES)
+def test_an_ellipsis_of_no_axes_is_numpys(shape: tuple[int, ...], index: tuple[Any, ...]) -> None:
+    check_indexing(shape, index)
+
+
+@given(mixed_indices())
+@settings(max_examples=400)
+def test_every_mixture_of_indices_is_numpys(problem: tuple[tuple[int, ...], tuple[Any, ...]]) -> None:
+    shape, index = problem
+    try:
+        np.zeros(shape)[index]
+    except IndexError:
+        with pytest.raises(IndexError):
+            Tensor(np.zeros(shape))[index]
+        return
+    check_indexing(shape, index)
+
+
+def check_indexing(shape: tuple[int, ...], index: tuple[Any, ...]) -> None:
+    """Value and three derivatives of `<g, x[index]^3>`, with leading axes, against the flat positions of elements."""
+    rng = np.random.default_rng(0)
+    x = Tensor(rng.standard_normal(shape), requires_grad=True)
+    positions = np.arange(x.size).reshape(shape)[index]
+
+    def pick(array: np.ndarray) -> np.ndarray:
+        """array[index] behind array's leading axes."""
+        return array.reshape((*array.shape[: array.ndim - x.ndim], -1))[..., positions]
+
+    def put(array: np.ndarray) -> np.ndarray:
+        """The adjoint of `pick`."""
+        lead = array.shape[: array.ndim - positions.ndim]
+        result = np.zeros((*lead, x.size))
+        np.add.at(result, (..., positions), array)
+        return result.reshape((*lead, *shape))
+
+    y = x[index]
+    np.testing.assert_array_equal(y.data, x.data[index])
+    assert y.shape == x.data[index].shape
+    g, u, v = rng.standard_normal((2, *y.shape)), rng.standard_normal((2, *shape)), rng.standard_normal(shape)
+    (first,) = mdb.grad(y**3, x, g, create_graph=True)
+    np.testing.assert_allclose(first.data, put(3 * y.data**2 * g), rtol=1e-12, atol=1e-14)
+    (second,) = mdb.grad((first * u).sum(), x, create_graph=True)
+    weights = (g * pick(u)).sum(0)
+    np.testing.assert_allclose(second.data, put(6 * y.data * weights), rtol=1e-12, atol=1e-14)
+    (third,) = mdb.grad((second * v).sum(), x)
+    np.testing.assert_allclose(third.data, put(6 * pick(v) * weights), rtol=1e-12, atol=1e-14)
