@@ -242,6 +242,7 @@ def _check_independence(y: Tensor, x: Tensor, J: np.ndarray) -> None:
     eps = max(np.finfo(x.dtype).eps, np.finfo(y.dtype).eps)
     r, q = (0.5 + (step * np.arange(1, k + 1)) % 0.5 for step, k in ((5**0.5, n), (2**0.5, c)))
     cotangent = np.outer(r, q).astype(y.dtype)
+    r, q = r.astype(J.dtype), q.astype(J.dtype)
     with traced_by(None), np.errstate(invalid="ignore", over="ignore"):
         found = grad(y, x, cotangent)[0].data.reshape(n, -1)
         expected = np.tensordot(q, np.moveaxis(J, 1, 0), 1).reshape(n, -1) * r[:, None]
@@ -267,8 +268,12 @@ def _backward_pass(
     """The cotangent of each x, or None where no y depends on it."""
     with recording(create_graph):
         gradients = _accumulated(ys, cotangents, xs)
-    if not create_graph:  # a cotangent that requires a gradient may have come through as it was
-        gradients = [g.detach() if g is not None and g.requires_grad else g for g in gradients]
+    taken = set(map(id, cotangents))
+    for i, g in enumerate(gradients):
+        # some rules return g itself: two gradients could be one Tensor, or a cotangent that requires a gradient
+        if g is not None and id(g) in taken and not (create_graph and g.requires_grad):
+            gradients[i] = g.detach()
+        taken.add(id(g))
     return gradients
 
 
@@ -399,7 +404,7 @@ def with_graph(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
         y = f(*arguments)
     if not isinstance(y, Tensor):
         raise TypeError(f"the function to differentiate must return one Tensor; it returned {type(y).__name__}")
-    used = set(map(id, _inputs_first([y], arguments)))
+    used = set(map(id, _inputs_first([y], arguments))) if any(x.requires_grad for x in given) else set()
     xs = []
     for i, (x, argument) in enumerate(zip(given, arguments, strict=True)):
         read_directly = x.requires_grad and id(x) in used

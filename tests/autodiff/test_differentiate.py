@@ -984,6 +984,20 @@ def test_without_create_graph_nothing_requires_a_gradient() -> None:
     assert not x.grad.requires_grad
 
 
+def test_each_gradient_is_a_tensor_of_its_own() -> None:
+    """The rule of + returns its cotangent for both operands.  Whoever scales one gradient must not scale another."""
+    a, b = leaf(3), leaf(3, seed=1)
+    v = Tensor(np.ones(3))
+    (a + b).backward(v)
+    for p in a, b:
+        assert p.grad is not None
+        p.grad.data = p.grad.data * 0.5
+    for g in a.grad, b.grad, *mdb.grad(a + b, [a, b, a], v * 0.5, create_graph=True):
+        assert_close(g, np.full(3, 0.5))
+    assert_close(v, np.ones(3))
+    assert len({id(g) for g in mdb.grad(a + b, [a, b, a], v, create_graph=True)} | {id(v)}) == 4
+
+
 def test_derivatives_in_the_cotangent() -> None:
     x, v = leaf(3), leaf(3, seed=1)
     for g in (
