@@ -30,7 +30,7 @@ def likely_cause(
     if (np.abs(numeric) <= allowed).all():
         return "the function does not change here, as after rounding to integers, but its rule says that it does"
     factor = float(np.vdot(numeric, analytic) / np.vdot(numeric, numeric)) if np.any(numeric) else np.nan
-    if (np.abs(analytic - factor * numeric) <= 10 * allowed).all():
+    if abs(factor - 1) > 1e-6 and (np.abs(analytic - factor * numeric) <= 10 * allowed).all():
         return "the sign is wrong" if abs(factor + 1) < 1e-2 else f"the result is {factor:.6g} times what it should be"
     for what, shape, offset in ("gradient", x.shape, y.ndim), ("cotangent", y.shape, 0):
         if len(shape) >= 2 and shape[-1] == shape[-2]:

@@ -30,10 +30,12 @@ MAX_ENTRIES, MAX_COLUMNS = 20_000, 1_000  # of a Jacobian: up to here every entr
 ROWS = 256  # of the Jacobian, in one backward pass
 DIRECTIONS = 2  # in each block of elements
 
-JUDGED = 1e-2  # a difference that may be further off than this, relative to the derivative, decides nothing
-NEGLIGIBLE = 1e-6  # relative to the largest entry of the same output: rounding may hide entries smaller than this
-ZERO, ZERO_ERROR = 1e-12, 1e-9  # an output whose derivatives and their errors are this small counts as constant
-RULE_ROUNDING = 64 * MACHINE_EPS  # of a rule, relative to the largest entry of the same output
+DOUBTFUL = 1e-4  # a difference that may be further off than this, relative to the derivative, gets a second look
+JUDGED = 3e-3  # and one that then may be further off than this decides nothing
+NEGLIGIBLE = 1e-5  # relative to the largest entry of the same output: rounding may hide entries smaller than this
+NEGLIGIBLE_OUTPUT = 1e-8  # relative to the largest entry of all: rounding may hide the derivative of such an output
+ZERO, ZERO_ERROR = 8 * MACHINE_EPS, 1e-9  # relative to the largest value, and absolute: the output is constant
+RULE_ROUNDING = 8 * MACHINE_EPS  # of a rule, relative to the largest entry of the same output
 
 ORDINALS = {1: "first", 2: "second", 3: "third"}
 
@@ -45,7 +47,7 @@ class Comparison:
         self.f, self.xs, self.order, self.rtol, self.rng = f, xs, order, rtol, rng
         self.leaves = _leaves(xs)
         self.ys = f(self.leaves)
-        self.largest_y = max(float(np.abs(y.data).max(initial=0.0)) for y in self.ys)
+        self.largest = max(1.0, *(float(np.abs(a).max(initial=0.0)) for a in (*xs, *(y.data for y in self.ys))))
         self.operations = operation_names(self.ys)
         names = " -> ".join([*self.operations[:8], *(["..."] if len(self.operations) > 8 else [])])
         self.subject = names or "f, which left no graph,"
@@ -98,17 +100,16 @@ class Comparison:
         differences = [self._column(i, j) for i, j in places]
         numeric = np.stack([flat(d.values) for d in differences], axis=1)
         error = np.stack([flat(d.errors) for d in differences], axis=1)
-        refined: set[int] = set()  # the columns that had a second look
+        refined = np.zeros(len(places), bool)  # the columns that had a second look
         while True:
-            wrong, hidden, excess = self._judge(J, numeric, error)
-            doubtful = (wrong | hidden).any(axis=0)
-            doubtful[list(refined)] = False
-            if not doubtful.any() or wrong[:, list(refined)].any():
+            wrong, doubtful, hidden, excess = self._judge(J, numeric, error)
+            left = (wrong | doubtful).any(axis=0) & ~refined
+            if (wrong & refined).any() or not left.any():
                 break
-            column = int(np.argmax(np.where(doubtful, excess.max(axis=0), -1.0)))  # the worst first
+            column = int(np.argmax(np.where(left, excess.max(axis=0), -1.0)))  # the worst first
             best = self._column(*places[column], refine=True)
             numeric[:, column], error[:, column] = flat(best.values), flat(best.errors)
-            refined.add(column)
+            refined[column] = True
         if wrong.any():
             self._report_entry(J, numeric, error, np.where(wrong, excess, -1.0))
         if hidden.any():
@@ -116,18 +117,21 @@ class Comparison:
             raise undecided(differences[column].why, J[row, column], numeric[row, column], error[row, column])
 
     def _judge(self, J: np.ndarray, numeric: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Which entries are wrong, which ones rounding hides, and how far off each is, relative to what is allowed."""
+        """Which entries are wrong, need a second look, are hidden by rounding; and the errors per what is allowed."""
         size = np.fmax(np.abs(J), np.abs(numeric))
         of_output = size.max(axis=1, keepdims=True, initial=0.0)
-        rounding = RULE_ROUNDING * of_output + MACHINE_EPS * max(of_output.max(), self.largest_y)
-        difference, allowed = np.abs(J - numeric), self.rtol * np.abs(numeric) + error + rounding
-        wrong = ~(difference <= allowed)  # for NaN too
-        constant = (np.abs(J) <= ZERO * max(1.0, float(of_output.max()))) & (error <= ZERO_ERROR)
-        unchanged = (J == 0) & (numeric == 0)
-        uncertain = error + rounding
-        hidden = (uncertain > JUDGED * size) & (uncertain > NEGLIGIBLE * of_output) & ~(constant | unchanged | wrong)
+        difference, allowed = np.abs(J - numeric), self.rtol * np.abs(numeric) + error + RULE_ROUNDING * of_output
+        differs = ~(difference <= allowed)  # for NaN too
+        rounds = difference <= 4 * MACHINE_EPS * self.largest  # as much as intermediate values may be rounded
+        negligible = NEGLIGIBLE_OUTPUT * float(of_output.max())
+        constant = (of_output <= max(ZERO * self.largest, negligible)) & (error <= max(ZERO_ERROR, negligible))
+        constant &= ~(differs & (np.abs(numeric) > 1e3 * error))  # a tiny function is no constant
+        judgeable = ~constant & ((numeric != 0) | (J != 0))
+        wrong, uncertain = differs & ~rounds, np.maximum(error, np.where(differs, difference, 0.0))
+        doubtful = wrong | judgeable & (uncertain > DOUBTFUL * size) & (np.abs(J) > RULE_ROUNDING * of_output)
+        hidden = ~wrong & judgeable & (uncertain > JUDGED * size) & (uncertain > NEGLIGIBLE * of_output)
         with np.errstate(all="ignore"):
-            return wrong, hidden, np.nan_to_num(difference / allowed, nan=np.inf)
+            return wrong, doubtful | hidden, hidden, np.nan_to_num(difference / allowed, nan=np.inf)
 
     def _jacobian(self, y: Tensor) -> np.ndarray:
         """(size of y, size of all inputs), by the rules; a few hundred rows in each backward pass."""
@@ -212,7 +216,7 @@ class Comparison:
         allowed = self.rtol * sizes + error + rounding
         wrong = ~(np.abs(analytic - numeric) <= allowed)
         if not wrong.any():
-            small = (size <= ZERO and error[-1] <= ZERO_ERROR) or error[-1] <= NEGLIGIBLE * total
+            small = (size <= ZERO * self.largest and error[-1] <= ZERO_ERROR) or error[-1] <= NEGLIGIBLE * total
             return None, bool(error[-1] > JUDGED * size and not small and (slope or numeric[-1]))
         row = int(np.argmax(wrong))
         where = "the sum of all outputs with random signs"
@@ -260,8 +264,7 @@ class Comparison:
             ("inputs in Fortran order", self.pull(fortran_y, fortran_leaves, v), of_v, LAYOUT),
         ]
         # Intermediate values may be as large as v y or v x, whatever cancels in the end, and so is their rounding.
-        largest_x = max(1.0, *(float(np.abs(x).max(initial=0.0)) for x in self.xs))
-        size = 1000 * float(np.abs(y.data).max()) + 64 * largest_x
+        size = 1000 * float(np.abs(y.data).max()) + 64 * self.largest
         rounding = MACHINE_EPS * size * float(np.abs(many).max())
         for what, pulled, expected, cause in calls:
             for i, (got, wanted) in enumerate(zip(pulled, expected, strict=True)):
@@ -316,7 +319,7 @@ def undecided(why: str, analytic: float, numeric: float, error: float) -> Except
         return NotDifferentiableError(f"not differentiable here: {why}")
     return UndecidedError(
         f"the rule says {analytic:.6g}, differences say {numeric:.6g} with an error of up to {error:.1g}, as rounding "
-        "hides the derivative: check the function without the large terms that do not depend on the input"
+        "in the function's values hides the derivative: leave out large terms that do not depend on the input"
     )
 
 

@@ -39,6 +39,8 @@ JUMPS = "the function jumps, at a point that no operation declares a kink"
 BENDS = "the slopes on its two sides differ, at a point that no operation declares a kink"
 UNSTEADY = "the difference quotients do not settle as the step shrinks"
 UNSETTLED = (JUMPS, BENDS, UNSTEADY)
+NOISE_SPACINGS = (2.0**-24, 2.0**-18, 2.0**-12)  # of the points, relative to each input element
+LARGEST_NOISE = 1e-4  # relative to an output
 NOISE_MARGIN = 40.0  # a difference with steps down to h / 4 multiplies the noise by 4 / h; ten standard deviations
 
 
@@ -65,6 +67,7 @@ class Differences:
     def __init__(self, f: Functions, xs: Arrays, noise: Arrays | None = None) -> None:
         self.f, self.xs = f, xs
         self.here, self.pattern = evaluate(f, xs)
+        self.largest = max(1.0, _largest(xs))
         self.noise = noise or [np.array(MACHINE_EPS / 2 * _largest(self.here))] * len(self.here)
 
     def along(self, direction: Arrays) -> Difference:
@@ -80,7 +83,7 @@ class Differences:
         for h in STEPS:
             if h < SHORT_STEP and h < shortest:
                 break
-            difference = self._at_step(direction, h)
+            difference = self._at_step(direction, h, why in UNSETTLED)
             if not isinstance(difference, str):
                 if why in UNSETTLED and not any(map(np.any, difference.values)):
                     break  # a staircase is flat between its steps, and so is a function that rounding quantises
@@ -94,7 +97,10 @@ class Differences:
         for h in (*LONG_STEPS, *(best.step / 8**k for k in range(1, 5))):
             other = self._at_step(direction, h)
             if not isinstance(other, str):
-                better = [a < b for a, b in zip(other.errors, best.errors, strict=True)]
+                better = [
+                    (e < error) & (np.abs(v - value) <= e + error)  # a long step may jump over a whole oscillation
+                    for e, error, v, value in zip(other.errors, best.errors, other.values, best.values, strict=True)
+                ]
                 values, errors = (
                     [np.where(*parts) for parts in zip(better, new, old, strict=True)]
                     for new, old in ((other.values, best.values), (other.errors, best.errors))
@@ -108,8 +114,8 @@ class Differences:
         ratios = [np.abs(x[m] / d[m]) for x, d, m in zip(self.xs, direction, moving, strict=True)]
         return 64 * MACHINE_EPS * _largest(ratios)
 
-    def _at_step(self, direction: Arrays, h: float) -> Difference | str:
-        """The difference with the step h, or why there is none."""
+    def _at_step(self, direction: Arrays, h: float, significant: bool = False) -> Difference | str:
+        """The difference with the step h, or why there is none; with `significant`, one that rounding does not hide."""
         points: list[list[np.ndarray]] = []
         for t in (-1.0, 1.0, -0.5, 0.5, -0.25, 0.25):
             values, pattern = evaluate(self.f, moved(self.xs, direction, t * h))
@@ -126,12 +132,13 @@ class Differences:
         for _, change, bends, near_bends, noise in parts:
             unsettled, rounding = max(unsettled, _largest([change])), max(rounding, _largest([noise]))
             bend, near_bend = max(bend, _largest([bends])), max(near_bend, _largest([near_bends]))
-        if h < SHORT_STEP and rounding > 1e-2 * scale:
+        rounding += 4 * MACHINE_EPS * self.largest / h  # intermediate values may be as large as the inputs
+        if (h < SHORT_STEP or significant) and rounding > 1e-2 * scale:
             return "rounding hides the derivative at so small a step"
         # At half the step, a kink that no operation declared bends as much, and a jump twice as much.
         if near_bend > 0.75 * bend and bend > 1e-3 * scale + 10 * rounding:
             return BENDS if near_bend < 1.5 * bend else JUMPS
-        if unsettled > 1e-4 * scale + rounding:
+        if unsettled > 1e-2 * scale + rounding:
             return UNSTEADY
         return Difference([value for value, *_ in parts], [change + noise for _, change, _, _, noise in parts], h)
 
@@ -141,7 +148,7 @@ class Differences:
         coarse, fine, finest = (far - back) / (2 * h), (half - half_back) / h, (near - near_back) / (h / 2)
         first, second = (4 * fine - coarse) / 3, (4 * finest - fine) / 3
         bend, near_bend = (far - 2 * here + back) / h, (half - 2 * here + half_back) / (h / 2)
-        rounding = np.broadcast_to(NOISE_MARGIN * self.noise[k] / h, here.shape)
+        rounding = np.broadcast_to((NOISE_MARGIN / h + 8.0) * self.noise[k], here.shape)
         return (16 * second - first) / 15, np.abs(second - first), bend, near_bend, rounding
 
 
@@ -153,30 +160,47 @@ def directional_difference(f: Functions, xs: Arrays, direction: Arrays) -> Diffe
 def rounding_noise(f: Functions, xs: Arrays, rng: np.random.Generator) -> list[np.ndarray]:
     """How much rounding changes each output: the standard deviation, at least half a unit in its last place.
 
-    f is computed at nine points along a random direction, so close together that a smooth function is a polynomial of
-    low degree there.  Its differences of order 4 to 6 are then noise alone: Hamming's difference table (Moré and Wild,
-    "Estimating computational noise", 2011).
+    f is computed at nine points along a random direction, so close together that a smooth function is nearly a
+    polynomial of low degree there.  Its differences of high order are then noise alone: Hamming's difference table
+    (Moré and Wild, "Estimating computational noise", 2011).  Two spacings are used, as rounding may leave a value in
+    the computation unchanged over the smaller one; a third one where it leaves the output unchanged over both.
     """
     here, pattern = evaluate(f, xs)
-    least = [MACHINE_EPS / 2 * np.abs(y) for y in here]
-    direction = tiny_direction(xs, rng)
-    points = []
-    for t in range(-4, 5):
-        values, other = evaluate(f, moved(xs, direction, t))
-        if _first_change(pattern, other):
-            return least
-        points.append(values)
-    noise = []
-    with np.errstate(all="ignore"):
-        for k, floor in enumerate(least):
+    noise = [MACHINE_EPS / 2 * np.abs(y) for y in here]
+    unchanged = [np.ones(y.shape, bool) for y in here]
+    largest = max(1.0, _largest(xs))
+    for spacing in NOISE_SPACINGS:
+        if spacing == NOISE_SPACINGS[-1] and not any(map(np.any, unchanged)):
+            break
+        direction = _relative_direction(xs, rng, spacing)
+        points: list[list[np.ndarray]] = []
+        for t in range(-4, 5):
+            values, other = evaluate(f, moved(xs, direction, t))
+            if _first_change(pattern, other):
+                return noise
+            points.append(values)
+        for k in range(len(here)):
             table = np.stack([values[k] for values in points])
-            size = np.fmax(np.abs(table).max(axis=0), np.finfo(np.float64).tiny)  # squares neither over- nor underflow
-            estimates = []
-            for order in (4, 5, 6):
-                shrink = factorial(order) ** 2 / factorial(2 * order)
-                estimates.append(np.sqrt(shrink * np.mean(np.diff(table / size, order, axis=0) ** 2, axis=0)))
-            noise.append(np.fmax(floor, size * np.max(estimates, axis=0)))
+            counts = unchanged[k] if spacing == NOISE_SPACINGS[-1] else np.ones(here[k].shape, bool)
+            noise[k] = np.where(counts, np.fmax(noise[k], _noise_in(table, largest)), noise[k])
+            unchanged[k] &= (table == table[0]).all(axis=0)
     return noise
+
+
+def _noise_in(table: np.ndarray, largest: float) -> np.ndarray:
+    """The standard deviation of the noise in equally spaced values of a smooth function, along axis 0.
+
+    It is 0 where the differences are too large for noise, beside the values and the `largest` input: the function then
+    varies within the spacing.
+    """
+    with np.errstate(all="ignore"):
+        size = np.fmax(np.abs(table).max(axis=0), np.finfo(np.float64).tiny)  # squares neither over- nor underflow
+        estimates = []
+        for order in (5, 6, 7):
+            shrink = factorial(order) ** 2 / factorial(2 * order)
+            estimates.append(np.sqrt(shrink * np.mean(np.diff(table / size, order, axis=0) ** 2, axis=0)))
+        noise = np.asarray(size * np.min(estimates, axis=0))
+        return np.where((noise < LARGEST_NOISE * size) | (noise < 1e-12 * largest), noise, 0.0)
 
 
 def smoothly_changing(f: Functions, xs: Arrays, rng: np.random.Generator) -> str:
@@ -200,8 +224,8 @@ def moved(xs: Arrays, direction: Arrays, t: float) -> list[np.ndarray]:
 
 
 def step_scale(x: np.ndarray) -> np.ndarray:
-    """The unit of a step in each element: 1, or for elements beyond 1 the power of two next to their size."""
-    return np.exp2(np.ceil(np.log2(np.maximum(np.abs(x), 1.0))))
+    """The unit of a step in each element: 1, or 2^-14 of a large element's size, rounded to a power of two."""
+    return np.exp2(np.ceil(np.log2(np.maximum(np.abs(x) * 2.0**-14, 1.0))))
 
 
 def random_signs(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -216,7 +240,11 @@ def in_input(i: int, direction: np.ndarray, xs: Arrays) -> list[np.ndarray]:
 
 def tiny_direction(xs: Arrays, rng: np.random.Generator) -> list[np.ndarray]:
     """Random signs times 6e-8 of each element, of 1 where an element is 0."""
-    return [2.0**-24 * random_signs(x.shape, rng) * np.where(x == 0, 1.0, np.abs(x)) for x in xs]
+    return _relative_direction(xs, rng, NOISE_SPACINGS[0])
+
+
+def _relative_direction(xs: Arrays, rng: np.random.Generator, size: float) -> list[np.ndarray]:
+    return [size * random_signs(x.shape, rng) * np.where(x == 0, 1.0, np.abs(x)) for x in xs]
 
 
 def _largest(values: Arrays) -> float:
