@@ -289,13 +289,33 @@ def _refuse_to_lose_derivative(t: Tensor, is_meant: Callable[[Any], bool]) -> No
 def _is_asked_for(t: Tensor, frame: Any, dtype: DTypeLike | None, copy: bool | None) -> bool:
     """Whether a call of `t.__array__` comes from an explicit `np.asarray(t)`, as far as the calls differ at all.
 
-    b[0:3] = t calls it from an instruction that stores.  w.dot(t) calls it twice from one instruction: without a dtype,
-    to learn t's own, and then in the dtype that both have in common.
+    The caller's instruction tells.  It is no call in `b[0:3] = t` and `w * [t, t]`, and has a list as an argument in
+    `np.array([t, t])`.  In `w.dot(t)` it calls twice: without a dtype, to learn t's own, and then in the common dtype.
     """
     place = (id(t), id(frame), frame.f_lasti)
     twice = state.converted == place and dtype is not None and copy is None
     state.converted = place if dtype is None and copy else None
-    return not twice and not dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("STORE_")
+    opcode = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    if opcode in ("CALL", "CALL_KW"):
+        return not twice and not _takes_a_list(frame.f_code, frame.f_lasti)
+    return not opcode.startswith(("STORE_", "BINARY_", "COMPARE_", "CONTAINS_"))
+
+
+@functools.lru_cache(1000)
+def _takes_a_list(code: Any, offset: int) -> bool:
+    """Whether a list or a tuple is written out among the arguments of the call at `offset`, as in f([x, y], z)."""
+    before = [i for i in dis.get_instructions(code) if i.offset <= offset]
+    call = before.pop()
+    while before and before[-1].opname in ("PRECALL", "KW_NAMES"):
+        before.pop()
+    for _ in range((call.arg or 0) + (call.opname == "CALL_KW")):  # from the last argument to the first
+        if before and before[-1].opname.startswith(("BUILD_LIST", "BUILD_TUPLE", "LIST_")):
+            return True
+        pushed = 0
+        while before and pushed < 1:  # the instructions that compute this argument leave one value on the stack
+            instruction = before.pop()
+            pushed += dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
+    return False
 
 
 def _native(array: np.ndarray) -> np.ndarray:

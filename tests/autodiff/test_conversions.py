@@ -66,6 +66,17 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "b[indices] = x": store([0, 2, 1], lambda x: x),
     "b[mask] = x": store(W > 0, lambda x: x),
     "b[:] = [x[0], 1, 2]": store(slice(None), lambda x: [x[0], 1.0, 2.0]),
+    "w * [x, x]": lambda x: W * [x, x],
+    "[x, x] - w": lambda x: [x, x] - W,
+    "w @ [x, x, x]": lambda x: W @ [x, x, x],
+    "w -= [x]": lambda x: operator.isub(W.copy(), [x, x, x]),
+    "np.array([x, x])": lambda x: np.array([x, x]),
+    "np.array((x, x))": lambda x: np.array((x, x * 2)),
+    "np.array([x, x], dtype)": lambda x: np.array([x, x], dtype=np.float32),
+    "np.array([[x, x]], float)": lambda x: np.array([[x, x]], float),
+    "np.asarray([*x])": lambda x: np.asarray([W, *[x, x]]),
+    "np.array([x, x]) in a loop": lambda x: [np.array([x, x * k]) for k in range(2)],
+    "w.dot([x, x, x])": lambda x: W.dot([x, x, x]),
     "b.flat[:] = x": set_flat,
     "b.real = x": set_real,
     "b.fill(x[0])": lambda x: np.zeros(3).fill(x[0]),  # type: ignore[func-returns-value]
@@ -143,6 +154,11 @@ def test_numpy_may_look_on_purpose(requires_grad: bool) -> None:
         assert (a.dtype, b.dtype) == (np.float64, np.float32)
     assert [np.asarray(t[0], v).tolist() for v in (None, float, np.float32)] == [2.0] * 3
     assert np.asarray([np.asarray(s) for s in t]).tolist() == [2.0, 4.0]
+    first, (second, third) = np.asarray(t), map(np.asarray, [t, t])
+    for k, value in enumerate(map(np.asarray, [first, second, third, t])):
+        assert [[k], value.tolist()] == [[k], np.asarray(t if k else t + 0, float).tolist()]
+    assert dict([("t", np.asarray(t)), *[("u", np.array(t))]]).keys() == {"t", "u"}
+    assert np.stack([np.asarray(t), np.asarray(t if len([1, 2]) else first)]).shape == (2, 2)
     np.testing.assert_allclose(t, [2.0, 4.0])
     np.testing.assert_array_equal(t, t)
     np.testing.assert_allclose(t[0], 2.0)
