@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ def test_the_readmes_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert names["J"].shape == (8, 10, 28, 28, 1)
     assert [g.shape for g in names["gradients"]] == [p.shape for p in names["model"].parameters()]
     assert "3., -6." in capsys.readouterr().out  # 6 a
+
+
+def test_the_operation_in_contributing_is_the_engines() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert textwrap.dedent(example) in (ROOT / "minidbp" / "autodiff" / "elementwise.py").read_text(encoding="utf-8")
 
 
 def test_the_citation_names_this_version() -> None:
