@@ -98,7 +98,7 @@ def backward(output: Tensor, grad_output: TensorLike | None = None) -> None:
 
     grad_output: see `grad`.  Its leading axes, if it has any, are those of each `.grad` too.
     """
-    leaves = [t for t in _inputs_first([output]) if t._node is None and t.requires_grad]
+    leaves = [t for t in inputs_first([output]) if t._node is None and t.requires_grad]
     if not leaves:
         raise ValueError(f"backward: {output._label()} does not require a gradient: {_why_constant(output)}")
     for leaf, g in zip(leaves, grad(output, leaves, grad_output), strict=True):
@@ -278,7 +278,7 @@ def _backward_pass(
 
 
 def _accumulated(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequence[Tensor]) -> list[Tensor | None]:
-    order = _inputs_first(ys)
+    order = inputs_first(ys)
     # only what lies between xs and ys is computed: the gradient of an input never pays for that of a weight
     wanted = set(map(id, xs))
     leads_to_x = set(wanted)
@@ -315,7 +315,7 @@ def _accumulated(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequenc
     return [gradients.get(id(x)) for x in xs]
 
 
-def _inputs_first(ys: Sequence[Tensor], leaves: Sequence[Tensor] = ()) -> list[Tensor]:
+def inputs_first(ys: Sequence[Tensor], leaves: Sequence[Tensor] = ()) -> list[Tensor]:
     """Every tensor in the graph of ys, each after the inputs it was made from; what `leaves` are made from is left out.
 
     No recursion: graphs can be deep.
@@ -404,7 +404,7 @@ def with_graph(f: Function, inputs: TensorsLike) -> tuple[list[Tensor], Tensor]:
         y = f(*arguments)
     if not isinstance(y, Tensor):
         raise TypeError(f"the function to differentiate must return one Tensor; it returned {type(y).__name__}")
-    used = set(map(id, _inputs_first([y], arguments))) if any(x.requires_grad for x in given) else set()
+    used = set(map(id, inputs_first([y], arguments))) if any(x.requires_grad for x in given) else set()
     xs = []
     for i, (x, argument) in enumerate(zip(given, arguments, strict=True)):
         read_directly = x.requires_grad and id(x) in used
@@ -448,10 +448,10 @@ def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 def operation_names(ys: Sequence[Tensor]) -> list[str]:
     """The names of the operations in the graph of ys, in the order of the computation, each once."""
-    return list(dict.fromkeys(t._node.name for t in _inputs_first(ys) if t._node))
+    return list(dict.fromkeys(t._node.name for t in inputs_first(ys) if t._node))
 
 
 def constant_operands(ys: Sequence[Tensor]) -> list[tuple[str, np.ndarray]]:
     """The constants in the graph of ys, each with the name of the operation that it was given to."""
-    nodes = [t._node for t in _inputs_first(ys) if t._node]
+    nodes = [t._node for t in inputs_first(ys) if t._node]
     return [(node.name, x.data) for node in nodes for x in node.inputs if not x.requires_grad]

@@ -4,88 +4,139 @@ One difference along d gives `J d`, the slopes of all outputs, so each output is
 element where each output depends on few elements, whatever their number.  Where many elements enter one output, such as
 a loss, the slope along d is a sum over them.  There, random signs d and an allowance of `rtol |g d|`, g being the
 gradient, find an element that is off by 1e-3 among a million of similar size.  So each input is taken in blocks of
-elements whose gradients are of similar size.
+elements whose gradients are of similar size.  Halving a direction that is wrong then finds the element.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from minidbp.autodiff.differentiate import grad_or_zeros
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, from_array
-from minidbp.checking.finite_differences import (
-    MACHINE_EPS,
-    Arrays,
-    Difference,
-    Differences,
-    Functions,
-    in_input,
-    random_signs,
-    step_scale,
-)
+from minidbp.checking.errors import GradcheckError
+from minidbp.checking.finite_differences import Difference, Differences, smooth_difference
+from minidbp.checking.noise import rounding_noise
+from minidbp.checking.points import MACHINE_EPS, Arrays, flat, in_input, index_of, part_of, random_signs, step_scale
+from minidbp.checking.subject import Subject
+from minidbp.checking.verdicts import JUDGED, NEGLIGIBLE, RULE_ROUNDING, ZERO, ZERO_ERROR, undecided
 
-BLOCKS, BLOCK_SIZE = 8, 64  # an input has at most so many blocks, and a block at least so many elements
-TRIES = 20  # directions that are drawn while kinks are in the way
+PARTS, PART_SIZE = 8, 64  # an input is cut into so many parts of equal size, if they have at least so many elements,
+POWERS = 8  # and where the gradient's size passes one of so many powers of ten below its largest
+DIRECTIONS = 2  # in each block
 
 
-def smooth_difference(
-    differences: Differences, i: int, where: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, Difference]:
-    """A direction of random signs in input i that crosses no kink, 0 outside the mask `where`; the difference along it.
-
-    Raises:
-        NotDifferentiableError: Kinks are in the way of all 20 directions that were drawn.
-    """
-    why, x = "", differences.xs[i]
-    for _ in range(TRIES):
-        d = random_signs(x.shape, rng) * step_scale(x) * where
-        try:
-            return d, differences.along(in_input(i, d, differences.xs))
-        except NotDifferentiableError as error:
-            why = str(error)
-    raise NotDifferentiableError(f"{why} (in each of {TRIES} random directions of input {i})")
-
-
-class Slope(NamedTuple):
-    """A derivative along a direction: by the rules, by differences, the size that errors are relative to, the error."""
-
-    analytic: float
-    numeric: float
-    size: float
-    error: float
-
-    def allowed(self, rtol: float) -> float:
-        return rtol * self.size + self.error
+def compare_directions(s: Subject) -> None:
+    """`J d` and <u, J d> for random signs u and d, in each block of each input."""
+    comparison = _Comparison(s)
+    for i, gradient in enumerate(comparison.gradients):
+        for block in _blocks(gradient):
+            for _ in range(DIRECTIONS if gradient.size else 0):
+                d, difference = smooth_difference(comparison.differences, i, block, s.rng)
+                wrong, hidden = comparison.judge(i, d, difference)
+                if wrong or hidden:
+                    difference = comparison.differences.best_along(in_input(i, d, s.xs))
+                    wrong, hidden = comparison.judge(i, d, difference)
+                if wrong:
+                    raise comparison.narrowed(i, d) or wrong
+                if hidden:
+                    slope, error = float(difference.values[-1]), float(difference.errors[-1])
+                    raise undecided(difference.why, float(np.sum(gradient * d)), slope, error)
 
 
-def smooth_slope(
-    f: Functions, xs: Arrays, i: int, gradient: np.ndarray, rng: np.random.Generator, where: np.ndarray | None = None
-) -> Slope:
-    """The slope of f, which returns one number, along a direction in input i that crosses no kink.
+class _Comparison:
+    """What all directions share: differences of f's outputs y and of <u, y>, and the gradient of <u, y>."""
 
-    Errors are relative to `|g d|`, the root mean square of such slopes: one that is small by luck has no smaller
-    allowance.  See `smooth_difference` for `where` and errors.
-    """
-    d, difference = smooth_difference(
-        Differences(f, xs), i, np.ones(xs[i].shape, bool) if where is None else where, rng
-    )
-    terms, numeric = gradient * d, float(difference.values[0])
-    size = max(float(np.linalg.norm(terms)), abs(numeric) / math.sqrt(np.count_nonzero(d) or 1))
-    return Slope(float(terms.sum()), numeric, size, float(difference.errors[0]))
+    def __init__(self, s: Subject) -> None:
+        us = [random_signs(y.shape, s.rng) for y in s.ys]
+
+        def with_product(ts: list[Tensor]) -> list[Tensor]:
+            ys = s.f(ts)
+            products = [(y * u).sum() for y, u in zip(ys, us, strict=True)]
+            return [*ys, functools.reduce(operator.add, products)]
+
+        self.s = s
+        self.differences = Differences(with_product, s.xs, rounding_noise(with_product, s.xs, s.rng))
+        self.gradients = [g.data for g in grad_or_zeros(s.ys, s.leaves, [from_array(u) for u in us], False)]
+        scaled = [g * step_scale(x) for g, x in zip(self.gradients, s.xs, strict=True)]
+        self.norm = math.sqrt(sum(float(np.sum(g * g)) for g in scaled))
+        self.tangents = _Tangents(s.ys, s.leaves, us, self.gradients)
+
+    def judge(self, i: int, d: np.ndarray, difference: Difference) -> tuple[GradcheckError | None, bool]:
+        """The error if a slope along d in input i is wrong, and whether rounding hides the slope of <u, y>."""
+        numeric, error = flat(difference.values), flat(difference.errors)
+        terms = self.gradients[i] * d
+        slope, size = float(terms.sum()), max(float(np.linalg.norm(terms)), abs(numeric[-1]) / math.sqrt(terms.size))
+        Jd = self.tangents.along(i, d)
+        if Jd is None:
+            analytic, numeric, error = np.array([slope]), numeric[-1:], error[-1:]
+            sizes, rounding = np.array([size]), np.array([RULE_ROUNDING * self.norm])
+        else:
+            analytic = np.append(flat(Jd), slope)
+            sizes, rounding = np.append(np.abs(numeric[:-1]), size), np.full(numeric.size, RULE_ROUNDING * self.norm)
+            rounding[:-1] = 1e-12 * np.abs(analytic[:-1]).max()
+        allowed = self.s.rtol * sizes + error + rounding
+        wrong = ~(np.abs(analytic - numeric) <= allowed)
+        if wrong.any():
+            return self._error(i, d, (analytic, numeric, error, allowed), int(np.argmax(wrong))), False
+        constant = size <= ZERO * self.s.largest and error[-1] <= ZERO_ERROR
+        hidden = error[-1] > JUDGED * size and error[-1] > NEGLIGIBLE * self.norm
+        return None, bool(hidden and not constant and (slope or numeric[-1]))
+
+    def _error(self, i: int, d: np.ndarray, slopes: tuple[np.ndarray, ...], row: int) -> GradcheckError:
+        analytic, numeric, error, allowed = slopes
+        s, output = self.s, "the sum of all outputs with random signs"
+        if row < analytic.size - 1:
+            k, rows = part_of(row, [y.size for y in s.ys])
+            output = f"output {k} at {index_of(row - rows.start, s.ys[k].shape)}"
+        moved = np.flatnonzero(d)
+        where, unit = f"along a random direction of input {i}", 1.0
+        if moved.size == 1:
+            where, unit = f"in the element of input {i} at {index_of(int(moved[0]), d.shape)}", float(d.flat[moved[0]])
+        message = (
+            f"{s.derivative} is wrong: {where}, {output} has the slope {numeric[row] / unit:.10g} by "
+            f"differences (error at most {error[row] / abs(unit):.1g}) but {analytic[row] / unit:.10g} by its rules"
+        )
+        compared = [a[:, None] if analytic.size == 1 else a[:-1, None] for a in (analytic, numeric, allowed)]
+        cause = s.cause(*compared, np.zeros(len(compared[0])), np.zeros(()))
+        return s.error(message, i, cause)
+
+    def narrowed(self, i: int, d: np.ndarray) -> GradcheckError | None:
+        """The error in one element of input i, found by halving a wrong direction; None if kinks are in the way."""
+        elements, error = np.flatnonzero(d), None
+        while elements.size > 1:
+            for half in np.array_split(elements, 2):
+                part = np.zeros(d.shape)
+                part.flat[half] = d.flat[half]
+                try:
+                    error, _ = self.judge(i, part, self.differences.best_along(in_input(i, part, self.s.xs)))
+                except NotDifferentiableError:
+                    error = None
+                if error:
+                    elements = half
+                    break
+            else:
+                return None
+        return error
 
 
-def blocks_of_similar_size(gradient: np.ndarray) -> Iterator[np.ndarray]:
-    """Masks that part the elements into blocks, by the size of the gradient there."""
-    order = np.argsort(np.abs(gradient), axis=None)
-    for elements in np.array_split(order, min(BLOCKS, max(1, gradient.size // BLOCK_SIZE))):
-        mask = np.zeros(gradient.size, bool)
+def _blocks(gradient: np.ndarray) -> Iterator[np.ndarray]:
+    """Masks that part the elements into blocks of similar gradients."""
+    size = np.abs(gradient).reshape(-1)
+    order = np.argsort(size)
+    with np.errstate(divide="ignore"):
+        power = np.maximum(np.floor(np.log10(size[order] / (size.max(initial=0.0) or 1.0))), -POWERS)
+    share = np.arange(size.size) * min(PARTS, max(1, size.size // PART_SIZE)) // max(1, size.size)
+    ends = np.flatnonzero((np.diff(power) != 0) | (np.diff(share) != 0)) + 1
+    for elements in np.split(order, ends):
+        mask = np.zeros(size.size, bool)
         mask[elements] = True
         yield mask.reshape(gradient.shape)
 
 
-class Tangents:
+class _Tangents:
     """`J d` by the rules: `u^T J` is linear in u, and `J d` is its derivative in u along d.
 
     A rule that leaves the graph, such as one that uses `g.data`, is right at order 1 and has no such derivative.  It

@@ -1,7 +1,7 @@
 """gradcheck: the derivatives of a function compared with finite differences, at any order.
 
 The second derivative is the first derivative of the backward pass: of F(x, v) = v^T J(x), in x and in v.  The third is
-the same done to F.  So one comparison, `Comparison`, serves every order.  The cotangents v are random, from a seeded
+the same done to F.  So one comparison serves every order.  The cotangents v are random, from a seeded
 generator: with a vector of ones, errors can cancel (every row of softmax's Jacobian sums to 0).
 """
 
@@ -11,8 +11,13 @@ import numpy as np
 
 from minidbp.autodiff.differentiate import Function, as_list, grad_or_zeros
 from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, from_array, recording
-from minidbp.checking.comparison import Comparison
-from minidbp.checking.finite_differences import Functions
+from minidbp.checking.calls import check_values, compare_calls
+from minidbp.checking.directions import compare_directions
+from minidbp.checking.entries import compare_entries
+from minidbp.checking.points import Functions
+from minidbp.checking.subject import Subject
+
+MAX_ENTRIES, MAX_COLUMNS = 20_000, 1_000  # of a Jacobian: up to here every entry is compared, beyond it directions
 
 
 def gradcheck(f: Function, inputs: TensorLike | Sequence[TensorLike], rtol: float = 1e-6, seed: int = 0) -> bool:
@@ -72,7 +77,13 @@ def check_order(
             raise TypeError(f"the function to check must return one Tensor; it returned {type(y).__name__}")
         return [y]
 
-    Comparison(*pull_back(recorded, xs, order - 1, rng), order, rtol, rng).run()
+    subject = Subject(*pull_back(recorded, xs, order - 1, rng), order, rtol, rng)
+    check_values(subject)
+    for k in range(len(subject.ys)):
+        compare_calls(subject, k)
+    rows, columns = sum(y.size for y in subject.ys), sum(x.size for x in subject.xs)
+    compare = compare_entries if rows * columns <= MAX_ENTRIES and columns <= MAX_COLUMNS else compare_directions
+    compare(subject)
     return True
 
 

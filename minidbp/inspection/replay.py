@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidbp.autodiff.tensor import COMPLEX, Node, NotDifferentiableError, Tensor, from_array, recording, traced_by
-from minidbp.checking.directions import smooth_slope
+from minidbp.checking.finite_differences import smooth_slope
 from minidbp.inspection.steps import Leaf, Step, order_in_words
 from minidbp.inspection.table import Table
 from minidbp.inspection.values import watched

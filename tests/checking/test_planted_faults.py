@@ -8,11 +8,6 @@ from minidbp.checking import GradcheckError, UndecidedError, check_derivatives
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of exp(710), log(0), 0 / 0
 
-OPEN = {  # these still pass, or fail for another reason
-    "values rounded to 6 decimals": "the noise is taken into account, and the derivative agrees within it",
-    "values that pass through float32": "the noise is taken into account, and the derivative agrees within it",
-    "wrong for an empty axis": "rules are not called for inputs without elements",
-}
 NAMED = 0.83  # the share of the messages that name the mistake: 30 of 36
 
 
@@ -26,12 +21,7 @@ def judged(fault: Fault) -> tuple[Exception | None, bool]:
     return None, False
 
 
-def marks(fault: Fault) -> list[pytest.MarkDecorator]:
-    known = [pytest.mark.xfail(reason=OPEN[fault.name], strict=True)] if fault.name in OPEN else []
-    return known + [pytest.mark.slow] * fault.slow
-
-
-@pytest.mark.parametrize("fault", [pytest.param(f, id=f.name, marks=marks(f)) for f in FAULTS])
+@pytest.mark.parametrize("fault", [pytest.param(f, id=f.name, marks=[pytest.mark.slow] * f.slow) for f in FAULTS])
 def test_a_planted_fault_does_not_pass(fault: Fault) -> None:
     error, named = judged(fault)
     assert error, "the check passes it"

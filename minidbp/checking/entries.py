@@ -1,0 +1,114 @@
+"""Every entry of a Jacobian against finite differences."""
+
+import numpy as np
+
+from minidbp.autodiff.tensor import Tensor
+from minidbp.checking.causes import NARROW
+from minidbp.checking.errors import UndecidedError
+from minidbp.checking.finite_differences import Difference, Differences
+from minidbp.checking.noise import ROWS, rounding_bound, rounding_noise
+from minidbp.checking.points import flat, in_input, index_of, largest, part_of, step_scale
+from minidbp.checking.subject import Subject
+from minidbp.checking.verdicts import (
+    DOUBTFUL,
+    JUDGED,
+    NEGLIGIBLE,
+    NEGLIGIBLE_OUTPUT,
+    RULE_ROUNDING,
+    ZERO,
+    ZERO_ERROR,
+    undecided,
+)
+
+COARSE = 1e4  # values with as many times the rounding of float64 are computed in a lower precision
+
+
+def compare_entries(s: Subject) -> None:
+    """The whole Jacobian J: a row for each element of the outputs, a column for each element of the inputs."""
+    if not any(x.size for x in s.xs) or not any(y.size for y in s.ys):
+        return
+    J = np.concatenate([_jacobian(s, y) for y in s.ys])
+    places = [(i, j) for i, x in enumerate(s.xs) for j in range(x.size)]  # of the columns
+    bounds = [rounding_bound(y) for y in s.ys]
+    noise = rounding_noise(s.f, s.xs, s.rng)
+    expected = [np.fmax(e, b / 10) for e, b in zip(noise, bounds, strict=True)]
+    differences, bound = Differences(s.f, s.xs, expected), flat(bounds)[:, None]
+    columns = [_column(differences, i, j) for i, j in places]
+    numeric = np.stack([flat(d.values) for d in columns], axis=1)
+    error = np.stack([flat(d.errors) for d in columns], axis=1)
+    refined = np.zeros(len(places), bool)  # the columns that had a second look
+    while True:
+        wrong, doubtful, hidden, excess = _judge(s, J, numeric, error, bound)
+        left = (wrong | doubtful).any(axis=0) & ~refined
+        if (wrong & refined).any() or not left.any():
+            break
+        column = int(np.argmax(np.where(left, excess.max(axis=0), -1.0)))  # the worst first
+        best = _column(differences, *places[column], refine=True)
+        numeric[:, column], error[:, column] = flat(best.values), flat(best.errors)
+        refined[column] = True
+    if wrong.any():
+        _report(s, J, numeric, error, np.where(wrong, excess, -1.0))
+    if hidden.any():
+        row, column = np.argwhere(hidden)[0]
+        raise undecided(columns[column].why, J[row, column], numeric[row, column], error[row, column])
+    for k, (e, b, y) in enumerate(zip(noise, bounds, s.ys, strict=True)):
+        if ((e > COARSE * b) & (b > 0)).any():  # the bound is 0 at zeros
+            accuracy = f"{largest([e]) / largest([y.data]):.0e}"
+            raise UndecidedError(f"output {k} of {s.name} is only accurate to {accuracy} of its size: {NARROW}")
+
+
+def _judge(
+    s: Subject, J: np.ndarray, numeric: np.ndarray, error: np.ndarray, bound: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Which entries are wrong, need a second look, are hidden by rounding; and the errors per what is allowed."""
+    size = np.fmax(np.abs(J), np.abs(numeric))
+    of_output = size.max(axis=1, keepdims=True, initial=0.0)
+    difference, allowed = np.abs(J - numeric), s.rtol * np.abs(numeric) + error + RULE_ROUNDING * of_output
+    differs = ~(difference <= allowed)  # for NaN too
+    rounds = difference <= 4 * bound + 1e-300  # a rule may be rounded as much as the value, and underflow
+    negligible = NEGLIGIBLE_OUTPUT * float(of_output.max())
+    constant = (of_output <= max(ZERO * s.largest, negligible)) & (error <= max(ZERO_ERROR, negligible))
+    constant &= ~(differs & (np.abs(numeric) > 1e3 * error))  # a tiny function is no constant
+    judgeable = ~constant & ((numeric != 0) | (J != 0))
+    wrong, uncertain = differs & ~rounds, np.maximum(error, np.where(differs, difference, 0.0))
+    doubtful = wrong | judgeable & (uncertain > DOUBTFUL * size) & (np.abs(J) > RULE_ROUNDING * of_output)
+    hidden = ~wrong & judgeable & (uncertain > JUDGED * size) & (uncertain > NEGLIGIBLE * of_output)
+    with np.errstate(all="ignore"):
+        return wrong, doubtful | hidden, hidden, np.nan_to_num(difference / allowed, nan=np.inf)
+
+
+def _jacobian(s: Subject, y: Tensor) -> np.ndarray:
+    """(size of y, size of all inputs), by the rules; a few hundred rows in each backward pass."""
+    blocks = [np.zeros((0, sum(x.size for x in s.xs)))]
+    for start in range(0, y.size, ROWS):
+        n = min(ROWS, y.size - start)
+        pulled = s.pull(y, s.leaves, np.eye(n, y.size, start).reshape(n, *y.shape))
+        blocks.append(np.concatenate([g.reshape(n, -1) for g in pulled], axis=1))
+    return np.concatenate(blocks)
+
+
+def _column(differences: Differences, i: int, j: int, refine: bool = False) -> Difference:
+    """The derivatives in element j of input i, by differences; with `refine`, from the best of many steps."""
+    x = differences.xs[i]
+    unit, scale = np.zeros_like(x), float(step_scale(x.flat[j]))
+    unit.flat[j] = scale
+    method = differences.best_along if refine else differences.along
+    difference = method(in_input(i, unit, differences.xs))
+    values, errors = ([a / scale for a in arrays] for arrays in (difference.values, difference.errors))
+    return difference._replace(values=values, errors=errors)
+
+
+def _report(s: Subject, J: np.ndarray, numeric: np.ndarray, error: np.ndarray, excess: np.ndarray) -> None:
+    """Raise the error for the entry with the largest excess, which is -1 where an entry is right."""
+    row, column = map(int, np.unravel_index(int(np.argmax(excess)), excess.shape))
+    k, rows = part_of(row, [y.size for y in s.ys])
+    i, columns = part_of(column, [x.size for x in s.xs])
+    y, x, part = s.ys[k].data, s.xs[i], (rows, columns)
+    message = (
+        f"{s.derivative} is wrong: output {k} at {index_of(row - rows.start, y.shape)}, "
+        f"in input {i} at {index_of(column - columns.start, x.shape)}, is {numeric[row, column]:.10g} "
+        f"by differences (error at most {error[row, column]:.1g}) but {J[row, column]:.10g} by its rule; "
+        f"{np.sum(excess[part] >= 0)} of {excess[part].size} entries differ"
+    )
+    allowed = s.rtol * np.abs(numeric[part]) + error[part]
+    raise s.error(message, i, s.cause(J[part], numeric[part], allowed, y, x))
