@@ -150,10 +150,10 @@ def hvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = F
 
 
 def hessian(f: Function, inputs: TensorsLike, create_graph: bool = False) -> Tensor | tuple[tuple[Tensor, ...], ...]:
-    """`H = d^2 f / dx dx` of an f that returns one value, for x of any shape: (*x.shape, *x.shape).
+    """`H = d^2 f / dx dx` of an f that returns one value, for x of any shape: `(*x.shape, *x.shape)`.
 
     All rows of H come from one backward pass through the gradient.  For a tuple of inputs the result is a tuple of
-    tuples: item [i][j] is `d^2 f / dx_i dx_j`, of shape (*x_i.shape, *x_j.shape).
+    tuples: item [i][j] is `d^2 f / dx_i dx_j`, of shape `(*x_i.shape, *x_j.shape)`.
 
     Raises:
         ValueError: if f returns more than one value.
@@ -164,7 +164,7 @@ def hessian(f: Function, inputs: TensorsLike, create_graph: bool = False) -> Ten
 
 
 def full_jacobian(f: Function, inputs: TensorsLike, create_graph: bool = False) -> Tensors:
-    """`J = df / dx` for f and x of any shapes: (*f(x).shape, *x.shape), by one backward pass.
+    """`J = df / dx` for f and x of any shapes: `(*f(x).shape, *x.shape)`, by one backward pass.
 
     The samples of a batch may depend on each other; `jacobian` takes N times less memory if they do not.  The result is
     a tuple if `inputs` is one.
