@@ -21,7 +21,6 @@ Rules are written in operations on Tensors.  So a derivative is itself a graph o
 again, to any order.  This module computes no derivative: see `differentiate.py`.
 """
 
-import dis
 import functools
 import inspect
 import sys
@@ -36,6 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from minidbp import kernels
+from minidbp.autodiff import conversions
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 # complex128 is allowed inside, for a check of derivatives (`complex_step_hvp`).  There the imaginary part is a tiny
@@ -157,7 +157,7 @@ class Tensor:
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         if self.requires_grad:
-            _refuse_to_lose_derivative(self, lambda frame: _is_asked_for(self, frame, dtype, copy))
+            self._check_conversion(conversions.array_is_meant(sys._getframe(1), self, dtype, copy))
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
@@ -174,8 +174,15 @@ class Tensor:
 
     def __float__(self) -> float:
         if self.requires_grad:  # math.sqrt(t) and array[0] = t call this
-            _refuse_to_lose_derivative(self, lambda frame: False)
+            self._check_conversion(conversions.only_looks(sys._getframe(1)))
         return self.item()
+
+    def _check_conversion(self, is_meant: bool) -> None:
+        if not is_meant:
+            raise TypeError(
+                f"{self._label()} requires a gradient, which this conversion would lose: "
+                "use minidbp's functions, or t.item() or t.numpy() for the values"
+            )
 
     def __format__(self, spec: str) -> str:
         if spec and self.size != 1:
@@ -263,61 +270,6 @@ def _leaf(data: np.ndarray, order: list[int], requires_grad: bool, name: str | N
     return Tensor(data.transpose(np.argsort(order)), requires_grad, name)
 
 
-# These packages look at values and compute no result that a derivative could be wanted of.
-ONLY_LOOKING = ("matplotlib.", "mpl_toolkits.", "numpy.testing.")
-
-
-def _refuse_to_lose_derivative(t: Tensor, is_meant: Callable[[Any], bool]) -> None:
-    """Raise TypeError if t, which requires a gradient, is converted, unless `is_meant(the caller's frame)`.
-
-    NumPy's own Python functions never mean it: np.full(3, t) would lose the derivative.
-    """
-    frame: Any = sys._getframe(2)
-    caller, module = frame, ""
-    while frame and (module := frame.f_globals.get("__name__", "")).startswith("numpy."):
-        if module.startswith(ONLY_LOOKING):
-            break
-        frame = frame.f_back
-    if module.startswith(ONLY_LOOKING) or (frame is caller and is_meant(frame)):
-        return
-    raise TypeError(
-        f"{t._label()} requires a gradient, which this conversion would lose: "
-        "use minidbp's functions, or t.item() or t.numpy() for the values"
-    )
-
-
-def _is_asked_for(t: Tensor, frame: Any, dtype: DTypeLike | None, copy: bool | None) -> bool:
-    """Whether a call of `t.__array__` comes from an explicit `np.asarray(t)`, as far as the calls differ at all.
-
-    The caller's instruction tells.  It is no call in `b[0:3] = t` and `w * [t, t]`, and has a list as an argument in
-    `np.array([t, t])`.  In `w.dot(t)` it calls twice: without a dtype, to learn t's own, and then in the common dtype.
-    """
-    place = (id(t), id(frame), frame.f_lasti)
-    twice = state.converted == place and dtype is not None and copy is None
-    state.converted = place if dtype is None and copy else None
-    opcode = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-    if opcode in ("CALL", "CALL_KW"):
-        return not twice and not _takes_a_list(frame.f_code, frame.f_lasti)
-    return not opcode.startswith(("STORE_", "BINARY_", "COMPARE_", "CONTAINS_"))
-
-
-@functools.lru_cache(1000)
-def _takes_a_list(code: Any, offset: int) -> bool:
-    """Whether a list or a tuple is written out among the arguments of the call at `offset`, as in f([x, y], z)."""
-    before = [i for i in dis.get_instructions(code) if i.offset <= offset]
-    call = before.pop()
-    while before and before[-1].opname in ("PRECALL", "KW_NAMES"):
-        before.pop()
-    for _ in range((call.arg or 0) + (call.opname == "CALL_KW")):  # from the last argument to the first
-        if before and before[-1].opname.startswith(("BUILD_LIST", "BUILD_TUPLE", "LIST_")):
-            return True
-        pushed = 0
-        while before and pushed < 1:  # the instructions that compute this argument leave one value on the stack
-            instruction = before.pop()
-            pushed += dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
-    return False
-
-
 def _native(array: np.ndarray) -> np.ndarray:
     """`array` in this machine's byte order."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -340,7 +292,7 @@ def _refuse_nested_tensors(value: Any) -> None:
     if isinstance(value, (list, tuple)):
         for v in value:
             if isinstance(v, Tensor):
-                raise TypeError("a list of Tensors is not a Tensor: their derivatives would be lost")
+                raise TypeError("a list of Tensors is not a Tensor, and their derivatives would be lost: use stack")
             _refuse_nested_tensors(v)
 
 
@@ -468,7 +420,6 @@ class _State(threading.local):
     recording = True  # whether operations are recorded in the graph
     pattern: Pattern | None = None  # what `locally_constant` declares, where somebody collects it
     tracers: tuple[Tracer, ...] = ()
-    converted: tuple[int, int, int] | None = None  # see _is_asked_for
 
 
 state = _State()  # each thread has its own
@@ -530,19 +481,13 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
                 f"got {len(rules)} rules and {value.dtype}"
             )
         out = from_array(value)
-        if state.recording:
-            for x in inputs:
-                if x.requires_grad:
-                    out.requires_grad = True
-                    out._node = Node(apply, inputs, static, rules)
-                    break
-                if x._unrecorded:
-                    out._unrecorded = True
-        else:
-            for x in inputs:
-                if x.requires_grad or x._unrecorded:
-                    out._unrecorded = True
-                    break
+        for x in inputs:
+            if x.requires_grad and state.recording:
+                out.requires_grad = True
+                out._node = Node(apply, inputs, static, rules)
+                break
+            if x.requires_grad or x._unrecorded:
+                out._unrecorded = True
         for tracer in state.tracers:  # tracers also get operations that are not recorded
             tracer.add(out._node or Node(apply, inputs, static, rules), out)
         return out
