@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minidbp as mdb
+from minidbp import cos, sin, tanh
 from minidbp.autodiff import Tensor
 
 Array = np.ndarray
@@ -40,24 +41,6 @@ def signed(rng: Rng, *shape: int) -> Array:
 
 
 # -- operations of a user's own, all right -----------------------------------------------------------------------------
-
-
-@mdb.operation
-def sin(x: Tensor) -> Any:
-    """`sin(x)`; `d = cos(x) dx`."""
-    return np.sin(x.data), lambda g, out: g * cos(x)
-
-
-@mdb.operation
-def cos(x: Tensor) -> Any:
-    """`cos(x)`; `d = -sin(x) dx`."""
-    return np.cos(x.data), lambda g, out: -(g * sin(x))
-
-
-@mdb.operation
-def tanh(x: Tensor) -> Any:
-    """`tanh(x)`; `d = (1 - tanh(x)^2) dx`."""
-    return np.tanh(x.data), lambda g, out: g * (1 - out * out)
 
 
 @mdb.operation

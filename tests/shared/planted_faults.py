@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minidbp as mdb
+from minidbp import cos, sin
 from minidbp.autodiff import Tensor
 from minidbp.autodiff.tensor import from_array
 
@@ -64,18 +65,6 @@ def swapped(x: Tensor) -> Tensor:
 def raw(array: Array) -> Tensor:
     """A constant Tensor: to the next derivative it does not depend on anything."""
     return from_array(np.array(array))
-
-
-@mdb.operation
-def sin(x: Tensor) -> Any:
-    """`sin(x)`; `d = cos(x) dx`."""
-    return np.sin(x.data), lambda g, out: g * cos(x)
-
-
-@mdb.operation
-def cos(x: Tensor) -> Any:
-    """`cos(x)`; `d = -sin(x) dx`."""
-    return np.cos(x.data), lambda g, out: -(g * sin(x))
 
 
 RNG = np.random.default_rng(20)
