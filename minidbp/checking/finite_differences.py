@@ -123,20 +123,18 @@ class Differences:
             points.append(values)
         with np.errstate(all="ignore"):  # where the function is not finite, nor is the difference
             parts = [self._of_output(k, [p[k] for p in points], h) for k in range(len(self.here))]
-        scale = largest([value for value, *_ in parts])
-        unsettled = bend = near_bend = rounding = 0.0
-        for _, change, bends, near_bends, noise in parts:
-            unsettled, rounding = max(unsettled, largest([change])), max(rounding, largest([noise]))
-            bend, near_bend = max(bend, largest([bends])), max(near_bend, largest([near_bends]))
-        rounding += 4 * MACHINE_EPS * self.largest / h  # intermediate values may be as large as the inputs
+        values, changes, bends, near_bends, noise = map(list, zip(*parts, strict=True))
+        scale, bend, near_bend = largest(values), largest(bends), largest(near_bends)
+        # intermediate values may be as large as the inputs
+        rounding = largest(noise) + 4 * MACHINE_EPS * self.largest / h
         if (h < SHORT_STEP or significant) and rounding > 1e-2 * scale:
             return "rounding hides the derivative at so small a step"
         # At half the step, a kink that no operation declared bends as much, and a jump twice as much.
         if near_bend > 0.75 * bend and bend > 1e-3 * scale + 10 * rounding:
             return BENDS if near_bend < 1.5 * bend else JUMPS
-        if unsettled > 1e-2 * scale + rounding:
+        if largest(changes) > 1e-2 * scale + rounding:
             return UNSTEADY
-        return Difference([value for value, *_ in parts], [change + noise for _, change, _, _, noise in parts], h)
+        return Difference(values, [a + b for a, b in zip(changes, noise, strict=True)], h)
 
     def _of_output(self, k: int, values: list[np.ndarray], h: float) -> tuple[np.ndarray, ...]:
         """The derivative of output k, its change between extrapolations, its bends, and what rounding may do to it."""

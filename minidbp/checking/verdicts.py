@@ -1,15 +1,18 @@
-"""When a difference decides, and what is said when it does not."""
+"""The thresholds by which a difference decides, and the error where it does not."""
 
 from minidbp.autodiff.tensor import NotDifferentiableError
 from minidbp.checking.errors import UndecidedError
 from minidbp.checking.points import MACHINE_EPS
 
-DOUBTFUL = 1e-4  # a difference that may be further off than this, relative to the derivative, gets a second look
-JUDGED = 3e-3  # and one that then may be further off than this decides nothing
-NEGLIGIBLE = 1e-5  # relative to the largest entry of the same output: rounding may hide entries smaller than this
-NEGLIGIBLE_OUTPUT = 1e-8  # relative to the largest entry of all: rounding may hide the derivative of such an output
-ZERO, ZERO_ERROR = 8 * MACHINE_EPS, 1e-9  # relative to the largest value, and absolute: the output is constant
-RULE_ROUNDING = 8 * MACHINE_EPS  # of a rule, relative to the largest entry of the same output
+# A difference may be wrong by its error.  These are errors relative to the derivative.
+DOUBTFUL = 1e-4  # if the error is larger, other steps are tried
+UNDECIDED = 3e-3  # if the error is larger after that too, the difference decides nothing
+# Where rounding hides a small entry, the check passes without a message.
+NEGLIGIBLE = 1e-5  # an entry is small, relative to the largest entry of the same output
+NEGLIGIBLE_OUTPUT = 1e-8  # all entries of an output are small, relative to the largest entry of all outputs
+# An output is constant if its slopes are not above ZERO times the largest value, and their errors not above ZERO_ERROR.
+ZERO, ZERO_ERROR = 8 * MACHINE_EPS, 1e-9
+RULE_ROUNDING = 8 * MACHINE_EPS  # the rounding of a rule, relative to the largest entry of the same output
 
 
 def undecided(why: str, analytic: float, numeric: float, error: float) -> Exception:
