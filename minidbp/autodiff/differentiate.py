@@ -37,11 +37,11 @@ def grad(
         create_graph: record the pass, so that the result can be differentiated again.  Without it the result is
             a constant, even if a cotangent requires a gradient.
         allow_unused: An input is unused if no output depends on it; its gradient is zeros.  With True any input may
-            be unused, with None (the default) some of them but not all, and with False none.
+            be unused, such as the last bias in a penalty on the Jacobian.  With None (the default) some of them may
+            be unused but not all, and with False none.
 
     Returns:
-        One Tensor for each input, of the input's shape and dtype.  Example of an unused input: the last bias, in a
-        penalty on the Jacobian.
+        One Tensor for each input, of the input's dtype, and of its shape behind the leading axes.
 
     Raises:
         ValueError: if an input does not require a gradient, or an output does not and allow_unused is not True, if an

@@ -81,7 +81,7 @@ class Tensor:
     _data: np.ndarray
     _node: "Node | None"  # how this tensor was made; None for a leaf and for a constant
     _version: int  # how often this leaf was given new data
-    _unrecorded: bool  # whether it depends on what requires a gradient, but was computed while nothing was recorded
+    _unrecorded: bool  # whether it was computed from what requires a gradient while nothing was recorded
     requires_grad: bool
     name: str | None
     grad: "Tensor | None"
@@ -356,7 +356,7 @@ class Node:
         self, function: Callable[..., Tensor], inputs: tuple[Tensor, ...], static: dict[str, Any], rules: list[Rule]
     ) -> None:
         self.function, self.inputs, self.static, self.rules = function, inputs, static, rules
-        # negative (the complement) for an input that was a constant then: its derivative is not in the whole graph
+        # the complement, which is negative, for an input that required no gradient: the graph lacks its derivative
         self._versions = [x._version if x.requires_grad else ~x._version for x in inputs]
 
     @property

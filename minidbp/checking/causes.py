@@ -4,7 +4,7 @@ import numpy as np
 
 LEADING_AXES = "a rule does not carry over the extra leading axes of its cotangent"
 NOT_LINEAR = "a rule is not linear in its cotangent: it clips, squares, drops or normalises it"
-CHANGING = "it draws random numbers or keeps a state: a check needs the same values at every call"
+CHANGING = "the function or a rule draws random numbers or keeps a state: a check needs the same values at every call"
 NARROW = "float32, or a rounding of like size, somewhere inside"
 AFFINE = "a term of a rule does not depend on the cotangent"
 LAYOUT = "the function or a rule relies on the memory layout of an array"

@@ -88,7 +88,7 @@ class Differences:
         raise NotDifferentiableError(f"not differentiable here: {why}")
 
     def best_along(self, direction: Arrays) -> Difference:
-        """`along`, where each element comes from the step, of nine, that gives it the smallest error."""
+        """`along`, where each element comes from the one of nine steps that has the smallest error."""
         best = self.along(direction)
         for h in (*LONG_STEPS, *(best.step / 8**k for k in range(1, 5))):
             other = self._at_step(direction, h)

@@ -38,9 +38,9 @@ def check_derivatives(
 ) -> bool:
     """True if all derivatives of f up to `order` agree with finite differences; raises an error if not.
 
-    Every entry of the Jacobian is compared if there are at most 20,000.  Beyond that, random directions are: they find
-    one wrong element of a million that is off by 1e-3, in each output by itself and in each input.  The rules are
-    called with one cotangent and with many, with scaled ones, and with inputs and cotangents in other memory layouts.
+    A Jacobian of at most 20,000 entries and 1,000 columns is compared entry by entry, a larger one along random
+    directions.  They find an element that is off by 1e-3 among a million of similar size.  The rules are called with
+    one cotangent and with many, with scaled ones, and with inputs and cotangents in other memory layouts.
 
     Args:
         f: Takes the inputs as float64 Tensors and returns one Tensor.  It may call `grad` itself.

@@ -46,8 +46,8 @@ def rounding_noise(f: Functions, xs: Arrays, rng: np.random.Generator) -> list[n
 def _noise_in(table: np.ndarray, largest_x: float) -> np.ndarray:
     """The standard deviation of the noise in equally spaced values of a smooth function, along axis 0.
 
-    It is 0 where the differences are too large for noise, beside the values and the largest input: the function then
-    varies within the spacing.
+    It is 0 where the differences are too large for noise, compared with the values and the largest input: the function
+    then varies within the spacing.
     """
     with np.errstate(all="ignore"):
         size = np.fmax(np.abs(table).max(axis=0), np.finfo(np.float64).tiny)  # squares neither over- nor underflow

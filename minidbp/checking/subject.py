@@ -36,7 +36,7 @@ class Subject:
     def pull(self, y: Tensor, leaves: list[Tensor], v: np.ndarray) -> list[np.ndarray]:
         """The cotangents of the leaves for the cotangent v of y."""
         v = np.asarray(v)  # arithmetic on arrays of shape () gives scalars
-        cotangent = from_array(v.view() if 0 in v.strides else v.copy(order="K"))  # a copy loses a broadcast's strides
+        cotangent = from_array(v.view() if 0 in v.strides else v.copy(order="K"))  # a broadcast v keeps its strides
         try:
             pulled = [g.data for g in grad_or_zeros([y], leaves, [cotangent], False)]
         except NotDifferentiableError:
@@ -53,7 +53,10 @@ class Subject:
         return pulled
 
     def cause(self, *comparison: np.ndarray) -> str:
-        """The likely cause: from the graph if it shows there, else from the numbers (see `likely_cause`)."""
+        """The likely cause: from the graph if it shows there, else from the numbers (see `likely_cause`).
+
+        The graph shows it if one of its constants changes when the inputs move.
+        """
         further = self.f(named_leaves(moved(self.xs, tiny_direction(self.xs, self.rng), 1.0)))
         for (name, here), (_, there) in zip(constant_operands(self.ys), constant_operands(further), strict=False):
             if here.shape == there.shape and not np.array_equal(here, there):
