@@ -58,11 +58,12 @@ def _takes_a_list(code: CodeType, offset: int) -> bool:
     call = before.pop()
     while before and before[-1].opname in ("PRECALL", "KW_NAMES"):
         before.pop()
+    pushed = 0  # onto the stack, by the instructions that were passed, for arguments that are still to come
     for _ in range((call.arg or 0) + (call.opname == "CALL_KW")):  # from the last argument to the first
-        if before and before[-1].opname.startswith(("BUILD_LIST", "BUILD_TUPLE", "LIST_")):
+        if not pushed and before and before[-1].opname.startswith(("BUILD_LIST", "BUILD_TUPLE", "LIST_")):
             return True
-        pushed = 0
-        while before and pushed < 1:  # the instructions that compute this argument leave one value on the stack
+        while before and pushed < 1:  # the instructions that compute an argument leave one value on the stack
             instruction = before.pop()
             pushed += dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
+        pushed -= 1
     return False

@@ -43,16 +43,16 @@ def likely_cause(
         return "a term is dropped: the entries that are wrong are 0"
     if (np.abs(numeric) <= allowed)[wrong].all():
         return "the rule lets through what should be 0: a mask is missing or too large"
-    if cause := _missing_factor(analytic, numeric, wrong, y, x):
-        return cause
+    with np.errstate(all="ignore"):
+        ratio = analytic[wrong] / numeric[wrong]
+        if cause := _missing_factor(ratio, wrong, y, x):
+            return cause
     least = float(allowed.min())
     if np.allclose(np.sort(analytic, axis=None), np.sort(numeric, axis=None), rtol=1e-5, atol=least):
         return "the right numbers stand in the wrong places: an axis, a stride or a flip"
     largest = float(allowed.max()) * analytic.shape[1]
     if wrong.mean() > 0.5 and np.allclose(analytic.sum(axis=1), numeric.sum(axis=1), rtol=0, atol=largest):
         return "each output's derivative is spread over the wrong elements of the input"
-    with np.errstate(all="ignore"):
-        ratio = analytic[wrong] / numeric[wrong]
     if np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-4 * np.abs(ratio).max():
         return f"some entries are {ratio.mean():.6g} times what they should be: a term is missing or counted twice"
     columns = wrong.any(axis=0)
@@ -62,15 +62,13 @@ def likely_cause(
     return ""
 
 
-def _missing_factor(analytic: np.ndarray, numeric: np.ndarray, wrong: np.ndarray, y: np.ndarray, x: np.ndarray) -> str:
+def _missing_factor(ratio: np.ndarray, wrong: np.ndarray, y: np.ndarray, x: np.ndarray) -> str:
     """Whether each wrong entry is off by a constant times the input or the output: a factor too many, or missing."""
-    with np.errstate(all="ignore"):
-        ratio = analytic[wrong] / numeric[wrong]
-        for name, values in (("input", x.reshape(1, -1)), ("output", y.reshape(-1, 1))):
-            factors = np.broadcast_to(values, analytic.shape)[wrong]
-            if np.ptp(factors) <= 1e-3 * np.abs(factors).max(initial=0.0):
-                continue
-            for text, quotient in (("too many", ratio / factors), ("missing", ratio * factors)):
-                if np.isfinite(quotient).all() and np.ptp(quotient) <= 1e-5 * np.abs(quotient).max():
-                    return f"a factor of the {name} is {text}: a wrong exponent, or a factor that was left out"
+    for name, values in (("input", x.reshape(1, -1)), ("output", y.reshape(-1, 1))):
+        factors = np.broadcast_to(values, wrong.shape)[wrong]
+        if np.ptp(factors) <= 1e-3 * np.abs(factors).max(initial=0.0):
+            continue
+        for text, quotient in (("too many", ratio / factors), ("missing", ratio * factors)):
+            if np.isfinite(quotient).all() and np.ptp(quotient) <= 1e-5 * np.abs(quotient).max():
+                return f"a factor of the {name} is {text}: a wrong exponent, or a factor that was left out"
     return ""
