@@ -1,6 +1,17 @@
 """Whether whoever turns a Tensor into plain numbers means it: `np.asarray(t)` does, `w.dot(t)` does not.
 
-NumPy calls `t.__array__` or `t.__float__` for both.  Only the caller's frame and the arguments of the call differ.
+NumPy calls `t.__array__` or `t.__float__` for both.  Only the caller's frame and the arguments of the call differ:
+
+    whose code        NumPy, SciPy and this engine compute with what they convert: refused.  matplotlib and
+                      numpy.testing only look at it: allowed.
+    the instruction   In other code, calls are allowed, and loops over `map(np.asarray, ts)`.  Assignments and operators
+                      are refused: `b[0:3] = t`, `w * [t, t]`, `w < [t, t]`.
+    the arguments     A call with a list or a tuple written out is refused: `np.array([t, t])`.
+    a second time     A call that converts t twice is refused: `w.dot(t)` does so, first without a dtype, to learn t's
+                      own, and then in the common dtype.
+
+Some calls look like `np.asarray(t)` and are allowed too: `np.array(rows)` with a list of Tensors in a variable, and
+NumPy's methods that convert once, such as `rng.normal(t)`.
 """
 
 import dis
@@ -9,6 +20,7 @@ import threading
 from types import CodeType, FrameType
 from typing import Any
 
+COMPUTING = ("numpy.", "scipy.", "minidbp.autodiff.")
 # These packages look at values and compute no result that a derivative could be wanted of.
 ONLY_LOOKING = ("matplotlib.", "mpl_toolkits.", "numpy.testing.")
 
@@ -21,34 +33,33 @@ _last = _Last()
 
 
 def only_looks(caller: FrameType) -> bool:
-    """Whether a package that only looks at values called, be it through NumPy's own Python functions."""
+    """Whether a package that only looks at values called, be it through functions of NumPy or SciPy."""
     frame: FrameType | None = caller
     while frame:
-        module = frame.f_globals.get("__name__", "")
-        if module.startswith(ONLY_LOOKING) or not module.startswith("numpy."):
+        module = _module(frame)
+        if module.startswith(ONLY_LOOKING) or not module.startswith(COMPUTING):
             return module.startswith(ONLY_LOOKING)
         frame = frame.f_back
     return False
 
 
 def array_is_meant(caller: FrameType, t: Any, dtype: Any, copy: bool | None) -> bool:
-    """Whether a call of `t.__array__(dtype, copy)` comes from an explicit `np.asarray(t)` or `np.array(t)`.
-
-    The caller's instruction tells.  It is no call in `b[0:3] = t` and `w * [t, t]`, and has a list as an argument in
-    `np.array([t, t])`.  `w.dot(t)` calls `__array__` twice: without a dtype, to learn t's own, and then in the common
-    dtype.  NumPy's own Python functions never mean it: `np.full(3, t)` would lose the derivative.
-    """
+    """Whether a call of `t.__array__(dtype, copy)` comes from an explicit `np.asarray(t)` or `np.array(t)`."""
     place = (id(t), id(caller), caller.f_lasti)
     is_second = _last.place == place and dtype is not None and copy is None
     _last.place = place if dtype is None and copy else None
     if only_looks(caller):
         return True
-    if is_second or caller.f_globals.get("__name__", "").startswith("numpy."):
+    if is_second or _module(caller).startswith(COMPUTING):
         return False
     opcode = dis.opname[caller.f_code.co_code[caller.f_lasti]]
     if opcode in ("CALL", "CALL_KW"):
         return not _takes_a_list(caller.f_code, caller.f_lasti)
     return not opcode.startswith(("STORE_", "BINARY_", "COMPARE_", "CONTAINS_"))
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 @functools.lru_cache(1000)

@@ -302,7 +302,7 @@ def _accumulated(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequenc
             tracer.enter(t)
         try:
             for i, x in enumerate(node.inputs):
-                if x.requires_grad and id(x) in leads_to_x:
+                if x._requires_grad and id(x) in leads_to_x:
                     if node.had_constant(i):
                         raise ValueError(
                             f"grad: {x._label()} required no gradient when {node.name} used it: set requires_grad first"
@@ -335,7 +335,7 @@ def inputs_first(ys: Sequence[Tensor], leaves: Sequence[Tensor] = ()) -> list[Te
             stack.append(None)
             if t._node and id(t) not in leaf_ids:
                 for x in t._node.inputs:
-                    if x.requires_grad:
+                    if x._requires_grad:
                         stack.append(x)
     return order
 
