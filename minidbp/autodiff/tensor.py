@@ -170,7 +170,7 @@ class Tensor:
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         if self._requires_grad:
-            self._check_conversion(conversions.array_is_meant(sys._getframe(1), self, dtype, copy))
+            self._check_conversion(conversions.array_is_meant(sys._getframe(1), self, copy))
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:

@@ -67,6 +67,13 @@ class Batch:
         return self.rows[i]
 
 
+def in_a_hot_loop(x: Tensor) -> Any:
+    """Python specialises an instruction after some calls."""
+    for k in range(50):
+        y = np.array([x if k > 40 else W])
+    return y
+
+
 REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "w.dot(x)": lambda x: W.dot(x),
     "matrix.dot(x)": lambda x: np.eye(3).dot(x),
@@ -97,6 +104,18 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "np.asarray([*x])": lambda x: np.asarray([W, *[x, x]]),
     "np.array([x, x]) in a loop": lambda x: [np.array([x, x * k]) for k in range(2)],
     "w.dot([x, x, x])": lambda x: W.dot([x, x, x]),
+    "np.array(a list)": lambda x: [np.array(xs) for xs in [[x, x]]],
+    "np.asarray(a list)": lambda x: [np.asarray(xs, float) for xs in [[x, x]]],
+    "np.array([x for ...])": lambda x: np.array([x * k for k in range(2)]),
+    "np.asarray([x for ...])": lambda x: np.asarray([x * k for k in range(2)], float),
+    "np.array(list(...))": lambda x: np.array(list(map(mdb.exp, [x, x]))),
+    "np.array([x, x]) in a hot loop": in_a_hot_loop,
+    "w.dot(a list)": lambda x: [W.dot(xs) for xs in [[x, x, x]]],
+    "np.add(w, a list)": lambda x: [np.add(W, xs) for xs in [[x, x]]],
+    "np.exp(a list)": lambda x: [np.exp(xs) for xs in [[x, x]]],
+    "np.where(..., a list, 0)": lambda x: [np.where(W > 1, xs, 0) for xs in [[x, x]]],
+    "b.__setitem__": lambda x: np.zeros(3).__setitem__(slice(None), x),  # type: ignore[func-returns-value]
+    "setattr(b, 'real', x)": lambda x: setattr(np.zeros(3, complex), "real", x),
     "b.flat[:] = x": set_flat,
     "b.real = x": set_real,
     "b.fill(x[0])": lambda x: np.zeros(3).fill(x[0]),  # type: ignore[func-returns-value]
@@ -134,6 +153,7 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "scipy.special.expit": lambda x: scipy.special.expit(x),
     "scipy.stats.norm.logpdf": lambda x: scipy.stats.norm.logpdf(x),
     "scipy.linalg.expm": lambda x: scipy.linalg.expm(mdb.stack([x, x, x])),
+    "rng.normal(x)": lambda x: np.random.default_rng(0).normal(x),
     "CubicSpline": lambda x: scipy.interpolate.CubicSpline(W, x),
 }
 
@@ -205,9 +225,11 @@ def test_numpy_may_look_on_purpose(requires_grad: bool) -> None:
     assert np.asarray([np.asarray(s) for s in t]).tolist() == [2.0, 4.0]
     first, (second, third) = np.asarray(t), map(np.asarray, [t, t])
     for k, value in enumerate(map(np.asarray, [first, second, third, t])):
-        assert [[k], value.tolist()] == [[k], np.asarray(t if k else t + 0, float).tolist()]
+        assert [[k], value.tolist()] == [[k], np.asarray(t + 0, float).tolist()]
     assert dict([("t", np.asarray(t)), *[("u", np.array(t))]]).keys() == {"t", "u"}
-    assert np.stack([np.asarray(t), np.asarray(t if len([1, 2]) else first)]).shape == (2, 2)
+    assert np.stack([np.asarray(t), *list(map(np.asarray, [t, t]))]).shape == (3, 2)
+    convert = np.asarray
+    assert np.concatenate([convert(t), np.asanyarray(t), np.ascontiguousarray([np.asarray(t)][0])]).shape == (6,)
     np.testing.assert_allclose(t, [2.0, 4.0])
     np.testing.assert_array_equal(t, t)
     np.testing.assert_allclose(t[0], 2.0)
