@@ -18,10 +18,10 @@ from minidbp.autodiff.differentiate import grad_or_zeros
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, from_array
 from minidbp.checking.errors import GradcheckError
 from minidbp.checking.finite_differences import Difference, Differences, smooth_difference
-from minidbp.checking.noise import rounding_noise
+from minidbp.checking.noise import rounding_bound, rounding_noise
 from minidbp.checking.points import MACHINE_EPS, Arrays, flat, in_input, index_of, part_of, random_signs, step_scale
 from minidbp.checking.subject import Subject
-from minidbp.checking.verdicts import NEGLIGIBLE, RULE_ROUNDING, UNDECIDED, ZERO, ZERO_ERROR, undecided
+from minidbp.checking.verdicts import NEGLIGIBLE, RULE_ROUNDING, UNDECIDED, ZERO, ZERO_ERROR, check_precision, undecided
 
 PARTS, PART_SIZE = 8, 64  # an input is cut into up to 8 blocks of equal size, of at least 64 elements each,
 POWERS = 8  # and also at powers of ten of the gradient, down to 1e-8 of its largest element
@@ -37,13 +37,14 @@ def compare_directions(s: Subject) -> None:
                 d, difference = smooth_difference(comparison.differences, i, block, s.rng)
                 wrong, hidden = comparison.judge(i, d, difference)
                 if wrong or hidden:
-                    difference = comparison.differences.best_along(in_input(i, d, s.xs))
+                    difference = comparison.differences.refined(in_input(i, d, s.xs))
                     wrong, hidden = comparison.judge(i, d, difference)
                 if wrong:
                     raise comparison.narrowed(i, d) or wrong
                 if hidden:
                     slope, error = float(difference.values[-1]), float(difference.errors[-1])
                     raise undecided(difference.why, float(np.sum(gradient * d)), slope, error)
+    check_precision(s.name, comparison.noise.closest[-1:], [comparison.bound])
 
 
 class _Comparison:
@@ -58,7 +59,9 @@ class _Comparison:
             return [*ys, functools.reduce(operator.add, products)]
 
         self.s = s
-        self.differences = Differences(with_product, s.xs, rounding_noise(with_product, s.xs, s.rng))
+        self.noise, self.bound = rounding_noise(with_product, s.xs, s.rng), rounding_bound(with_product(s.leaves)[-1])
+        noise = [*self.noise.largest[:-1], np.fmax(self.noise.largest[-1], self.bound / 10)]
+        self.differences = Differences(with_product, s.xs, noise)
         self.gradients = [g.data for g in grad_or_zeros(s.ys, s.leaves, [from_array(u) for u in us], False)]
         scaled = [g * step_scale(x) for g, x in zip(self.gradients, s.xs, strict=True)]
         self.norm = math.sqrt(sum(float(np.sum(g * g)) for g in scaled))
@@ -72,7 +75,8 @@ class _Comparison:
         numeric, error = (flat(arrays)[-analytic.size :] for arrays in (difference.values, difference.errors))
         size = max(float(np.linalg.norm(terms)), abs(numeric[-1]) / math.sqrt(terms.size))
         sizes = np.append(np.abs(numeric[:-1]), size)
-        rounding = np.append(np.full(Jd.size, 1e-12 * np.abs(Jd).max(initial=0.0)), RULE_ROUNDING * self.norm)
+        of_product = RULE_ROUNDING * self.norm + 4 * float(self.bound)
+        rounding = np.append(np.full(Jd.size, 1e-12 * np.abs(Jd).max(initial=0.0)), of_product)
         allowed = self.s.rtol * sizes + error + rounding
         wrong = ~(np.abs(analytic - numeric) <= allowed)
         if wrong.any():
@@ -107,7 +111,7 @@ class _Comparison:
                 part = np.zeros(d.shape)
                 part.flat[half] = d.flat[half]
                 try:
-                    error, _ = self.judge(i, part, self.differences.best_along(in_input(i, part, self.s.xs)))
+                    error, _ = self.judge(i, part, self.differences.along(in_input(i, part, self.s.xs)))
                 except NotDifferentiableError:
                     error = None
                 if error:

@@ -6,7 +6,7 @@ import numpy as np
 
 from minidbp.autodiff.differentiate import constant_operands, grad_or_zeros, operation_names
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, from_array
-from minidbp.checking.causes import NARROW, likely_cause
+from minidbp.checking.causes import IN_PLACE, NARROW, likely_cause
 from minidbp.checking.errors import GradcheckError
 from minidbp.checking.noise import rounding_noise, tiny_direction
 from minidbp.checking.points import Functions, largest, moved
@@ -46,10 +46,10 @@ class Subject:
                 raise
             raise self.error(f"{type(error).__name__}: {error}; {' '.join(notes)}", 0) from error
         if not np.array_equal(cotangent.data, v):
-            raise self.error("a rule changed the cotangent that was passed to it", 0)
+            raise self.error("a rule changed the cotangent that was passed to it", 0, IN_PLACE)
         for i, (x, leaf) in enumerate(zip(self.xs, leaves, strict=True)):  # the leaves hold copies
             if not np.array_equal(x, leaf.data):
-                raise self.error(f"input {i} was changed by the computation", i)
+                raise self.error(f"input {i} was changed by the computation", i, IN_PLACE)
         return pulled
 
     def cause(self, *comparison: np.ndarray) -> str:
@@ -63,7 +63,7 @@ class Subject:
                 return f"{name} was given a constant that depends on the inputs: a raw array, or a detached value"
         if cause := likely_cause(*comparison, order=self.order):
             return cause
-        noise = rounding_noise(self.f, self.xs, self.rng)
+        noise = rounding_noise(self.f, self.xs, self.rng).closest
         accuracy = max(largest([e]) / (largest([y.data]) or 1.0) for e, y in zip(noise, self.ys, strict=True))
         return NARROW if accuracy > 1e-10 else ""
 
