@@ -8,7 +8,7 @@ NumPy calls `t.__array__` or `t.__float__` for both, and for the items of a list
                       over `map(np.asarray, ts)`.  All else is refused: `w.dot(t)`, `b[0:3] = t`, `w * [t, t]`,
                       `np.array([t, t])`, and `np.array(rows)` with a list of Tensors in a variable.
 
-Two calls are taken for others.  `np.asarray(net.rows)` is allowed, although the expression gives a list of Tensors.
+Two calls are judged wrongly.  `np.asarray(net.rows)` is allowed, although the expression gives a list of Tensors.
 `np.asarray(t if a else b)` is refused.
 """
 
