@@ -56,7 +56,8 @@ def _extremum(name: str, ufunc: np.ufunc, x: Tensor, axis: Axis, keepdims: bool)
 def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
     """`sqrt(sum(x^2, axis))`, the 2-norm over one axis, several, or all, without overflow; `d = <x, dx> / norm(x)`.
 
-    Where the norm is 0, derivatives of every order are 0.
+    Where the norm is 0, derivatives of every order are 0.  The second derivative of `norm(x)**2` is then 0 too, where 2
+    is right: write `sum(x * x)` for the square.
     """
     axes = normal_axes("norm", x, axis)
     largest = np.max(np.abs(x.data.real), axis=axes, keepdims=True, initial=0)

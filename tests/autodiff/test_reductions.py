@@ -106,6 +106,13 @@ def test_where_the_norm_is_0_every_derivative_is_0(axis: int | None, keepdims: b
         assert np.isfinite(derivative.data).all()
 
 
+def test_the_square_of_a_norm_and_the_sum_of_squares_at_0() -> None:
+    """The norm's second derivative is a convention there, and the sum of squares has none."""
+    zero = np.zeros(3)
+    assert (mdb.hessian(lambda x: (x * x).sum(), zero).data == 2 * np.eye(3)).all()  # type: ignore[union-attr]
+    assert (mdb.hessian(lambda x: mdb.norm(x) ** 2, zero).data == 0).all()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("dtype", "size"), [(np.float32, 1e-30), (np.float32, 1e30), (np.float64, 1e-300), (float, 1e300)]
 )
