@@ -27,7 +27,7 @@ def compare_entries(s: Subject) -> None:
         return
     J = np.concatenate([_jacobian(s, y) for y in s.ys])
     places = [(i, j) for i, x in enumerate(s.xs) for j in range(x.size)]  # of the columns
-    bounds = [rounding_bound(y) for y in s.ys]
+    bounds = [rounding_bound(y).reshape(y.shape) for y in s.ys]
     noise = rounding_noise(s.f, s.xs, s.rng)
     # some noise does not show where it is measured; a tenth of the bound is allowed then
     expected = [np.fmax(e, b / 10) for e, b in zip(noise.largest, bounds, strict=True)]
@@ -45,13 +45,16 @@ def compare_entries(s: Subject) -> None:
         best = _column(differences, *places[column], refine=True)
         numeric[:, column], error[:, column] = flat(best.values), flat(best.errors)
         refined[column] = True
-    if (noisy := wrong & (flat(expected) > NOISY * np.abs(flat([y.data for y in s.ys])))[:, None]).any():
-        hidden, wrong = noisy, wrong & ~noisy
+    values = np.abs(flat([y.data for y in s.ys]))
+    noisy = wrong & ((values > 0) & (flat(expected) > NOISY * values))[:, None]
+    hidden, wrong = hidden | noisy, wrong & ~noisy
     if wrong.any():
         _report(s, J, numeric, error, np.where(wrong, excess, -1.0))
     if hidden.any():
         row, column = np.argwhere(hidden)[0]
-        raise undecided(columns[column].why, J[row, column], numeric[row, column], error[row, column])
+        raise undecided(
+            columns[column].why, J[row, column], numeric[row, column], max(error[row, column], 4 * bound[row, 0])
+        )
     check_precision(s.name, noise.closest, bounds)
 
 
@@ -61,17 +64,23 @@ def _judge(
     """Which entries are wrong, doubtful, or hidden by rounding; and their differences, divided by what is allowed."""
     size, difference = np.fmax(np.abs(J), np.abs(numeric)), np.abs(J - numeric)
     of_output = size.max(axis=1, keepdims=True, initial=0.0)
+    ends = np.cumsum([x.size for x in s.xs])[:-1]
+    largest_ones = [part.max(axis=1, initial=0.0, keepdims=True) for part in np.split(size, ends, axis=1)]
+    of_input = np.repeat(np.concatenate(largest_ones, axis=1), [x.size for x in s.xs], axis=1)  # of the same output too
+    small = NEGLIGIBLE * np.maximum(of_input, np.minimum(of_output, 1.0))
     allowed = s.rtol * np.abs(numeric) + error + RULE_ROUNDING * of_output
     differs = ~(difference <= allowed)  # for NaN too
-    wrong = differs & ~(difference <= 4 * bound + 1e-300)  # a rule may be rounded as much as the value, and underflow
+    # a rule may be rounded as much as the value, and underflow
+    relative = np.maximum(1.0, np.abs(flat(s.xs)))
+    wrong = differs & ~(difference * relative <= 4 * bound + 1e-300)
 
     negligible = NEGLIGIBLE_OUTPUT * float(of_output.max())
     constant = (of_output <= max(ZERO * s.largest, negligible)) & (error <= max(ZERO_ERROR, negligible))
     constant &= ~(differs & (np.abs(numeric) > 1e3 * error))  # a slope so far above its error is no rounding
     judged = ~constant & (size != 0)
     uncertain = np.maximum(error, np.where(differs, difference, 0.0))
-    hidden = ~wrong & judged & (uncertain > UNDECIDED * size) & (uncertain > NEGLIGIBLE * of_output)
-    doubtful = wrong | hidden | judged & (uncertain > DOUBTFUL * size) & (np.abs(J) > RULE_ROUNDING * of_output)
+    hidden = ~wrong & judged & (uncertain > UNDECIDED * size) & (uncertain > small)
+    doubtful = wrong | hidden | judged & (uncertain > DOUBTFUL * size) & (np.abs(J) > RULE_ROUNDING * of_input)
     with np.errstate(all="ignore"):
         return wrong, doubtful, hidden, np.nan_to_num(difference / allowed, nan=np.inf)
 

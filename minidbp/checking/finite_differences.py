@@ -111,18 +111,17 @@ class Differences:
         Raises:
             NotDifferentiableError: as `estimate`.
         """
-        why, best = "", None
+        best, last = None, ""
         for h in (*reversed(list(self._steps(direction))), *LONG_STEPS):
             other = self._at_step(direction, h)
-            if isinstance(other, str) or other.unsettled:
-                why = other if isinstance(other, str) else other.unsettled
             if isinstance(other, str):
+                last = other
                 continue
             if best is None:
                 best = other
                 continue
-            better = [
-                (e < error) & (np.abs(v - value) <= e + error)
+            better = [  # over a short step, rounding may leave a value unchanged
+                ((e < error) & (np.abs(v - value) <= e + error)) | ((value == 0) & (v != 0) & (h <= STEPS[0]))
                 for e, error, v, value in zip(other.errors, best.errors, other.values, best.values, strict=True)
             ]
             values, errors = (
@@ -131,8 +130,8 @@ class Differences:
             )
             best = best._replace(values=values, errors=errors)
         if best is None:
-            raise NotDifferentiableError(f"not differentiable here: {why}")
-        return best._replace(why=why)
+            raise NotDifferentiableError(f"not differentiable here: {last}")
+        return best
 
     def _steps(self, direction: Arrays) -> Iterator[float]:
         """The steps, the longest first, that move every element of xs that the direction moves."""

@@ -72,22 +72,23 @@ def _noise_in(table: np.ndarray, largest_x: float) -> np.ndarray:
         return np.where((noise < LARGEST_NOISE * size) | (noise < 1e-12 * largest_x), noise, 0.0)
 
 
-def rounding_bound(y: Tensor) -> np.ndarray:
-    """The largest error of each element of y if every value t in its graph has the relative error eps.
+def rounding_bound(y: Tensor, elements: np.ndarray | None = None) -> np.ndarray:
+    """The largest error of each element of y if every value t in its graph has the relative error eps; or of some.
 
     To first order, this is `eps sum |dy/dt| |t|` over all t.  It sees a cancellation that leaves a value without noise.
     """
     ts = [t for t in inputs_first([y]) if t.requires_grad]
+    elements = np.arange(y.size) if elements is None else elements
     if not ts:
-        return MACHINE_EPS * np.abs(y.data)
+        return MACHINE_EPS * np.abs(y.data.reshape(-1)[elements])
     bounds = [np.zeros(0)]
-    for start in range(0, y.size, ROWS):
-        n = min(ROWS, y.size - start)
-        rows = from_array(np.eye(n, y.size, start).reshape(n, *y.shape))
-        gradients = grad(y, ts, rows, allow_unused=True)
-        terms = [np.abs(g.data * t.data).reshape(n, -1).sum(axis=1) for g, t in zip(gradients, ts, strict=True)]
+    for part in np.split(elements, range(ROWS, elements.size, ROWS)) if elements.size else ():
+        rows = np.zeros((part.size, y.size))
+        rows[np.arange(part.size), part] = 1.0
+        gradients = grad(y, ts, from_array(rows.reshape(part.size, *y.shape)), allow_unused=True)
+        terms = [np.abs(g.data * t.data).reshape(part.size, -1).sum(axis=1) for g, t in zip(gradients, ts, strict=True)]
         bounds.append(MACHINE_EPS * np.sum(terms, axis=0))
-    return np.concatenate(bounds).reshape(y.shape)
+    return np.concatenate(bounds)
 
 
 def smoothly_changing(f: Functions, xs: Arrays, rng: np.random.Generator) -> str:

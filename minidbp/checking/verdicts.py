@@ -11,7 +11,7 @@ from minidbp.checking.points import MACHINE_EPS, Arrays
 DOUBTFUL = 1e-4  # if the error is larger, other steps are tried
 UNDECIDED = 3e-3  # if the error is larger after that too, the difference decides nothing
 # Where rounding hides a small entry, the check passes without a message.
-NEGLIGIBLE = 1e-5  # an entry is small, relative to the largest entry of the same output
+NEGLIGIBLE = 1e-5  # an entry is small, relative to the largest one of its output and input, or of its output up to 1
 NEGLIGIBLE_OUTPUT = 1e-8  # all entries of an output are small, relative to the largest entry of all outputs
 # An output is constant if its slopes are not above ZERO times the largest value, and their errors not above ZERO_ERROR.
 ZERO, ZERO_ERROR = 8 * MACHINE_EPS, 1e-9

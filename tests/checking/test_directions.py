@@ -86,3 +86,21 @@ def test_values_of_a_lower_precision_do_not_pass(reduce: Any) -> None:
 
     with pytest.raises((UndecidedError, GradcheckError)):
         mdb.gradcheck(lambda t: reduce(in_float32(t)), np.random.default_rng(0).standard_normal(2000))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("f", [mdb.tanh, lambda x: mdb.tanh(x) ** 2, lambda x: mdb.softmax(x)])
+def test_saturated_values_are_no_mistake(f: Any, seed: int) -> None:
+    """1 - tanh^2 has lost most of its digits; no noise shows it."""
+    assert mdb.check_derivatives(f, 5 * np.random.default_rng(seed).standard_normal(230))
+
+
+def test_a_wrong_input_beside_a_huge_one_is_not_passed() -> None:
+    @operation
+    def bad(x: Tensor) -> Any:
+        return x.data**2, lambda g, out: 2.2 * g * x
+
+    for n in (1, 300, 3000):
+        x = [np.linspace(0.1, 1, n), np.linspace(0.5, 1, n)]
+        with pytest.raises((GradcheckError, UndecidedError)):
+            mdb.gradcheck(lambda a, b: (1e14 * mdb.sin(a)).sum() + bad(b).sum(), x)

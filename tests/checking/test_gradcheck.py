@@ -298,3 +298,16 @@ def test_functions_that_vary_within_the_first_step(f: Callable[..., Tensor], x: 
 def test_functions_that_are_all_rounding_cannot_be_judged(f: Callable[..., Tensor], x: float) -> None:
     with pytest.raises(UndecidedError, match="cannot be judged"):
         mdb.gradcheck(f, x)
+
+
+@pytest.mark.parametrize("x", [1e12, 1e14, 1e16])
+def test_large_inputs_hide_nothing_that_shows(x: float) -> None:
+    with pytest.raises(GradcheckError, match=r"1\.001 times"):
+        mdb.gradcheck(one_rule("bad_identity", lambda a: 1.0 * a, lambda g, x: 1.001 * g), x)
+
+
+@pytest.mark.parametrize("slope", [1.0, 1e-3])
+def test_a_relu_that_leaks_is_caught(slope: float) -> None:
+    leaky = one_rule("leaky", lambda a: np.maximum(a, 0), lambda g, x: g * np.where(x.data > 0, 1.0, slope))
+    with pytest.raises(GradcheckError, match="lets through"):
+        mdb.gradcheck(leaky, X)
