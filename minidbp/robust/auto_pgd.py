@@ -53,8 +53,8 @@ def apgd(
     validate_counts("apgd", steps=steps, restarts=restarts)
     rng = np.random.default_rng(seed)
     low, high = ball(pixels, eps, clip)
-    worst = pixels.copy()
-    _, worst_loss, predicted = loss_gradient(model, pixels, targets, loss=LOSSES[loss])
+    _, losses, predicted = loss_gradient(model, pixels, targets, loss=LOSSES[loss])
+    worst, worst_loss = pixels.copy(), losses.copy()
     active = np.flatnonzero(predicted == targets)  # indices of the images that the model still gets right
     for _ in range(restarts):
         noise = rng.uniform(-eps, eps, pixels.shape)  # for all images: no start depends on the fate of other images
