@@ -83,7 +83,7 @@ def _ascend(
 
     ends: the lowest and the highest value of each pixel.
     """
-    n, checkpoints = len(start), _checkpoints(steps)
+    n, to_check = len(start), checkpoints(steps)
     point, before, best, best_g = start.copy(), start.copy(), start.copy(), np.empty_like(start)
     size = np.full((n, *[1] * (start.ndim - 1)), 2 * eps, start.dtype)
     last_loss, best_loss, checked_loss = np.full(n, np.inf), np.full(n, -np.inf), np.full(n, -np.inf)
@@ -101,29 +101,26 @@ def _ascend(
             break
         rises[active] += losses > last_loss[active]
         last_loss[active] = losses
-        if k in checkpoints:
-            unchanged = ~halved & (best_loss == checked_loss)
-            halved = (rises < RISES * (k - last_checkpoint)) | unchanged
+        if k in to_check:
+            no_progress = ~halved & (best_loss == checked_loss)
+            halved = (rises < RISES * (k - last_checkpoint)) | no_progress
             size[halved] /= 2
             point[halved] = best[halved]
             g[halved[active]] = best_g[active[halved[active]]]
             checked_loss, last_checkpoint = best_loss.copy(), k
             rises[:] = 0
-        x, lows, highs = point[active], ends[0][active], ends[1][active]
-        z = np.clip(x + size[active] * np.sign(g), lows, highs)
-        share = MOMENTUM if k else 1.0
-        before[active], point[active] = (
-            x,
-            np.clip(x + share * (z - x) + (1 - share) * (x - before[active]), lows, highs),
-        )
+        x, low, high = point[active], ends[0][active], ends[1][active]
+        z = np.clip(x + size[active] * np.sign(g), low, high)
+        share = MOMENTUM if k else 1.0  # the first step has no step before it
+        onward = x + share * (z - x) + (1 - share) * (x - before[active])
+        before[active], point[active] = x, np.clip(onward, low, high)
     return best, best_loss, right
 
 
-def _checkpoints(steps: int) -> set[int]:
+def checkpoints(steps: int) -> set[int]:
     """`ceil(p_j steps)` with p_1 = 0.22 and `p_(j+1) = p_j + max(p_j - p_(j-1) - 0.03, 0.06)`, in whole percent."""
-    checkpoints, percent, period = set(), 22, 22
-    while percent <= 100:
-        checkpoints.add(math.ceil(percent * steps / 100))
+    percent, period = [22], 22
+    while percent[-1] <= 94:
         period = max(period - 3, 6)
-        percent += period
-    return checkpoints
+        percent.append(percent[-1] + period)
+    return {math.ceil(p * steps / 100) for p in percent}

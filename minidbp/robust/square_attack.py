@@ -67,7 +67,7 @@ def square(
 def _window_axes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """The shape (N, H, W, C) of images (N, H, W, ...), and (N, 1, d, 1) of vectors (N, d)."""
     n, *axes = shape
-    height, width, *channels = axes if len(axes) > 1 else (1, *axes)
+    height, width, *channels = axes if len(axes) > 1 else (1, math.prod(axes))
     return n, height, width, math.prod(channels)
 
 

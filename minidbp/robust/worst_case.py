@@ -45,7 +45,7 @@ def strongest(
     eps: float,
     *,
     steps: int = 100,
-    restarts: int = 1,
+    restarts: int = 5,
     queries: int = 5000,
     seed: int | np.random.Generator = 0,
     clip: Clip = (0.0, 1.0),
