@@ -37,11 +37,11 @@ def grad(
         create_graph: record the pass, so that the result can be differentiated again.  Without it the result is
             a constant, even if a cotangent requires a gradient.
         allow_unused: An input is unused if no output depends on it; its gradient is zeros.  With True any input may
-            be unused, with None (the default) some of them but not all, and with False none.
+            be unused, such as the last bias in a penalty on the Jacobian.  With None (the default) some of them may
+            be unused but not all, and with False none.
 
     Returns:
-        One Tensor for each input, of the input's shape and dtype.  Example of an unused input: the last bias, in a
-        penalty on the Jacobian.
+        One Tensor for each input, of the input's dtype, and of its shape behind the leading axes.
 
     Raises:
         ValueError: if an input does not require a gradient, or an output does not and allow_unused is not True, if an
@@ -302,7 +302,7 @@ def _accumulated(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequenc
             tracer.enter(t)
         try:
             for i, x in enumerate(node.inputs):
-                if x.requires_grad and id(x) in leads_to_x:
+                if x._requires_grad and id(x) in leads_to_x:
                     if node.had_constant(i):
                         raise ValueError(
                             f"grad: {x._label()} required no gradient when {node.name} used it: set requires_grad first"
@@ -335,7 +335,7 @@ def inputs_first(ys: Sequence[Tensor], leaves: Sequence[Tensor] = ()) -> list[Te
             stack.append(None)
             if t._node and id(t) not in leaf_ids:
                 for x in t._node.inputs:
-                    if x.requires_grad:
+                    if x._requires_grad:
                         stack.append(x)
     return order
 

@@ -175,7 +175,7 @@ def log(x: Tensor) -> Any:
 
 @operation
 def sqrt(x: Tensor) -> Any:
-    """`sqrt(x)`; `d = dx / (2 sqrt(x))`, which is infinite at 0: `norm` is for lengths."""
+    """`sqrt(x)`; `d = dx / (2 sqrt(x))`, which is infinite at 0: use `norm` for a length."""
     return np.sqrt(x.data), lambda g, out: g / (2 * out)
 
 

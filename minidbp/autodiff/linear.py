@@ -98,8 +98,8 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
 def einsum(subscripts: str, *xs: TensorLike) -> Tensor:
     """The sum of products that the subscripts describe: `einsum("nij,nj->ni", A, x)` is A[n] @ x[n] for each n.
 
-    Every axis of an operand has a letter.  Axes with the same letter run together; letters that are not behind "->" are
-    summed over.  Without "->", the result has the letters that stand once, in the order of the alphabet.
+    Every axis of an operand has a letter.  Axes with the same letter share one index.  The sum is over the letters that
+    are not behind "->".  Without "->", the result has the letters that stand once, in the order of the alphabet.
 
     Raises:
         TypeError: if subscripts is not a string, or the operands differ in dtype.
@@ -113,7 +113,7 @@ def einsum(subscripts: str, *xs: TensorLike) -> Tensor:
     for i, x in enumerate(operands):  # an axis of size 1 beside a longer one broadcasts
         short = [c for c, n in zip(letters[i], x.shape, strict=True) if n != sizes[c]]
         operands[i], letters[i] = _summed(x, letters[i], short)
-    for i, x in enumerate(operands):  # what stands nowhere else: a rule would have to repeat its cotangent there
+    for i, x in enumerate(operands):  # letters of one operand alone: a rule cannot repeat its cotangent over them
         others = set(result).union(*letters[:i], *letters[i + 1 :])
         operands[i], letters[i] = _summed(x, letters[i], [c for c in letters[i] if c not in others])
     return _einsum(*operands, subscripts=f"{','.join(letters)}->{result}")

@@ -178,7 +178,7 @@ def _one_tuple(values: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def concatenate(xs: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
-    """The tensors one behind the other along an axis they have; if axis is None, their elements in one row.
+    """The tensors joined along an axis that they have; with axis=None, all their elements in one row.
 
     Each receives its own part of the cotangent.
 

@@ -26,10 +26,10 @@ import inspect
 import sys
 import threading
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -65,35 +65,40 @@ class Tensor:
         array: the values.  They are copied, so that nobody can change what a graph still needs.  Integers, Booleans
             and Python numbers become float64.
         requires_grad: True for a leaf that derivatives will be taken with respect to.  A result has True if it
-            depends on such a leaf.
+            depends on such a leaf.  Only a leaf's can be changed afterwards.
         name: what messages and traces call this tensor.
 
     Attributes:
         grad: the gradient that `backward` computed, or None.
 
     Raises:
-        TypeError: for any other dtype (float16, complex numbers, strings, objects).
+        TypeError: for any other dtype (float16, complex numbers, strings, objects), for a list of Tensors, and for a
+            Tensor that requires a gradient: the new one would be a constant.
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_unrecorded", "_version", "grad", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_node", "_requires_grad", "_unrecorded", "_version", "grad", "name")
     __array_ufunc__ = None  # so that ndarray * Tensor is left to Tensor.__rmul__
 
     _data: np.ndarray
     _node: "Node | None"  # how this tensor was made; None for a leaf and for a constant
     _version: int  # how often this leaf was given new data
-    _unrecorded: bool  # whether it depends on what requires a gradient, but was computed while nothing was recorded
-    requires_grad: bool
+    _unrecorded: bool  # whether it was computed from what requires a gradient while nothing was recorded
+    _requires_grad: bool
     name: str | None
     grad: "Tensor | None"
 
     def __init__(self, array: ArrayLike, requires_grad: bool = False, name: str | None = None) -> None:
+        if isinstance(array, Tensor) and array._requires_grad:
+            raise TypeError(
+                f"{array._label()} is a Tensor that requires a gradient already: use it as it is, or its .detach()"
+            )
         data = _frozen(array)
         if data.dtype.kind in "biu":
             data = _frozen(data.astype(np.float64))
         if data.dtype not in DTYPES:
             raise TypeError(f"Tensor holds float32 or float64; got {data.dtype}")
         self._data, self._node, self._version, self._unrecorded = data, None, 0, False
-        self.requires_grad, self.name, self.grad = requires_grad, name, None
+        self._requires_grad, self.name, self.grad = bool(requires_grad), name, None
 
     def set_data(self, array: np.ndarray) -> None:
         """`t.data = array` without a copy, for an array that nobody else will write to."""
@@ -104,11 +109,19 @@ class Tensor:
         self._version += 1  # a graph made with the old values refuses to be differentiated
 
     def _set_copy(self, array: ArrayLike) -> None:
-        array = _native(np.asarray(array))
+        array = _native(array._data if isinstance(array, Tensor) else np.asarray(array))
         self._check_new_data(array)
         copy = kernels.empty_like(self._data)  # with the memory layout of the old values
         copy[...] = array
         self.set_data(copy)
+
+    def _set_requires_grad(self, value: bool) -> None:
+        if self._node is not None and not value:  # derivatives would lack the paths through it
+            raise ValueError(
+                f"requires_grad of {self._label()} cannot be changed, because {self._node.name} made it: "
+                "use .detach() for a constant"
+            )
+        self._requires_grad = bool(value)
 
     def _check_new_data(self, array: np.ndarray) -> None:
         if self._node is not None:
@@ -141,7 +154,7 @@ class Tensor:
         if self._node is not None:
             return self.copy()
         leaf = Tensor(self._data, self.requires_grad, self.name)
-        leaf.grad = self.grad
+        leaf.grad, leaf._unrecorded = self.grad, self._unrecorded
         return leaf
 
     def __reduce__(self) -> tuple[Any, ...]:  # for deepcopy and pickle
@@ -153,14 +166,16 @@ class Tensor:
         # NumPy writes an array in C or Fortran order only, so it is handed over in its order in memory
         order = kernels.axes_in_memory(self._data)
         arguments = self._data.transpose(order), order, self.requires_grad, self.name
-        return _leaf, arguments, (None, {"grad": self.grad})
+        return _leaf, arguments, (None, {"grad": self.grad, "_unrecorded": self._unrecorded})
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        if self.requires_grad:
-            self._check_conversion(conversions.array_is_meant(sys._getframe(1), self, dtype, copy))
+        if self._requires_grad:
+            self._check_conversion(conversions.array_is_meant(sys._getframe(1), self, copy))
         return np.array(self._data, dtype=dtype, copy=copy)
 
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if conversions.only_looks(sys._getframe(1)):
+            return function(*_arrays(args), **_arrays(kwargs))
         # np.stack([a, b]) would work, and lose both derivatives without a word
         raise TypeError(f"numpy.{function.__name__} does not know Tensors: use minidbp's functions, or t.numpy()")
 
@@ -173,7 +188,7 @@ class Tensor:
         return bool(self != 0)  # a comparison, and so a kink
 
     def __float__(self) -> float:
-        if self.requires_grad:  # math.sqrt(t) and array[0] = t call this
+        if self._requires_grad:  # math.sqrt(t) and array[0] = t call this
             self._check_conversion(conversions.only_looks(sys._getframe(1)))
         return self.item()
 
@@ -206,6 +221,10 @@ class Tensor:
         def data(self) -> np.ndarray: ...
         @data.setter
         def data(self, array: ArrayLike) -> None: ...
+        @property
+        def requires_grad(self) -> bool: ...
+        @requires_grad.setter
+        def requires_grad(self, value: bool) -> None: ...
 
         shape: tuple[int, ...]
         ndim: int
@@ -256,6 +275,7 @@ class Tensor:
 
     else:  # the array's own attributes, read without a call of Python code: operations on small arrays stay quick
         data = property(attrgetter("_data"), _set_copy, doc="The array, read-only. `t.data = array` renews a leaf.")
+        requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad, doc="Whether derivatives reach it.")
         shape = property(attrgetter("_data.shape"), doc="The shape, a tuple.")
         ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
         size = property(attrgetter("_data.size"), doc="The number of elements.")
@@ -288,12 +308,22 @@ def _frozen(array: ArrayLike) -> np.ndarray:
 
 
 def _refuse_nested_tensors(value: Any) -> None:
-    """Raise TypeError for a list that holds Tensors, at any depth."""
-    if isinstance(value, (list, tuple)):
+    """Raise TypeError for a list, or any other sequence, that holds Tensors, at any depth."""
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, memoryview)):
         for v in value:
             if isinstance(v, Tensor):
                 raise TypeError("a list of Tensors is not a Tensor, and their derivatives would be lost: use stack")
             _refuse_nested_tensors(v)
+
+
+def _arrays(value: Any) -> Any:
+    """`value` with an array in place of each Tensor, at any depth."""
+    if isinstance(value, (list, tuple)):
+        arrays = map(_arrays, value)
+        return list(arrays) if isinstance(value, list) else tuple(arrays)
+    if isinstance(value, dict):
+        return {key: _arrays(v) for key, v in value.items()}
+    return value._data if isinstance(value, Tensor) else value
 
 
 def from_array(data: np.ndarray) -> Tensor:
@@ -301,7 +331,7 @@ def from_array(data: np.ndarray) -> Tensor:
     data.flags.writeable = False
     tensor = Tensor.__new__(Tensor)
     tensor._data, tensor._node, tensor._version, tensor._unrecorded = data, None, 0, False
-    tensor.requires_grad, tensor.name, tensor.grad = False, None, None
+    tensor._requires_grad, tensor.name, tensor.grad = False, None, None
     return tensor
 
 
@@ -356,8 +386,8 @@ class Node:
         self, function: Callable[..., Tensor], inputs: tuple[Tensor, ...], static: dict[str, Any], rules: list[Rule]
     ) -> None:
         self.function, self.inputs, self.static, self.rules = function, inputs, static, rules
-        # negative (the complement) for an input that was a constant then: its derivative is not in the whole graph
-        self._versions = [x._version if x.requires_grad else ~x._version for x in inputs]
+        # the complement, which is negative, for an input that required no gradient: the graph lacks its derivative
+        self._versions = [x._version if x._requires_grad else ~x._version for x in inputs]
 
     @property
     def name(self) -> str:
@@ -482,11 +512,11 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
             )
         out = from_array(value)
         for x in inputs:
-            if x.requires_grad and state.recording:
-                out.requires_grad = True
+            if x._requires_grad and state.recording:
+                out._requires_grad = True
                 out._node = Node(apply, inputs, static, rules)
                 break
-            if x.requires_grad or x._unrecorded:
+            if x._requires_grad or x._unrecorded:
                 out._unrecorded = True
         for tracer in state.tracers:  # tracers also get operations that are not recorded
             tracer.add(out._node or Node(apply, inputs, static, rules), out)

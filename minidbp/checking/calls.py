@@ -9,7 +9,7 @@ from minidbp.checking.noise import smoothly_changing
 from minidbp.checking.points import MACHINE_EPS, index_of
 from minidbp.checking.subject import Subject, named_leaves
 
-MANY = 20_000  # elements of many cotangents at once
+MANY = 20_000  # the most elements of cotangents that are passed at once
 
 
 def check_values(s: Subject) -> None:
@@ -49,7 +49,8 @@ def compare_calls(s: Subject, k: int) -> None:
     def pull(u: np.ndarray) -> list[np.ndarray]:
         return s.pull(y, s.leaves, u)
 
-    n = y.shape[0] if y.ndim and y.shape[0] * y.size <= MANY else 2  # as many as fit a wrong transpose
+    # as many cotangents as y has rows: a rule that exchanges the two axes then returns the right shape
+    n = y.shape[0] if y.ndim and y.shape[0] * y.size <= MANY else 2
     many = s.rng.standard_normal((max(n, 2), *y.shape))
     v, w, same = many[0], many[-1], np.broadcast_to(many.flat[0], y.shape)
     of_v, of_w, of_many, of_nested = pull(v), pull(w), pull(many), pull(many.reshape(1, *many.shape))

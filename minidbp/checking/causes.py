@@ -4,9 +4,10 @@ import numpy as np
 
 LEADING_AXES = "a rule does not carry over the extra leading axes of its cotangent"
 NOT_LINEAR = "a rule is not linear in its cotangent: it clips, squares, drops or normalises it"
-CHANGING = "it draws random numbers or keeps a state: a check needs the same values at every call"
+CHANGING = "the function or a rule draws random numbers or keeps a state: a check needs the same values at every call"
 NARROW = "float32, or a rounding of like size, somewhere inside"
 AFFINE = "a term of a rule does not depend on the cotangent"
+IN_PLACE = "a rule or the function writes to an array that it was given"
 LAYOUT = "the function or a rule relies on the memory layout of an array"
 
 
@@ -29,9 +30,10 @@ def likely_cause(
         return "a term of the backward pass was captured as a constant: a raw array saved in a rule, a detached value"
     if (np.abs(numeric) <= allowed).all():
         return "the function does not change here, as after rounding to integers, but its rule says that it does"
-    factor = float(np.vdot(numeric, analytic) / np.vdot(numeric, numeric)) if np.any(numeric) else np.nan
+    known = np.where(allowed <= 0.01 * np.abs(numeric), numeric, 0.0)  # where rounding does not hide it
+    factor = float(np.vdot(known, analytic) / np.vdot(known, known)) if np.any(known) else np.nan
     if abs(factor - 1) > 1e-6 and (np.abs(analytic - factor * numeric) <= 10 * allowed).all():
-        return "the sign is wrong" if abs(factor + 1) < 1e-2 else f"the result is {factor:.6g} times what it should be"
+        return "the sign is wrong" if abs(factor + 1) < 1e-2 else f"the result is {factor:.9g} times what it should be"
     for what, shape, offset in ("gradient", x.shape, y.ndim), ("cotangent", y.shape, 0):
         if len(shape) >= 2 and shape[-1] == shape[-2]:
             last = offset + len(shape) - 1
@@ -43,16 +45,16 @@ def likely_cause(
         return "a term is dropped: the entries that are wrong are 0"
     if (np.abs(numeric) <= allowed)[wrong].all():
         return "the rule lets through what should be 0: a mask is missing or too large"
-    if cause := _missing_factor(analytic, numeric, wrong, y, x):
-        return cause
+    with np.errstate(all="ignore"):
+        ratio = analytic[wrong] / numeric[wrong]
+        if cause := _missing_factor(ratio, wrong, y, x):
+            return cause
     least = float(allowed.min())
     if np.allclose(np.sort(analytic, axis=None), np.sort(numeric, axis=None), rtol=1e-5, atol=least):
         return "the right numbers stand in the wrong places: an axis, a stride or a flip"
     largest = float(allowed.max()) * analytic.shape[1]
     if wrong.mean() > 0.5 and np.allclose(analytic.sum(axis=1), numeric.sum(axis=1), rtol=0, atol=largest):
         return "each output's derivative is spread over the wrong elements of the input"
-    with np.errstate(all="ignore"):
-        ratio = analytic[wrong] / numeric[wrong]
     if np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-4 * np.abs(ratio).max():
         return f"some entries are {ratio.mean():.6g} times what they should be: a term is missing or counted twice"
     columns = wrong.any(axis=0)
@@ -62,15 +64,13 @@ def likely_cause(
     return ""
 
 
-def _missing_factor(analytic: np.ndarray, numeric: np.ndarray, wrong: np.ndarray, y: np.ndarray, x: np.ndarray) -> str:
+def _missing_factor(ratio: np.ndarray, wrong: np.ndarray, y: np.ndarray, x: np.ndarray) -> str:
     """Whether each wrong entry is off by a constant times the input or the output: a factor too many, or missing."""
-    with np.errstate(all="ignore"):
-        ratio = analytic[wrong] / numeric[wrong]
-        for name, values in (("input", x.reshape(1, -1)), ("output", y.reshape(-1, 1))):
-            factors = np.broadcast_to(values, analytic.shape)[wrong]
-            if np.ptp(factors) <= 1e-3 * np.abs(factors).max(initial=0.0):
-                continue
-            for text, quotient in (("too many", ratio / factors), ("missing", ratio * factors)):
-                if np.isfinite(quotient).all() and np.ptp(quotient) <= 1e-5 * np.abs(quotient).max():
-                    return f"a factor of the {name} is {text}: a wrong exponent, or a factor that was left out"
+    for name, values in (("input", x.reshape(1, -1)), ("output", y.reshape(-1, 1))):
+        factors = np.broadcast_to(values, wrong.shape)[wrong]
+        if np.ptp(factors) <= 1e-3 * np.abs(factors).max(initial=0.0):
+            continue
+        for text, quotient in (("too many", ratio / factors), ("missing", ratio * factors)):
+            if np.isfinite(quotient).all() and np.ptp(quotient) <= 1e-5 * np.abs(quotient).max():
+                return f"a factor of the {name} is {text}: a wrong exponent, or a factor that was left out"
     return ""

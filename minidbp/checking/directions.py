@@ -18,13 +18,13 @@ from minidbp.autodiff.differentiate import grad_or_zeros
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, from_array
 from minidbp.checking.errors import GradcheckError
 from minidbp.checking.finite_differences import Difference, Differences, smooth_difference
-from minidbp.checking.noise import rounding_noise
+from minidbp.checking.noise import rounding_bound, rounding_noise
 from minidbp.checking.points import MACHINE_EPS, Arrays, flat, in_input, index_of, part_of, random_signs, step_scale
 from minidbp.checking.subject import Subject
-from minidbp.checking.verdicts import JUDGED, NEGLIGIBLE, RULE_ROUNDING, ZERO, ZERO_ERROR, undecided
+from minidbp.checking.verdicts import NEGLIGIBLE, RULE_ROUNDING, UNDECIDED, ZERO, ZERO_ERROR, check_precision, undecided
 
-PARTS, PART_SIZE = 8, 64  # an input is cut into so many parts of equal size, if they have at least so many elements,
-POWERS = 8  # and where the gradient's size passes one of so many powers of ten below its largest
+PARTS, PART_SIZE = 8, 64  # an input is cut into up to 8 blocks of equal size, of at least 64 elements each,
+POWERS = 8  # and also at powers of ten of the gradient, down to 1e-8 of its largest element
 DIRECTIONS = 2  # in each block
 
 
@@ -37,13 +37,14 @@ def compare_directions(s: Subject) -> None:
                 d, difference = smooth_difference(comparison.differences, i, block, s.rng)
                 wrong, hidden = comparison.judge(i, d, difference)
                 if wrong or hidden:
-                    difference = comparison.differences.best_along(in_input(i, d, s.xs))
+                    difference = comparison.differences.refined(in_input(i, d, s.xs))
                     wrong, hidden = comparison.judge(i, d, difference)
                 if wrong:
                     raise comparison.narrowed(i, d) or wrong
                 if hidden:
                     slope, error = float(difference.values[-1]), float(difference.errors[-1])
                     raise undecided(difference.why, float(np.sum(gradient * d)), slope, error)
+    check_precision(s.name, comparison.noise.closest[-1:], [comparison.bound])
 
 
 class _Comparison:
@@ -58,7 +59,9 @@ class _Comparison:
             return [*ys, functools.reduce(operator.add, products)]
 
         self.s = s
-        self.differences = Differences(with_product, s.xs, rounding_noise(with_product, s.xs, s.rng))
+        self.noise, self.bound = rounding_noise(with_product, s.xs, s.rng), rounding_bound(with_product(s.leaves)[-1])
+        noise = [*self.noise.largest[:-1], np.fmax(self.noise.largest[-1], self.bound / 10)]
+        self.differences = Differences(with_product, s.xs, noise)
         self.gradients = [g.data for g in grad_or_zeros(s.ys, s.leaves, [from_array(u) for u in us], False)]
         scaled = [g * step_scale(x) for g, x in zip(self.gradients, s.xs, strict=True)]
         self.norm = math.sqrt(sum(float(np.sum(g * g)) for g in scaled))
@@ -66,23 +69,20 @@ class _Comparison:
 
     def judge(self, i: int, d: np.ndarray, difference: Difference) -> tuple[GradcheckError | None, bool]:
         """The error if a slope along d in input i is wrong, and whether rounding hides the slope of <u, y>."""
-        numeric, error = flat(difference.values), flat(difference.errors)
-        terms = self.gradients[i] * d
-        slope, size = float(terms.sum()), max(float(np.linalg.norm(terms)), abs(numeric[-1]) / math.sqrt(terms.size))
-        Jd = self.tangents.along(i, d)
-        if Jd is None:
-            analytic, numeric, error = np.array([slope]), numeric[-1:], error[-1:]
-            sizes, rounding = np.array([size]), np.array([RULE_ROUNDING * self.norm])
-        else:
-            analytic = np.append(flat(Jd), slope)
-            sizes, rounding = np.append(np.abs(numeric[:-1]), size), np.full(numeric.size, RULE_ROUNDING * self.norm)
-            rounding[:-1] = 1e-12 * np.abs(analytic[:-1]).max()
+        terms, Jd = self.gradients[i] * d, self.tangents.along(i, d)
+        slope = float(terms.sum())
+        analytic = np.append(Jd, slope)
+        numeric, error = (flat(arrays)[-analytic.size :] for arrays in (difference.values, difference.errors))
+        size = max(float(np.linalg.norm(terms)), abs(numeric[-1]) / math.sqrt(terms.size))
+        sizes = np.append(np.abs(numeric[:-1]), size)
+        of_product = RULE_ROUNDING * self.norm + 4 * float(self.bound)
+        rounding = np.append(np.full(Jd.size, 1e-12 * np.abs(Jd).max(initial=0.0)), of_product)
         allowed = self.s.rtol * sizes + error + rounding
         wrong = ~(np.abs(analytic - numeric) <= allowed)
         if wrong.any():
             return self._error(i, d, (analytic, numeric, error, allowed), int(np.argmax(wrong))), False
         constant = size <= ZERO * self.s.largest and error[-1] <= ZERO_ERROR
-        hidden = error[-1] > JUDGED * size and error[-1] > NEGLIGIBLE * self.norm
+        hidden = error[-1] > UNDECIDED * size and error[-1] > NEGLIGIBLE * self.norm
         return None, bool(hidden and not constant and (slope or numeric[-1]))
 
     def _error(self, i: int, d: np.ndarray, slopes: tuple[np.ndarray, ...], row: int) -> GradcheckError:
@@ -111,7 +111,7 @@ class _Comparison:
                 part = np.zeros(d.shape)
                 part.flat[half] = d.flat[half]
                 try:
-                    error, _ = self.judge(i, part, self.differences.best_along(in_input(i, part, self.s.xs)))
+                    error, _ = self.judge(i, part, self.differences.along(in_input(i, part, self.s.xs)))
                 except NotDifferentiableError:
                     error = None
                 if error:
@@ -139,8 +139,8 @@ def _blocks(gradient: np.ndarray) -> Iterator[np.ndarray]:
 class _Tangents:
     """`J d` by the rules: `u^T J` is linear in u, and `J d` is its derivative in u along d.
 
-    A rule that leaves the graph, such as one that uses `g.data`, is right at order 1 and has no such derivative.  It
-    shows by <u, J d> and <u^T J, d> not being equal; `along` then returns None.
+    A rule that leaves the graph, such as one that uses `g.data`, is right at order 1 and has no such derivative.  Then
+    <u, J d> and <u^T J, d> are not equal, and `along` returns no elements.
     """
 
     def __init__(self, ys: Sequence[Tensor], leaves: Sequence[Tensor], us: Arrays, gradients: Arrays) -> None:
@@ -151,15 +151,15 @@ class _Tangents:
         except Exception:  # whatever a rule raises that cannot be differentiated
             self.rows = []
 
-    def along(self, i: int, d: np.ndarray) -> list[np.ndarray] | None:
-        """`J d` for d in input i, output by output."""
+    def along(self, i: int, d: np.ndarray) -> np.ndarray:
+        """The elements of `J d` for d in input i."""
         if not self.rows:
-            return None
+            return np.zeros(0)
         try:
             products = [t.data for t in grad_or_zeros([self.rows[i]], self.us, [from_array(d)], False)]
         except Exception:  # as above
-            return None
+            return np.zeros(0)
         terms = self.gradients[i] * d
         product = sum(float(np.sum(u.data * p)) for u, p in zip(self.us, products, strict=True))
         same = abs(product - float(terms.sum())) <= 1e-9 * float(np.linalg.norm(terms)) + MACHINE_EPS
-        return products if same else None
+        return flat(products) if same else np.zeros(0)

@@ -3,24 +3,22 @@
 import numpy as np
 
 from minidbp.autodiff.tensor import Tensor
-from minidbp.checking.causes import NARROW
-from minidbp.checking.errors import UndecidedError
 from minidbp.checking.finite_differences import Difference, Differences
 from minidbp.checking.noise import ROWS, rounding_bound, rounding_noise
-from minidbp.checking.points import flat, in_input, index_of, largest, part_of, step_scale
+from minidbp.checking.points import flat, in_input, index_of, part_of, step_scale
 from minidbp.checking.subject import Subject
 from minidbp.checking.verdicts import (
     DOUBTFUL,
-    JUDGED,
     NEGLIGIBLE,
     NEGLIGIBLE_OUTPUT,
+    NOISY,
     RULE_ROUNDING,
+    UNDECIDED,
     ZERO,
     ZERO_ERROR,
+    check_precision,
     undecided,
 )
-
-COARSE = 1e4  # values with as many times the rounding of float64 are computed in a lower precision
 
 
 def compare_entries(s: Subject) -> None:
@@ -31,50 +29,51 @@ def compare_entries(s: Subject) -> None:
     places = [(i, j) for i, x in enumerate(s.xs) for j in range(x.size)]  # of the columns
     bounds = [rounding_bound(y) for y in s.ys]
     noise = rounding_noise(s.f, s.xs, s.rng)
-    expected = [np.fmax(e, b / 10) for e, b in zip(noise, bounds, strict=True)]
+    # some noise does not show where it is measured; a tenth of the bound is allowed then
+    expected = [np.fmax(e, b / 10) for e, b in zip(noise.largest, bounds, strict=True)]
     differences, bound = Differences(s.f, s.xs, expected), flat(bounds)[:, None]
     columns = [_column(differences, i, j) for i, j in places]
     numeric = np.stack([flat(d.values) for d in columns], axis=1)
     error = np.stack([flat(d.errors) for d in columns], axis=1)
-    refined = np.zeros(len(places), bool)  # the columns that had a second look
+    refined = np.zeros(len(places), bool)  # the columns for which other steps were tried
     while True:
         wrong, doubtful, hidden, excess = _judge(s, J, numeric, error, bound)
-        left = (wrong | doubtful).any(axis=0) & ~refined
+        left = doubtful.any(axis=0) & ~refined
         if (wrong & refined).any() or not left.any():
             break
         column = int(np.argmax(np.where(left, excess.max(axis=0), -1.0)))  # the worst first
         best = _column(differences, *places[column], refine=True)
         numeric[:, column], error[:, column] = flat(best.values), flat(best.errors)
         refined[column] = True
+    if (noisy := wrong & (flat(expected) > NOISY * np.abs(flat([y.data for y in s.ys])))[:, None]).any():
+        hidden, wrong = noisy, wrong & ~noisy
     if wrong.any():
         _report(s, J, numeric, error, np.where(wrong, excess, -1.0))
     if hidden.any():
         row, column = np.argwhere(hidden)[0]
         raise undecided(columns[column].why, J[row, column], numeric[row, column], error[row, column])
-    for k, (e, b, y) in enumerate(zip(noise, bounds, s.ys, strict=True)):
-        if ((e > COARSE * b) & (b > 0)).any():  # the bound is 0 at zeros
-            accuracy = f"{largest([e]) / largest([y.data]):.0e}"
-            raise UndecidedError(f"output {k} of {s.name} is only accurate to {accuracy} of its size: {NARROW}")
+    check_precision(s.name, noise.closest, bounds)
 
 
 def _judge(
     s: Subject, J: np.ndarray, numeric: np.ndarray, error: np.ndarray, bound: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Which entries are wrong, need a second look, are hidden by rounding; and the errors per what is allowed."""
-    size = np.fmax(np.abs(J), np.abs(numeric))
+    """Which entries are wrong, doubtful, or hidden by rounding; and their differences, divided by what is allowed."""
+    size, difference = np.fmax(np.abs(J), np.abs(numeric)), np.abs(J - numeric)
     of_output = size.max(axis=1, keepdims=True, initial=0.0)
-    difference, allowed = np.abs(J - numeric), s.rtol * np.abs(numeric) + error + RULE_ROUNDING * of_output
+    allowed = s.rtol * np.abs(numeric) + error + RULE_ROUNDING * of_output
     differs = ~(difference <= allowed)  # for NaN too
-    rounds = difference <= 4 * bound + 1e-300  # a rule may be rounded as much as the value, and underflow
+    wrong = differs & ~(difference <= 4 * bound + 1e-300)  # a rule may be rounded as much as the value, and underflow
+
     negligible = NEGLIGIBLE_OUTPUT * float(of_output.max())
     constant = (of_output <= max(ZERO * s.largest, negligible)) & (error <= max(ZERO_ERROR, negligible))
-    constant &= ~(differs & (np.abs(numeric) > 1e3 * error))  # a tiny function is no constant
-    judgeable = ~constant & ((numeric != 0) | (J != 0))
-    wrong, uncertain = differs & ~rounds, np.maximum(error, np.where(differs, difference, 0.0))
-    doubtful = wrong | judgeable & (uncertain > DOUBTFUL * size) & (np.abs(J) > RULE_ROUNDING * of_output)
-    hidden = ~wrong & judgeable & (uncertain > JUDGED * size) & (uncertain > NEGLIGIBLE * of_output)
+    constant &= ~(differs & (np.abs(numeric) > 1e3 * error))  # a slope so far above its error is no rounding
+    judged = ~constant & (size != 0)
+    uncertain = np.maximum(error, np.where(differs, difference, 0.0))
+    hidden = ~wrong & judged & (uncertain > UNDECIDED * size) & (uncertain > NEGLIGIBLE * of_output)
+    doubtful = wrong | hidden | judged & (uncertain > DOUBTFUL * size) & (np.abs(J) > RULE_ROUNDING * of_output)
     with np.errstate(all="ignore"):
-        return wrong, doubtful | hidden, hidden, np.nan_to_num(difference / allowed, nan=np.inf)
+        return wrong, doubtful, hidden, np.nan_to_num(difference / allowed, nan=np.inf)
 
 
 def _jacobian(s: Subject, y: Tensor) -> np.ndarray:
@@ -88,11 +87,11 @@ def _jacobian(s: Subject, y: Tensor) -> np.ndarray:
 
 
 def _column(differences: Differences, i: int, j: int, refine: bool = False) -> Difference:
-    """The derivatives in element j of input i, by differences; with `refine`, from the best of many steps."""
+    """The derivatives in element j of input i, by differences; with `refine`, from the best of all steps."""
     x = differences.xs[i]
     unit, scale = np.zeros_like(x), float(step_scale(x.flat[j]))
     unit.flat[j] = scale
-    method = differences.best_along if refine else differences.along
+    method = differences.refined if refine else differences.estimate
     difference = method(in_input(i, unit, differences.xs))
     values, errors = ([a / scale for a in arrays] for arrays in (difference.values, difference.errors))
     return difference._replace(values=values, errors=errors)

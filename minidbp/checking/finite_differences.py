@@ -9,6 +9,7 @@ as the step shrinks: it comes from the noise in the function's values (`noise.py
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -43,13 +44,15 @@ UNSETTLED = (JUMPS, BENDS, UNSTEADY)
 class Difference(NamedTuple):
     """The derivative of each output along a direction, and how wrong it may be: truncation and rounding.
 
-    `why` says what ruled out a longer step; it is empty at the first step.
+    `why` says what ruled out a longer step; it is empty at the first step.  `unsettled` says what is wrong with this
+    one, as with every other step; the errors say by how much.
     """
 
     values: list[np.ndarray]
     errors: list[np.ndarray]
     step: float
     why: str = ""
+    unsettled: str = ""
 
 
 class Differences:
@@ -67,51 +70,86 @@ class Differences:
         self.noise = noise or [np.array(MACHINE_EPS / 2 * largest(self.here))] * len(self.here)
 
     def along(self, direction: Arrays) -> Difference:
-        """d/dt f(x + t d) at t = 0.
+        """`estimate`, but raises NotDifferentiableError if no step settles."""
+        difference = self.estimate(direction)
+        if difference.unsettled:
+            raise NotDifferentiableError(f"not differentiable here: {difference.why}")
+        return difference
+
+    def estimate(self, direction: Arrays) -> Difference:
+        """d/dt f(x + t d) at t = 0, from the longest step that settles; if none does, from the most accurate one.
 
         The first step is about 2e-3.  It is divided by 8 while the pattern of a kink changes between the points, or
         while the differences disagree.
 
         Raises:
-            NotDifferentiableError: No step is small enough.  The message names the operation and the element.
+            NotDifferentiableError: Each step changes a pattern.  The message names the operation and the element.
         """
-        why, shortest = "", self._shortest_step(direction)
-        for h in STEPS:
-            if h < SHORT_STEP and h < shortest:
-                break
-            difference = self._at_step(direction, h, why in UNSETTLED)
-            if not isinstance(difference, str):
-                if why in UNSETTLED and not any(map(np.any, difference.values)):
-                    break  # a staircase is flat between its steps, and so is a function that rounding quantises
+        why, best = "", None
+        for h in self._steps(direction):
+            difference = self._at_step(direction, h)
+            if isinstance(difference, str):
+                why = why or difference
+                continue
+            # a staircase is flat between its steps, and so is a function that rounding quantises
+            flat = why in UNSETTLED and not any(map(np.any, difference.values))
+            shows = (h >= SHORT_STEP and not best) or self._rounding(h) <= 1e-2 * largest(difference.values)
+            if not difference.unsettled and shows and not flat:
                 return difference._replace(why=why)
-            why = why or difference
-        raise NotDifferentiableError(f"not differentiable here: {why}")
+            why = why or difference.unsettled
+            if not flat and (best is None or largest(difference.errors) < largest(best.errors)):
+                best = difference
+        if best is None:
+            raise NotDifferentiableError(f"not differentiable here: {why}")
+        return best._replace(why=why, unsettled=why)
 
-    def best_along(self, direction: Arrays) -> Difference:
-        """`along`, where each element comes from the step, of nine, that gives it the smallest error."""
-        best = self.along(direction)
-        for h in (*LONG_STEPS, *(best.step / 8**k for k in range(1, 5))):
+    def refined(self, direction: Arrays) -> Difference:
+        """Each element from the step, of all steps, that gives it the smallest error.
+
+        The steps grow.  A longer one counts only if it agrees with those before: it may jump over a whole oscillation.
+
+        Raises:
+            NotDifferentiableError: as `estimate`.
+        """
+        why, best = "", None
+        for h in (*reversed(list(self._steps(direction))), *LONG_STEPS):
             other = self._at_step(direction, h)
-            if not isinstance(other, str):
-                better = [
-                    (e < error) & (np.abs(v - value) <= e + error)  # a long step may jump over a whole oscillation
-                    for e, error, v, value in zip(other.errors, best.errors, other.values, best.values, strict=True)
-                ]
-                values, errors = (
-                    [np.where(*parts) for parts in zip(better, new, old, strict=True)]
-                    for new, old in ((other.values, best.values), (other.errors, best.errors))
-                )
-                best = best._replace(values=values, errors=errors)
-        return best
+            if isinstance(other, str) or other.unsettled:
+                why = other if isinstance(other, str) else other.unsettled
+            if isinstance(other, str):
+                continue
+            if best is None:
+                best = other
+                continue
+            better = [
+                (e < error) & (np.abs(v - value) <= e + error)
+                for e, error, v, value in zip(other.errors, best.errors, other.values, best.values, strict=True)
+            ]
+            values, errors = (
+                [np.where(*parts) for parts in zip(better, new, old, strict=True)]
+                for new, old in ((other.values, best.values), (other.errors, best.errors))
+            )
+            best = best._replace(values=values, errors=errors)
+        if best is None:
+            raise NotDifferentiableError(f"not differentiable here: {why}")
+        return best._replace(why=why)
 
-    def _shortest_step(self, direction: Arrays) -> float:
-        """The shortest step that still moves every element of xs that the direction moves."""
+    def _steps(self, direction: Arrays) -> Iterator[float]:
+        """The steps, the longest first, that move every element of xs that the direction moves."""
+        shortest = 64 * MACHINE_EPS * self._relative(direction)
+        return (h for h in STEPS if h >= min(SHORT_STEP, shortest))
+
+    def _relative(self, direction: Arrays) -> float:
+        """The largest element of xs, relative to the direction there."""
         moving = [(d != 0) & (x != 0) for x, d in zip(self.xs, direction, strict=True)]
-        ratios = [np.abs(x[m] / d[m]) for x, d, m in zip(self.xs, direction, moving, strict=True)]
-        return 64 * MACHINE_EPS * largest(ratios)
+        return largest([np.abs(x[m] / d[m]) for x, d, m in zip(self.xs, direction, moving, strict=True)])
 
-    def _at_step(self, direction: Arrays, h: float, significant: bool = False) -> Difference | str:
-        """The difference with the step h, or why there is none; with `significant`, one that rounding does not hide."""
+    def _rounding(self, h: float) -> float:
+        """What rounding may do to a difference; intermediate values may be as large as the inputs."""
+        return (NOISE_MARGIN / h + 8.0) * largest(self.noise) + 4 * MACHINE_EPS * self.largest / h
+
+    def _at_step(self, direction: Arrays, h: float) -> Difference | str:
+        """The difference with the step h, or why there is none."""
         points: list[list[np.ndarray]] = []
         for t in (-1.0, 1.0, -0.5, 0.5, -0.25, 0.25):
             values, pattern = evaluate(self.f, moved(self.xs, direction, t * h))
@@ -123,20 +161,18 @@ class Differences:
             points.append(values)
         with np.errstate(all="ignore"):  # where the function is not finite, nor is the difference
             parts = [self._of_output(k, [p[k] for p in points], h) for k in range(len(self.here))]
-        scale = largest([value for value, *_ in parts])
-        unsettled = bend = near_bend = rounding = 0.0
-        for _, change, bends, near_bends, noise in parts:
-            unsettled, rounding = max(unsettled, largest([change])), max(rounding, largest([noise]))
-            bend, near_bend = max(bend, largest([bends])), max(near_bend, largest([near_bends]))
-        rounding += 4 * MACHINE_EPS * self.largest / h  # intermediate values may be as large as the inputs
-        if (h < SHORT_STEP or significant) and rounding > 1e-2 * scale:
-            return "rounding hides the derivative at so small a step"
+            values, changes, bends, near_bends, noise = map(list, zip(*parts, strict=True))
+            uneven = 4 * MACHINE_EPS * self._relative(direction) / h  # rounding makes the steps unequal
+            errors = [c + e + uneven * np.abs(v) for c, e, v in zip(changes, noise, values, strict=True)]
+        scale, bend, near_bend, rounding = largest(values), largest(bends), largest(near_bends), self._rounding(h)
+        unsettled = ""
         # At half the step, a kink that no operation declared bends as much, and a jump twice as much.
         if near_bend > 0.75 * bend and bend > 1e-3 * scale + 10 * rounding:
-            return BENDS if near_bend < 1.5 * bend else JUMPS
-        if unsettled > 1e-2 * scale + rounding:
-            return UNSTEADY
-        return Difference([value for value, *_ in parts], [change + noise for _, change, _, _, noise in parts], h)
+            unsettled = BENDS if near_bend < 1.5 * bend else JUMPS
+            errors = [e + np.abs(b) + np.abs(c) for e, b, c in zip(errors, bends, near_bends, strict=True)]
+        elif largest(changes) > 1e-2 * scale + rounding:
+            unsettled = UNSTEADY
+        return Difference(values, errors, h, unsettled=unsettled)
 
     def _of_output(self, k: int, values: list[np.ndarray], h: float) -> tuple[np.ndarray, ...]:
         """The derivative of output k, its change between extrapolations, its bends, and what rounding may do to it."""

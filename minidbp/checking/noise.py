@@ -1,6 +1,7 @@
 """How much rounding changes the values of a function: measured from its values, and bounded by its graph."""
 
 from math import factorial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,10 +11,18 @@ from minidbp.checking.points import MACHINE_EPS, Arrays, Functions, evaluate, fi
 
 SPACINGS = (2.0**-24, 2.0**-18, 2.0**-12)  # of the points, relative to each input element
 LARGEST_NOISE = 1e-4  # relative to an output
+OSCILLATION = 1e4  # times the noise of closer points is no noise
 ROWS = 256  # of a Jacobian, in one backward pass
 
 
-def rounding_noise(f: Functions, xs: Arrays, rng: np.random.Generator) -> list[np.ndarray]:
+class Noise(NamedTuple):
+    """For each output, how much rounding changes it, and how much it does so between the closest points that differ."""
+
+    largest: list[np.ndarray]
+    closest: list[np.ndarray]
+
+
+def rounding_noise(f: Functions, xs: Arrays, rng: np.random.Generator) -> Noise:
     """How much rounding changes each output: the standard deviation, at least half a unit in its last place.
 
     f is computed at nine points along a random direction, so close together that a smooth function is nearly a
@@ -23,6 +32,7 @@ def rounding_noise(f: Functions, xs: Arrays, rng: np.random.Generator) -> list[n
     """
     here, pattern = evaluate(f, xs)
     noise = [MACHINE_EPS / 2 * np.abs(y) for y in here]
+    closest = [np.array(e) for e in noise]
     unchanged = [np.ones(y.shape, bool) for y in here]
     largest_x = max(1.0, largest(xs))
     for spacing in SPACINGS:
@@ -33,21 +43,24 @@ def rounding_noise(f: Functions, xs: Arrays, rng: np.random.Generator) -> list[n
         for t in range(-4, 5):
             values, other = evaluate(f, moved(xs, direction, t))
             if first_change(pattern, other):
-                return noise
+                return Noise(noise, closest)
             points.append(values)
         for k in range(len(here)):
             table = np.stack([values[k] for values in points])
-            counts = unchanged[k] if spacing == SPACINGS[-1] else np.ones(here[k].shape, bool)
-            noise[k] = np.where(counts, np.fmax(noise[k], _noise_in(table, largest_x)), noise[k])
+            e = _noise_in(table, largest_x)
+            if spacing == SPACINGS[-1]:
+                e = np.where(unchanged[k], e, 0.0)
+            e = np.where(unchanged[k] | (e < OSCILLATION * closest[k]), e, 0.0)
+            noise[k], closest[k] = np.fmax(noise[k], e), np.where(unchanged[k], np.fmax(noise[k], e), closest[k])
             unchanged[k] &= (table == table[0]).all(axis=0)
-    return noise
+    return Noise(noise, closest)
 
 
 def _noise_in(table: np.ndarray, largest_x: float) -> np.ndarray:
     """The standard deviation of the noise in equally spaced values of a smooth function, along axis 0.
 
-    It is 0 where the differences are too large for noise, beside the values and the largest input: the function then
-    varies within the spacing.
+    It is 0 where the differences are too large for noise, compared with the values and the largest input: the function
+    then varies within the spacing.
     """
     with np.errstate(all="ignore"):
         size = np.fmax(np.abs(table).max(axis=0), np.finfo(np.float64).tiny)  # squares neither over- nor underflow

@@ -6,7 +6,7 @@ import numpy as np
 
 from minidbp.autodiff.differentiate import constant_operands, grad_or_zeros, operation_names
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, from_array
-from minidbp.checking.causes import NARROW, likely_cause
+from minidbp.checking.causes import IN_PLACE, NARROW, likely_cause
 from minidbp.checking.errors import GradcheckError
 from minidbp.checking.noise import rounding_noise, tiny_direction
 from minidbp.checking.points import Functions, largest, moved
@@ -36,7 +36,7 @@ class Subject:
     def pull(self, y: Tensor, leaves: list[Tensor], v: np.ndarray) -> list[np.ndarray]:
         """The cotangents of the leaves for the cotangent v of y."""
         v = np.asarray(v)  # arithmetic on arrays of shape () gives scalars
-        cotangent = from_array(v.view() if 0 in v.strides else v.copy(order="K"))  # a copy loses a broadcast's strides
+        cotangent = from_array(v.view() if 0 in v.strides else v.copy(order="K"))  # a broadcast v keeps its strides
         try:
             pulled = [g.data for g in grad_or_zeros([y], leaves, [cotangent], False)]
         except NotDifferentiableError:
@@ -46,21 +46,24 @@ class Subject:
                 raise
             raise self.error(f"{type(error).__name__}: {error}; {' '.join(notes)}", 0) from error
         if not np.array_equal(cotangent.data, v):
-            raise self.error("a rule changed the cotangent that was passed to it", 0)
+            raise self.error("a rule changed the cotangent that was passed to it", 0, IN_PLACE)
         for i, (x, leaf) in enumerate(zip(self.xs, leaves, strict=True)):  # the leaves hold copies
             if not np.array_equal(x, leaf.data):
-                raise self.error(f"input {i} was changed by the computation", i)
+                raise self.error(f"input {i} was changed by the computation", i, IN_PLACE)
         return pulled
 
     def cause(self, *comparison: np.ndarray) -> str:
-        """The likely cause: from the graph if it shows there, else from the numbers (see `likely_cause`)."""
+        """The likely cause: from the graph if it shows there, else from the numbers (see `likely_cause`).
+
+        The graph shows it if one of its constants changes when the inputs move.
+        """
         further = self.f(named_leaves(moved(self.xs, tiny_direction(self.xs, self.rng), 1.0)))
         for (name, here), (_, there) in zip(constant_operands(self.ys), constant_operands(further), strict=False):
             if here.shape == there.shape and not np.array_equal(here, there):
                 return f"{name} was given a constant that depends on the inputs: a raw array, or a detached value"
         if cause := likely_cause(*comparison, order=self.order):
             return cause
-        noise = rounding_noise(self.f, self.xs, self.rng)
+        noise = rounding_noise(self.f, self.xs, self.rng).closest
         accuracy = max(largest([e]) / (largest([y.data]) or 1.0) for e, y in zip(noise, self.ys, strict=True))
         return NARROW if accuracy > 1e-10 else ""
 

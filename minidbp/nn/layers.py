@@ -5,7 +5,7 @@ import functools
 import math
 import operator
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,17 @@ class Layer(typing.Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def parameters(self) -> list[Tensor]:
-        """The leaves among the attributes that require a gradient: a stored activation is none."""
-        return [v for v in vars(self).values() if isinstance(v, Tensor) and v.requires_grad and v._node is None]
+        """The leaves among the attributes that require a gradient, each once: a stored activation is none."""
+        tensors = [v for v in vars(self).values() if isinstance(v, Tensor)]
+        return _each_once([t for t in tensors if t.requires_grad and t._node is None])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _each_once(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The tensors without repetitions, as a parameter that two layers share must be counted and updated once."""
+    return list({id(t): t for t in tensors}.values())
 
 
 def _new_parameters(
@@ -212,16 +218,23 @@ class Flatten(Layer):
 class Sequential:
     """Layers one after the other; itself a layer. `parameters()` is [W1, b1, W2, b2, ...], by name and order.
 
+    Layers may share parameters, and a layer may occur twice: `parameters()` lists each parameter once.
+
     A call raises ValueError for samples of another shape than `input_shape`, if that is given, and TypeError for
     samples of another dtype than the parameters.
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: tuple[int, ...] | None = None) -> None:
         self.layers, self.input_shape = list(layers), input_shape
-        owners = [layer for layer in self.layers if layer.parameters()]
-        for number, layer in enumerate(owners, start=1):
+        named: set[int] = set()
+        number = 0
+        for layer in self._flat():
+            own = {id(p) for p in layer.parameters()} - named
+            number += bool(own)
             for letter, parameter in zip("Wb", layer.parameters(), strict=False):
-                parameter.name = f"{letter}{number}"
+                if id(parameter) in own:
+                    parameter.name = f"{letter}{number}"
+            named |= own
 
     def __call__(self, x: TensorLike) -> Tensor:
         y = as_tensor(x)
@@ -236,14 +249,20 @@ class Sequential:
         return y
 
     def parameters(self) -> list[Tensor]:
-        return [p for layer in self.layers for p in layer.parameters()]
+        return _each_once(p for layer in self.layers for p in layer.parameters())
+
+    def _flat(self) -> Iterator[Layer]:
+        """The layers, and in place of each Sequential its own."""
+        for layer in self.layers:
+            if isinstance(layer, Sequential):
+                yield from layer._flat()
+            else:
+                yield layer
 
     def train(self, mode: bool = True) -> "Sequential":
         """Set `training` of each layer that has it, such as Dropout, at any depth; returns this model itself."""
-        for layer in self.layers:
-            if isinstance(layer, Sequential):
-                layer.train(mode)
-            elif hasattr(layer, "training"):
+        for layer in self._flat():
+            if hasattr(layer, "training"):
                 layer.training = mode
         return self
 
@@ -254,12 +273,13 @@ class Sequential:
     def astype(self, dtype: DTypeLike) -> "Sequential":
         """A copy with parameters of this dtype, such as float64 for comparison with finite differences.
 
+        Layers that share a parameter share its copy.
         The copy's Dropouts have generators of their own, and so the same masks as the model's from then on.
         """
         return self._astype(dtype, {})
 
     def _astype(self, dtype: DTypeLike, copied: dict[int, Any]) -> "Sequential":
-        """`copied`: deepcopy's memory of what it has copied; layers that share a generator share its copy too."""
+        """`copied`: deepcopy's memory of what it has copied; layers that share something share its copy too."""
         layers: list[Layer] = []
         for layer in self.layers:
             if isinstance(layer, Sequential):
@@ -268,7 +288,9 @@ class Sequential:
             twin = copy.copy(layer)
             for name, value in vars(twin).items():
                 if isinstance(value, Tensor) and value._node is None:  # a stored activation stays
-                    setattr(twin, name, Tensor(value.data.astype(dtype), value.requires_grad))
+                    if id(value) not in copied:
+                        copied[id(value)] = Tensor(value.data.astype(dtype), value.requires_grad)
+                    setattr(twin, name, copied[id(value)])
                 elif isinstance(value, np.random.Generator):
                     setattr(twin, name, copy.deepcopy(value, copied))
             layers.append(twin)

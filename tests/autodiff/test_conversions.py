@@ -1,6 +1,7 @@
 """Where NumPy or Python converts a Tensor: the derivative is right, or an error says what to use."""
 
 import array
+import collections
 import math
 import operator
 import statistics
@@ -13,6 +14,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import scipy.interpolate
+import scipy.linalg
+import scipy.special
+import scipy.stats
 
 import minidbp as mdb
 from minidbp.autodiff import Tensor
@@ -49,10 +54,32 @@ def dot_in_a_loop(x: Tensor) -> Any:
     return y
 
 
+class Batch:
+    """What NumPy takes for a sequence, though it is not registered as one."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.rows[i]
+
+
+def in_a_hot_loop(x: Tensor) -> Any:
+    """Python specialises an instruction after some calls."""
+    for k in range(50):
+        y = np.array([x if k > 40 else W])
+    return y
+
+
 REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "w.dot(x)": lambda x: W.dot(x),
     "matrix.dot(x)": lambda x: np.eye(3).dot(x),
     "w.dot(x) in a loop": dot_in_a_loop,
+    "w.dot(*[x])": lambda x: W.dot(*[x]),
+    "w.dot(**{b: x})": lambda x: W.dot(**{"b": x}),
     "w.searchsorted(x)": lambda x: W.searchsorted(x),
     "[x[0] * x[1], x[2]]": lambda x: Tensor([x[0] * x[1], x[2]]),
     "x * np.array([x[0], 1])": lambda x: x[:2] * np.array([x[0], 1.0]),
@@ -77,6 +104,18 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "np.asarray([*x])": lambda x: np.asarray([W, *[x, x]]),
     "np.array([x, x]) in a loop": lambda x: [np.array([x, x * k]) for k in range(2)],
     "w.dot([x, x, x])": lambda x: W.dot([x, x, x]),
+    "np.array(a list)": lambda x: [np.array(xs) for xs in [[x, x]]],
+    "np.asarray(a list)": lambda x: [np.asarray(xs, float) for xs in [[x, x]]],
+    "np.array([x for ...])": lambda x: np.array([x * k for k in range(2)]),
+    "np.asarray([x for ...])": lambda x: np.asarray([x * k for k in range(2)], float),
+    "np.array(list(...))": lambda x: np.array(list(map(mdb.exp, [x, x]))),
+    "np.array([x, x]) in a hot loop": in_a_hot_loop,
+    "w.dot(a list)": lambda x: [W.dot(xs) for xs in [[x, x, x]]],
+    "np.add(w, a list)": lambda x: [np.add(W, xs) for xs in [[x, x]]],
+    "np.exp(a list)": lambda x: [np.exp(xs) for xs in [[x, x]]],
+    "np.where(..., a list, 0)": lambda x: [np.where(W > 1, xs, 0) for xs in [[x, x]]],
+    "b.__setitem__": lambda x: np.zeros(3).__setitem__(slice(None), x),  # type: ignore[func-returns-value]
+    "setattr(b, 'real', x)": lambda x: setattr(np.zeros(3, complex), "real", x),
     "b.flat[:] = x": set_flat,
     "b.real = x": set_real,
     "b.fill(x[0])": lambda x: np.zeros(3).fill(x[0]),  # type: ignore[func-returns-value]
@@ -100,6 +139,22 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "statistics.fmean": lambda x: statistics.fmean(x),
     "array.array": lambda x: array.array("d", x),
     "%f": lambda x: "%f" % x[0],  # noqa: UP031
+    "Tensor(x)": lambda x: Tensor(x),
+    "Tensor(x[0] * x[1])": lambda x: Tensor(x[0] * x[1], requires_grad=True),
+    "Tensor(deque)": lambda x: Tensor(collections.deque([x, x])),
+    "x * deque": lambda x: x * collections.deque([x, x, x]),
+    "x[0] * [deque]": lambda x: x[0] * [collections.deque([x[0], 1.0])],
+    "Tensor(UserList)": lambda x: Tensor(collections.UserList([x, x])),
+    "mdb.exp(UserList)": lambda x: mdb.exp(collections.UserList([1.0, x[0]])),
+    "Tensor(Batch)": lambda x: Tensor(Batch([x, x])),
+    "x * Batch": lambda x: x * Batch([x, x, x]),
+    "x * Batch of x[0]": lambda x: x * Batch([x[0], x[0], x[0]]),
+    "scipy.special.logsumexp": lambda x: scipy.special.logsumexp(x),
+    "scipy.special.expit": lambda x: scipy.special.expit(x),
+    "scipy.stats.norm.logpdf": lambda x: scipy.stats.norm.logpdf(x),
+    "scipy.linalg.expm": lambda x: scipy.linalg.expm(mdb.stack([x, x, x])),
+    "rng.normal(x)": lambda x: np.random.default_rng(0).normal(x),
+    "CubicSpline": lambda x: scipy.interpolate.CubicSpline(W, x),
 }
 
 
@@ -133,6 +188,20 @@ def test_what_python_computes_is_differentiated(f: Callable[[Tensor], Any], expe
     assert mdb.grad(f(x), x)[0].tolist() == expected
 
 
+def test_what_numpy_takes_for_a_sequence_is_one() -> None:
+    for values in (
+        collections.deque([1.0, 2.0]),
+        collections.UserList([1, 2]),
+        Batch([1, 2]),
+        range(1, 3),
+        array.array("d", [1, 2]),
+    ):
+        assert Tensor(values).tolist() == (Tensor([1.0, 1.0]) * values).tolist() == [1.0, 2.0]
+    assert Tensor(memoryview(np.ones((2, 2)))).shape == (2, 2)
+    with pytest.raises(TypeError, match="Tensor holds float32 or float64; got <U3"):
+        Tensor(["abc"])
+
+
 @pytest.mark.parametrize("f", [f for name, f in REFUSED.items() if name in {"w.dot(x)", "b[0:3] = x", "np.full(3, x)",
     "b[0] = x[0]", "math.sqrt", "float", "%f", "np.fromiter"}])  # fmt: skip
 def test_constants_convert(f: Callable[[Tensor], Any]) -> None:
@@ -156,17 +225,28 @@ def test_numpy_may_look_on_purpose(requires_grad: bool) -> None:
     assert np.asarray([np.asarray(s) for s in t]).tolist() == [2.0, 4.0]
     first, (second, third) = np.asarray(t), map(np.asarray, [t, t])
     for k, value in enumerate(map(np.asarray, [first, second, third, t])):
-        assert [[k], value.tolist()] == [[k], np.asarray(t if k else t + 0, float).tolist()]
+        assert [[k], value.tolist()] == [[k], np.asarray(t + 0, float).tolist()]
     assert dict([("t", np.asarray(t)), *[("u", np.array(t))]]).keys() == {"t", "u"}
-    assert np.stack([np.asarray(t), np.asarray(t if len([1, 2]) else first)]).shape == (2, 2)
+    assert np.stack([np.asarray(t), *list(map(np.asarray, [t, t]))]).shape == (3, 2)
+    convert = np.asarray
+    assert np.concatenate([convert(t), np.asanyarray(t), np.ascontiguousarray([np.asarray(t)][0])]).shape == (6,)
     np.testing.assert_allclose(t, [2.0, 4.0])
     np.testing.assert_array_equal(t, t)
     np.testing.assert_allclose(t[0], 2.0)
     np.testing.assert_array_less(t, 5.0)
+    np.testing.assert_allclose([t, t], [[2.0, 4.0]] * 2)
+    with pytest.raises(AssertionError, match="Mismatched elements: 1 / 2"):
+        np.testing.assert_allclose(t, [2.0, 5.0])
 
 
 t1 = Tensor([1.0, 2.0, 3.0], requires_grad=True) * 2
 t2 = Tensor(np.arange(9.0).reshape(3, 3), requires_grad=True) * 2
+
+
+def in_space() -> Any:
+    return plt.gcf().add_subplot(projection="3d")
+
+
 DRAWN: dict[str, Callable[[], Any]] = {
     "plot": lambda: plt.plot(t1),
     "plot against": lambda: plt.plot(t1, t1, "o-"),
@@ -179,6 +259,15 @@ DRAWN: dict[str, Callable[[], Any]] = {
     "errorbar": lambda: plt.errorbar(range(3), t1, yerr=t1),
     "fill_between": lambda: plt.fill_between(t1, t1, t1 + 1),
     "contour": lambda: plt.contour(t2),
+    "bar at tensors": lambda: plt.bar(t1, t1, yerr=t1),
+    "quiver": lambda: plt.quiver(t1, t1, t1, t1),
+    "3d scatter": lambda: in_space().scatter(t1, t1, t1),
+    "3d surface": lambda: in_space().plot_surface(t2, t2, t2),
+    "hist2d": lambda: plt.hist2d(t1, t1),
+    "stem": lambda: plt.stem(t1, t1),
+    "fill": lambda: plt.fill(t1, t1),
+    "stackplot": lambda: plt.stackplot(t1, t1, t1),
+    "alpha": lambda: plt.imshow(t2, alpha=t2 / 20),
     "step": lambda: plt.step(t1, t1),
     "axhline": lambda: plt.axhline(t1.sum()),
     "text": lambda: plt.text(t1[0], t1[0], f"{t1[0]:.2f}"),

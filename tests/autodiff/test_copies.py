@@ -64,6 +64,18 @@ def test_the_grad_is_copied_too(copied: Callable[[Any], Any]) -> None:
     assert copied(x).grad.tolist() == [2.0, 4.0]
 
 
+@pytest.mark.parametrize("copied", [*COPIES.values(), copy.copy], ids=[*COPIES, "copy"])
+def test_a_copy_was_computed_under_no_grad_too(copied: Callable[[Any], Any]) -> None:
+    """Its derivative is unknown, not zero."""
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with mdb.no_grad():
+        y = x * 2
+    for value in copied(y), copied(copied(y)) * 3:
+        with pytest.raises(ValueError, match="it was computed under no_grad"):
+            mdb.grad(value.sum(), x, allow_unused=True)
+    assert mdb.grad(copied(Tensor([1.0])).sum(), x, allow_unused=True)[0].tolist() == [0.0, 0.0]
+
+
 @ALL_COPIES
 def test_copies_stay_one_where_the_original_is_one(copied: Callable[[Any], Any]) -> None:
     x = Tensor([1.0], requires_grad=True)

@@ -129,6 +129,32 @@ def test_a_result_cannot_be_given_new_data() -> None:
         y.data = np.ones(2)
 
 
+def test_a_result_cannot_be_cut_out_of_the_graph() -> None:
+    """The derivative was (2.7, 14.8, 60.3): it lacked the paths through y."""
+    x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = mdb.exp(x) * x
+    loss = (y * x).sum()
+    for value in False, 0, None:
+        with pytest.raises(ValueError, match=r"requires_grad of .* cannot be changed, because multiply made it: use"):
+            y.requires_grad = value  # type: ignore[assignment]
+    y.requires_grad = True
+    np.testing.assert_allclose(mdb.grad(loss, x)[0].data, np.exp(x.data) * x.data * (x.data + 2), rtol=1e-14)
+
+
+def test_a_leaf_can_be_switched() -> None:
+    x, w = Tensor([1.0, 2.0]), Tensor([3.0, 4.0], requires_grad=True)
+    for leaf in x, x.detach(), Tensor([1.0]) * 2:  # nothing is recorded of constants: their product is a leaf too
+        leaf.requires_grad = np.bool_(True)  # type: ignore[assignment]
+        assert leaf.requires_grad is True
+        assert mdb.grad((leaf * leaf).sum(), leaf)[0].tolist() == (2 * leaf).tolist()
+    loss = (x * w).sum()
+    w.requires_grad = False
+    assert mdb.grad(loss, x)[0].tolist() == [3.0, 4.0]
+    with pytest.raises(ValueError, match=r"input 0 .* does not require a gradient"):
+        mdb.grad(loss, w)
+    assert not (w * 2).requires_grad
+
+
 def test_locally_constant_is_read_only_and_an_array() -> None:
     for value in np.ones(2), np.float64(1) > 0, np.sign(np.float64(3)):
         assert not locally_constant(value).flags.writeable

@@ -7,7 +7,7 @@ import pytest
 
 import minidbp as mdb
 from minidbp.autodiff import Tensor, operation
-from minidbp.checking import GradcheckError
+from minidbp.checking import GradcheckError, UndecidedError
 from minidbp.checking.gradcheck import MAX_COLUMNS, MAX_ENTRIES, check_order
 
 
@@ -76,3 +76,13 @@ def test_both_sides_of_the_limit(n: int) -> None:
     x = np.random.default_rng(n).standard_normal(n)
     assert n * 3 <= MAX_ENTRIES
     assert check_order(lambda t: mdb.exp(t.reshape(1, n) @ np.eye(n, 3)), x, 1)
+
+
+@pytest.mark.parametrize("reduce", [lambda y: y, lambda y: y.sum()])
+def test_values_of_a_lower_precision_do_not_pass(reduce: Any) -> None:
+    @operation
+    def in_float32(x: Tensor) -> Any:
+        return np.sin(x.data).astype(np.float32).astype(float), lambda g, out: g * mdb.cos(x)
+
+    with pytest.raises((UndecidedError, GradcheckError)):
+        mdb.gradcheck(lambda t: reduce(in_float32(t)), np.random.default_rng(0).standard_normal(2000))

@@ -10,7 +10,7 @@ import pytest
 import minidbp as mdb
 from minidbp.autodiff import Tensor, operation, sum, transpose, vjp
 from minidbp.autodiff.tensor import from_array
-from minidbp.checking import GradcheckError
+from minidbp.checking import GradcheckError, UndecidedError
 
 X, Y = np.array([[0.7, -1.2], [1.9, 0.4]]), np.array([[1.1, 0.6], [1.6, 0.8]])
 
@@ -269,3 +269,32 @@ def test_a_rule_must_return_a_tensor() -> None:
         TypeError, match="the rule of raw for its operand x returned ndarray; a rule must return a Tensor"
     ):
         mdb.gradcheck(one_rule("raw", np.negative, lambda g, x: -g.data), X)
+
+
+def test_a_function_that_uses_the_leaf_itself_is_refused() -> None:
+    """It ignores its argument, so that differences are 0 whatever the rules say."""
+    bad_square = one_rule("bad_square", np.square, lambda g, x: 3 * g * x)
+    w, x = Tensor([1.0, 2.0], requires_grad=True), Tensor(X)
+    with pytest.raises(ValueError, match="uses input 1 directly"):
+        mdb.check_derivatives(lambda a, b: bad_square(w).sum() * a.sum(), [x, w])
+    assert mdb.check_derivatives(lambda a: (w * a).sum(), X)  # another parameter may be used
+
+
+OSCILLATING: list[tuple[Callable[..., Tensor], Any]] = [
+    (mdb.norm, np.array([1e-5, 2e-5, -1e-5])),
+    (lambda t: mdb.sin(t / 1e-5), np.array([1.0])),
+    (lambda t: mdb.norm(t**3), np.array([0.09694504, -0.00094359])),
+    *[(mdb.sin, x) for x in (1e4, 7e4, 1e5, 1e9)],
+    (lambda t: mdb.sin(t * 1e8), np.array([3e-8, -1e-8])),
+]
+
+
+@pytest.mark.parametrize(("f", "x"), OSCILLATING)
+def test_functions_that_vary_within_the_first_step(f: Callable[..., Tensor], x: Any) -> None:
+    assert mdb.check_derivatives(f, x)
+
+
+@pytest.mark.parametrize(("f", "x"), [(mdb.cos, 1e13), (lambda t: mdb.sin(t**3), 3e5)])
+def test_functions_that_are_all_rounding_cannot_be_judged(f: Callable[..., Tensor], x: float) -> None:
+    with pytest.raises(UndecidedError, match="cannot be judged"):
+        mdb.gradcheck(f, x)

@@ -14,7 +14,7 @@ EPS = np.finfo(float).eps
 
 
 def noise(f: Any, x: np.ndarray = X, seed: int = 0) -> np.ndarray:
-    return rounding_noise(lambda ts: [f(ts[0])], [x], np.random.default_rng(seed))[0]
+    return rounding_noise(lambda ts: [f(ts[0])], [x], np.random.default_rng(seed)).largest[0]
 
 
 @operation

@@ -6,10 +6,12 @@ import math
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 
 import minidbp as mdb
 
@@ -65,8 +67,8 @@ ON_PURPOSE = re.findall(r"`(.*?)`", section("What a Tensor refuses, and why").sp
 
 def names_of_the_table() -> dict[str, Any]:
     s, t = (mdb.Tensor([1.0, 2.0, 3.0], requires_grad=True) for _ in range(2))
-    modules = {"mdb": mdb, "np": np, "math": math, "copy": copy, "pickle": pickle}
-    return {"s": s, "t": t, "w": np.ones(3), "b": np.zeros(5), **modules}
+    modules = {"mdb": mdb, "np": np, "math": math, "copy": copy, "pickle": pickle, "scipy": scipy}
+    return {"s": s, "t": t, "w": np.ones(3), "b": np.zeros(5), "net": SimpleNamespace(rows=[s, t]), **modules}
 
 
 @pytest.mark.parametrize("code", REFUSED)

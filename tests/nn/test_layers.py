@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import minidbp as mdb
+from minidbp.autodiff import Tensor
 from minidbp.checking import check_derivatives
 from minidbp.kernels import ConvGeometry, Padding, reference
 from minidbp.nn import (
@@ -26,6 +27,7 @@ from minidbp.nn import (
     he_normal,
 )
 from minidbp.robust import PENALTIES, Objective
+from minidbp.training import Adam
 
 RNG = np.random.default_rng
 
@@ -66,9 +68,9 @@ def test_flatten_and_relu(n: int) -> None:
 
 
 def test_sequential_numbers_its_parameters() -> None:
-    inner = Sequential([Linear(4, 3, RNG(1)), ReLU()])
+    inner = Sequential([Linear(4, 3, RNG(1)), ReLU(), Linear(3, 3, RNG(3))])
     net = Sequential([Conv2d(1, 1, 2, RNG(0)), ReLU(), Flatten(), inner, Linear(3, 2, RNG(2))])
-    assert [p.name for p in net.parameters()] == ["W1", "b1", "W2", "b2", "W3", "b3"]
+    assert [p.name for p in net.parameters()] == ["W1", "b1", "W2", "b2", "W3", "b3", "W4", "b4"]
     assert net(np.ones((5, 3, 3, 1), np.float32)).shape == (5, 2)
 
 
@@ -392,3 +394,54 @@ def test_attacks_take_such_a_model(training: bool) -> None:
     for x_adv in mdb.robust.fgsm(model, x, y, 0.1), mdb.robust.pgd(model, x, y, 0.1, 0.05, 2):
         assert (x_adv.shape, x_adv.dtype) == (x.shape, np.float32)
         assert 0 < np.abs(x_adv - x).max() <= 0.1 + 1e-6
+
+
+def tied() -> Sequential:
+    rng = np.random.default_rng(0)
+    first, second = Linear(3, 3, rng), Linear(3, 3, rng)
+    second.w = first.w
+    return Sequential([first, ReLU(), first, Sequential([second, Linear(3, 2, rng)])])
+
+
+def test_a_shared_parameter_is_listed_and_named_once() -> None:
+    model = tied()
+    shared, bias = model.layers[0].parameters()
+    assert [p is q for p, q in zip(model.parameters(), (shared, bias), strict=False)] == [True, True]
+    assert len(model.parameters()) == 5
+    assert [p.name for p in model.parameters()] == ["W1", "b1", "b2", "W3", "b3"]
+    rng = np.random.default_rng(0)
+    first, last = Linear(3, 3, rng), Linear(3, 2, rng)
+    model = Sequential([first, first, last])
+    assert [p.name for p in model.parameters()] == ["W1", "b1", "W2", "b2"]
+    first.copy = first.w  # type: ignore[attr-defined]
+    assert len(first.parameters()) == 2
+
+
+def test_astype_keeps_shared_parameters_shared() -> None:
+    model = tied()
+    for twin in model.astype("float64"), model.astype("float64").astype("float32"), copy.deepcopy(model):
+        assert len(twin.parameters()) == 5
+        assert [p.name for p in twin.parameters()] == [p.name for p in model.parameters()]
+        inner = twin.layers[3]
+        assert isinstance(inner, Sequential)
+        assert twin.layers[0].w is twin.layers[2].w is inner.layers[0].w  # type: ignore[attr-defined]
+        assert twin.layers[0].w is not model.layers[0].w  # type: ignore[attr-defined]
+
+
+def test_training_moves_a_shared_parameter_once() -> None:
+    """The gradient is the sum over both uses, and Adam's first step has the length of the learning rate."""
+    model, x = tied().astype("float64"), np.random.default_rng(1).random((4, 3))
+    before = [p.data for p in model.parameters()]
+    gradients = mdb.grad((model(x) ** 2).sum(), model.parameters())
+    Adam(model.parameters(), learning_rate=0.01).step([g.data for g in gradients])
+    for p, old, g in zip(model.parameters(), before, gradients, strict=True):
+        np.testing.assert_allclose(p.data, old - 0.01 * np.sign(g.data), atol=1e-6)
+    check_derivatives(lambda w: _with_weights(model, w)(Tensor(x)), model.parameters()[0].data)
+
+
+def _with_weights(model: Sequential, w: Tensor) -> Sequential:
+    """The model with w in place of the weights that its layers share."""
+    first, relu, _, inner = (copy.copy(layer) for layer in model.layers)
+    inner.layers = [copy.copy(layer) for layer in inner.layers]  # type: ignore[attr-defined]
+    first.w = inner.layers[0].w = w  # type: ignore[attr-defined]
+    return Sequential([first, relu, first, inner])
