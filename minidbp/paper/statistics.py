@@ -94,6 +94,23 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Summary:
     return contrast([a, b], [1, -1])
 
 
+def welch(a: tuple[float, float], b: tuple[float, float], n: int, weight: float = 1.0) -> Summary:
+    """mean(a) - weight * mean(b) of published means and standard deviations, each over n repetitions of its own.
+
+    The interval is Welch's, with the degrees of freedom of Welch and Satterthwaite: published numbers cannot be paired.
+    `sd` is such that sd / sqrt(n) is the standard error. Raises ValueError for fewer than two repetitions.
+    """
+    if n < 2:
+        raise ValueError(f"welch: n must be at least 2 repetitions; got {n}")
+    parts = a[1] ** 2, (weight * b[1]) ** 2
+    mean, sd = a[0] - weight * b[0], math.sqrt(sum(parts))
+    if sd == 0:
+        return Summary(n, mean, sd, math.nan, math.nan)
+    df = (n - 1) * sum(parts) ** 2 / sum(part**2 for part in parts)
+    half = float(stdtrit(df, (1 + LEVEL) / 2)) * sd / math.sqrt(n)
+    return Summary(n, mean, sd, mean - half, mean + half)
+
+
 @dataclass(frozen=True)
 class Ratio:
     """mean(a) / mean(b) with its 95% interval; NaN where there is none, infinite where b may be 0."""
