@@ -188,7 +188,8 @@ def table(times: KernelTimes) -> list[list[str]]:
     return [*rows, ["", "rest: Python, NumPy", "", *rest]]
 
 
-ABOVE_THE_ROOF = """Above the roof: the kernel skips inactive units, but the rate counts every unit; or other programs slowed the SGEMM.
+ABOVE_THE_ROOF = """Above the roof: the kernel skips inactive units, but the rate counts every unit;
+or other programs slowed the SGEMM that was timed.
 Above the slope: operands stay in the cache; the slope is that of copying memory.
 Area of a point: its share of the step's time."""
 

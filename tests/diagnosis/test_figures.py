@@ -36,9 +36,9 @@ def test_adversarial_twins(labels: list[str], mnist: Mnist, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def diagnosis() -> Any:
-    eps, steps = [0.0, 0.3, 1.0], [1.0, 5.0, 40.0]
+    eps, falls, steps = [0.0, 0.3, 1.0], [100.0, 20.0, 0.0], [1.0, 5.0, 40.0]
     model = SimpleNamespace(
-        against_eps={"eps": eps, **dict.fromkeys(("pgd", "fgsm", "noise"), [100.0, 20.0, 0.0])},
+        against_eps={"eps": eps, "pgd": falls, "fgsm": falls, "noise": falls},
         against_steps={"steps": steps, "pgd": [30.0, 5.0, 0.0]},
         verdict=SimpleNamespace(word="not robust"),
     )
