@@ -11,7 +11,7 @@ from functools import cache
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes four times as long to import
+from scipy.special import ndtri, stdtr, stdtrit  # Student's t: scipy.stats takes four times as long to import
 
 from minidbp.sweeps.runs import RunResult
 
@@ -109,6 +109,16 @@ def welch(a: tuple[float, float], b: tuple[float, float], n: int, weight: float 
     df = (n - 1) * sum(parts) ** 2 / sum(part**2 for part in parts)
     half = float(stdtrit(df, (1 + LEVEL) / 2)) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95% interval of a share, of n independent trials, in percent (Wilson 1927). Raises ValueError for n = 0."""
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"wilson: successes must lie in 0..n with n of at least 1; got {successes} of {n}")
+    z2 = float(ndtri((1 + LEVEL) / 2)) ** 2
+    middle = (successes + z2 / 2) / (n + z2)
+    half = math.sqrt(z2 * (successes * (n - successes) / n + z2 / 4)) / (n + z2)
+    return 100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)
 
 
 @dataclass(frozen=True)
