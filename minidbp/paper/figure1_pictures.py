@@ -194,8 +194,8 @@ def _many(axes: Axes, study: Study) -> None:
             kind = {"color": style["color"], "linestyle": style["linestyle"]}
             axes.step(np.sort(ratios), share, where="post", label=label, **kind)
     axes.axvline(1, color="0.5", linewidth=0.8)
-    axes.set_title(f"Δ after / Δ before, {MANY:,} images", fontsize=11, loc="left", pad=16)
-    axes.set(xscale="log", ylim=(0, 100), xlabel="ratio", ylabel="images with a smaller ratio (%)")
+    axes.set_title(f"% of {MANY:,} images below", fontsize=11, loc="left", pad=16)
+    axes.set(xscale="log", ylim=(0, 100), xlabel="Δ after training / Δ before")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
 
