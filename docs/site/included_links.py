@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-RELATIVE = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s]+(?=\))")
+RELATIVE = re.compile(r'(?<=\]\()(?!\w+:|#)[^)\s]+(?=\)|\s")')
 
 
 def moved(text: str, there: Path, here: Path) -> str:

@@ -188,11 +188,18 @@ def table(times: KernelTimes) -> list[list[str]]:
     return [*rows, ["", "rest: Python, NumPy", "", *rest]]
 
 
+ABOVE_THE_ROOF = """Above the roof: the kernel skips inactive units, but the rate counts every unit;
+or other programs slowed the SGEMM that was timed.
+Above the slope: operands stay in the cache; the slope is that of copying memory.
+Area of a point: its share of the step's time."""
+
+
 def roofline(times: KernelTimes) -> Figure:
     """A roofline (Williams, Waterman and Patterson 2009) with one point for each product.
 
     Below the slope a product waits for memory, below the flat roof for arithmetic.  The area of a point is its share of
-    the step's time.  Rates count every unit, so a product that skips inactive units may lie above the roof.
+    the step's time.  Rates count every unit, so a product that skips inactive units may lie above the roof. A product
+    whose operands stay in the cache may lie above the slope. The figure says so.
     """
     peak, slope = times.gemm_gflops_per_s, times.copy_gb_per_s
     rows = [row for row in times.rows if row.layer]
@@ -215,6 +222,7 @@ def roofline(times: KernelTimes) -> Figure:
         xscale="log", yscale="log", xlabel="FLOP per byte of operands and result", ylabel="GFLOP/s, every unit counted",
         title=title(times),
     )  # fmt: skip
+    figure.supxlabel(ABOVE_THE_ROOF, fontsize=8)
     for axis in axes.xaxis, axes.yaxis:
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_formatter(NullFormatter())

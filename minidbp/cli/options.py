@@ -27,7 +27,7 @@ Penalty = Annotated[
 ]
 PenaltyTarget = Annotated[str, Option(help="The f whose Jacobian is penalised: logits or softmax.")]
 Reduction = Annotated[str, Option(help="The reduction of the penalty over classes and pixels: mean or sum.")]
-Epochs = Annotated[int | None, at_least(1, "Exactly this many; without it, the paper's stop rule (about 20).")]
+Epochs = Annotated[int | None, at_least(1, "Exactly this many; without it, the paper's stop rule.")]
 TrainingImages = Annotated[int, at_least(1, "How many training images to use.")]
 Adversarial = Annotated[float | None, Option(help="Adversarial training with FGSM of this eps (section 4.2).")]
 Seed = Annotated[int, at_least(0, "The seed (of the first run); the same seed gives the same bits.")]

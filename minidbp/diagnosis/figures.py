@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from minidbp.diagnosis.diagnose import CHANCE, Diagnosis
+from minidbp.diagnosis.diagnose import CHANCE, DRAWS, Diagnosis
 from minidbp.files.plots import COLOURS, MARKERS
 from minidbp.nn import N_CLASSES, Sequential
 from minidbp.training import Protocol, predict
 
 CURVES: dict[str, tuple[str, dict[str, Any]]] = {
-    "noise": ("noise, random signs", {"color": COLOURS[3], "marker": MARKERS[3], "linestyle": "--"}),
+    "noise": (f"random signs, worst of {DRAWS} draws", {"color": COLOURS[3], "marker": MARKERS[3], "linestyle": "--"}),
     "fgsm": ("FGSM", {"color": COLOURS[1], "marker": MARKERS[1]}),  # as in the pictures of tables
     "pgd": ("PGD", {"color": COLOURS[2], "marker": MARKERS[2]}),
 }
@@ -32,16 +32,18 @@ def against_eps(diagnosis: Diagnosis) -> Figure:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, (label, model) in zip(panels, models.items(), strict=False):
         for name, (legend, style) in CURVES.items():
-            axes.plot(model.against_eps["eps"], model.against_eps[name], label=legend, markersize=5, **style)
+            points = model.against_eps["eps"], model.against_eps[name]
+            axes.plot(*points, label=legend, markersize=5, clip_on=False, **style)
         axes.axhline(CHANCE, label="chance", **CHANCE_LINE)
         axes.axvline(eps, color="0.6", linewidth=1, label=f"ε = {eps:g}")
         axes.set_title(f"{label}: {model.verdict.word}", fontsize=10)
-        axes.set(xlabel="ε (pixel units)", ylim=(-3, 103))
+        axes.set(xlabel="ε (pixel units)", ylim=(0, 100))
         axes.grid(alpha=0.3)
     for axes in panels[len(models) :]:
         axes.set_visible(False)
     for axes in panels[::columns]:
         axes.set_ylabel("test accuracy (%)")
+    figure.suptitle(_counts(diagnosis), fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     return figure
@@ -53,14 +55,15 @@ def against_steps(diagnosis: Diagnosis) -> Figure:
     axes = figure.subplots()
     for i, (label, model) in enumerate(diagnosis.models.items()):
         style: dict[str, Any] = {"color": COLOURS[i % 7], "marker": MARKERS[i % 5], "linestyle": DASHES[i % 3]}
-        axes.plot(model.against_steps["steps"], model.against_steps["pgd"], label=label, **style)
+        axes.plot(model.against_steps["steps"], model.against_steps["pgd"], label=label, clip_on=False, **style)
     axes.axhline(CHANCE, label="chance", **CHANCE_LINE)
     steps = model.against_steps["steps"]
     axes.set_xscale("log")
     axes.set_xticks(steps, [str(k) for k in steps])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel=f"steps of PGD, each 2.5 ε / steps, ε = {diagnosis.settings.eps:g}", ylim=(-3, 103))
+    axes.set(xlabel=f"steps of PGD, each 2.5 ε / steps, ε = {diagnosis.settings.eps:g} (logarithmic)", ylim=(0, 100))
     axes.set_ylabel("test accuracy (%)")
+    axes.set_title(_counts(diagnosis), fontsize=9)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right center", frameon=False)
     return figure
@@ -79,8 +82,14 @@ def transfer(diagnosis: Diagnosis) -> Figure:
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel="judged on", ylabel="adversarial images made on")
+    axes.set_title(_counts(diagnosis), fontsize=9)
     figure.colorbar(image, label="test accuracy (%)")
     return figure
+
+
+def _counts(diagnosis: Diagnosis) -> str:
+    """What each value of a picture is. A model was trained once, so there are no bars."""
+    return f"Each value: one trained model on {diagnosis.settings.images:,} test images; no bars."
 
 
 def adversarial_twins(models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol) -> Figure:
@@ -96,7 +105,7 @@ def adversarial_twins(models: Mapping[str, Sequential], x: np.ndarray, y: np.nda
     for row, (label, model) in zip(panels[1:], models.items(), strict=True):
         twins = protocol.fgsm(model, images, labels)
         _row_of_images(row, twins, label, predict(model, twins), labels)
-    title = f"FGSM with ε = {protocol.eps:g}: what each model predicts for its own adversarial images"
+    title = f"FGSM with ε = {protocol.eps:g}: the first test image of each digit, and what each model predicts"
     figure.suptitle(title, fontsize=11)
     return figure
 

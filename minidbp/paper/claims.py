@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from minidbp.files.page import markdown_table
 from minidbp.nn.models import N_PARAMETERS
-from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
-from minidbp.paper.statistics import ACCURACIES, ALPHA, Summary, by_seed, contrast, holm, number, ratio
+from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, REPETITIONS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
+from minidbp.paper.statistics import ACCURACIES, ALPHA, Summary, by_seed, contrast, holm, number, ratio, welch
 from minidbp.sweeps.runs import RunResult, varied_fields
 from minidbp.training import Protocol
 
@@ -221,7 +221,11 @@ def _fgsm_accuracy_doubles(runs: _Runs, low: float) -> ClaimVerdict:
     )
     above, below = TABLE_2.get((runs.model, high)), TABLE_2.get((runs.model, low))
     if above and below:
-        evidence += f" (the paper: {above.fgsm[0] / below.fgsm[0]:.2f} times)"
+        paper = welch(above.fgsm, below.fgsm, REPETITIONS, weight=2)
+        evidence += (
+            f" (the paper: {above.fgsm[0] / below.fgsm[0]:.2f} times; its difference to exactly 2 times is "
+            f"{_points(paper)})"
+        )
     return _verdict(claim, test.low > 0, test.high < 0, evidence, test)
 
 

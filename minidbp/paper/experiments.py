@@ -236,7 +236,7 @@ TABLE4 = Experiment(
 )
 
 # The paper's Table 2 has no lambda = 0, trains until a rule stops it, and smooths the labels throughout. Lambda, label
-# smoothing and the length of training all change accuracy under FGSM; this experiment varies each by itself.
+# smoothing and the length of training may all change accuracy under FGSM; this experiment varies each by itself.
 CREDIT = Experiment(
     "credit",
     "Who gets the credit: lambda, label smoothing, length of training",

@@ -1,11 +1,12 @@
 """Figure 1 from a real run: f at an image x and at its adversarial twin x + eps v, as adversarial training proceeds.
 
 The paper draws the ideal by hand: Delta = |f(x + eps v) - f(x)| and the gradients at both points shrink to almost 0.
-Here one test image is observed through two trainings of section 4.2, one with the penalty and one without.
+Here one test image is observed through two trainings of section 4.2, one with the penalty and one without. One image
+illustrates; how Delta changes for many images is counted before the training and after it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from statistics import median
 from typing import Any
@@ -16,11 +17,14 @@ from minidbp.autodiff import Tensor, jacobian, no_grad, softmax
 from minidbp.data import Mnist
 from minidbp.files.page import markdown_table
 from minidbp.nn import Sequential
+from minidbp.paper.statistics import wilson
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol, Workers, train
 from minidbp.training.environment import environment, in_words
 
 N_TEST = 10_000
+MANY = 1000  # test images, chosen at random by the seed, whose Delta is compared before and after the training
+CHUNK = 250  # of them in one call of the model
 POINTS = ("x", "x_adv")
 T = np.arange(81) / 64  # places on the line x + t (x_adv - x), exact in float32; 0 is x and 1 is x_adv
 BETWEEN = T <= 1
@@ -92,6 +96,7 @@ class ObservedRun:
 
     run: Run
     observations: list[Observation]
+    deltas: list[np.ndarray] = field(default_factory=list)  # (MANY,): before the first step and after the last
 
     @property
     def label(self) -> str:
@@ -106,6 +111,14 @@ class ObservedRun:
         penalty = self.run.protocol.penalty
         rows = np.array([(o.delta, o.span, *o.norms, o.penalty(penalty)[0]) for o in self.observations], float)
         return dict(zip(QUANTITIES, rows.T.tolist(), strict=True))
+
+    @property
+    def ratios(self) -> np.ndarray | None:
+        """(MANY,): Delta after the training over Delta before; None if the training has not ended."""
+        if len(self.deltas) < 2:
+            return None
+        before, after = self.deltas
+        return after / np.maximum(before, np.finfo(before.dtype).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,10 +184,27 @@ def observe(model: Sequential, x: np.ndarray, y: int, protocol: Protocol, step: 
         )  # fmt: skip
 
 
+def many_images(seed: int) -> np.ndarray:
+    """(MANY,): the numbers of random test images, the same for every lambda."""
+    return np.sort(np.random.default_rng(seed).choice(N_TEST, MANY, replace=False))
+
+
+def many_deltas(model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """(N,): Delta of each image of x (N, 28, 28, 1) with labels y (N,), between it and its FGSM image now."""
+    deltas = []
+    for begin in range(0, len(x), CHUNK):
+        images, labels = x[begin : begin + CHUNK], y[begin : begin + CHUNK]
+        twins = protocol.fgsm(model, images, labels)
+        with no_grad():
+            change = model(Tensor(twins)).data - model(Tensor(images)).data
+        deltas.append(np.abs(change[np.arange(len(labels)), labels]))
+    return np.concatenate(deltas)
+
+
 def train_observed(
     observed: ObservedRun, mnist: Mnist, image: int, workers: Workers, on_step: Callable[[], None]
 ) -> Sequential:
-    """Train a run, add its observations at a test image, and return the trained model. Raises DivergenceError.
+    """Train a run, add what is observed at a test image and at many, and return the model. Raises DivergenceError.
 
     An observed training gives the same bits as any other.
     """
@@ -190,8 +220,15 @@ def train_observed(
         look((epoch - 1) * steps + step)
         on_step()
 
+    many = many_images(run.seed)
+
+    def look_at_many() -> None:
+        observed.deltas.append(many_deltas(state.model, mnist.x_test[many], mnist.y_test[many], run.protocol))
+
     look(0)
+    look_at_many()
     train(state, run.split(mnist), workers, after_step)
+    look_at_many()
     return state.model
 
 
@@ -278,6 +315,33 @@ def ideal(observed: ObservedRun) -> list[Claim]:
     return claims
 
 
+def over_many(observed: ObservedRun) -> dict[str, Any] | None:
+    """On MANY images: the percentage whose Delta has shrunk, its 95% interval, the medians; None before the end."""
+    if observed.ratios is None:
+        return None
+    before, after = observed.deltas
+    shrunk = int((after < before).sum())
+    return {
+        "images": len(before),
+        "shrunk": 100 * shrunk / len(before),
+        "interval": list(wilson(shrunk, len(before))),
+        "median_before": float(np.median(before)),
+        "median_after": float(np.median(after)),
+    }
+
+
+def over_many_in_words(observed: ObservedRun) -> str:
+    """`over_many` as a sentence; empty before the end of the training."""
+    m = over_many(observed)
+    if m is None:
+        return ""
+    return (
+        f"{observed.label}: Δ has shrunk for {m['shrunk']:.1f}% of {m['images']:,} random test images (95% interval "
+        f"{m['interval'][0]:.1f} to {m['interval'][1]:.1f}); its median was {m['median_before']:.3g} before and is "
+        f"{m['median_after']:.3g} at the end"
+    )
+
+
 def on_screen(study: Study) -> str:
     """For a terminal: how each quantity changed in each run, and the model's predictions at the end."""
     lines = []
@@ -292,6 +356,7 @@ def on_screen(study: Study) -> str:
             f"late {c.late_median:.3g}, last {c.last:.3g}"
             for name, c in changes(observed).items()
         ]
+        lines += [f"  {text}" for text in [over_many_in_words(observed)] if text]
     return "\n".join([*lines, '"late" is the median over the second half of the steps'])
 
 
@@ -303,6 +368,7 @@ def summary_as_json(study: Study) -> dict[str, Any]:
             "steps": observed.steps[-1],
             **{name: asdict(change) for name, change in changes(observed).items()},
             "ideal": [asdict(claim) for claim in ideal(observed)],
+            "many_images": over_many(observed),
         }
         for observed in study.observed
     ]
@@ -321,8 +387,13 @@ def as_json(study: Study) -> dict[str, Any]:
         "protocol": run.protocol.as_dict(),
         "steps_per_epoch": steps_of(run)[1],
         "t": T.tolist(),
+        "many_images": many_images(run.seed).tolist(),
         "runs": [
-            {"lambda": observed.run.lam, "observations": [_observation_as_json(o) for o in observed.observations]}
+            {
+                "lambda": observed.run.lam,
+                "observations": [_observation_as_json(o) for o in observed.observations],
+                "deltas_of_many": [_decimals(deltas) for deltas in observed.deltas],
+            }
             for observed in study.observed
         ],
         "environment": environment(),
@@ -368,6 +439,12 @@ def as_markdown(study: Study, command: str, seconds: float) -> str:
     stopped = "\n**Stopped before the end: the figure shows what was observed until then.**\n" if study.stopped else ""
     control = "\nOrange and dashed: the same training without the penalty, from the same weights, on the same batches."
     control *= len(study.observed) > 1
+    over = [f"- {text}." for text in map(over_many_in_words, study.observed) if text]
+    many = (
+        "\n".join(["\nOn many images (the last panel of the figure), each λ after one training:\n", *over, ""])
+        if over
+        else ""
+    )
     return f"""# Figure 1 from a real run: model {run.model}, test image {study.image} (a {study.label})
 
 Made by `{command}` in {seconds / 60:.1f} minutes.
@@ -396,7 +473,7 @@ All {len(first.observations)} observations as a film: [figure1.gif](figure1.gif)
 "Late" is the median over the second half of the steps, because single moments fluctuate. "Almost 0" is below
 {100 * NEARLY:g}% of the largest value in the run. This is one test image (the paper's is a training point) and one
 seed: it illustrates the method and does not measure it.
-
+{many}
 {markdown_table(["the paper's ideal", *all_changes], claims)}
 ## Numbers
 

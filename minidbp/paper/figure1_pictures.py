@@ -15,7 +15,7 @@ from PIL import Image
 
 from minidbp.files.atomic import atomic_write
 from minidbp.files.plots import COLOURS
-from minidbp.paper.figure1 import BETWEEN, Observation, Study, T, moments, steps_of
+from minidbp.paper.figure1 import BETWEEN, MANY, Observation, Study, T, moments, steps_of
 
 # Of the run with the penalty and the run without. Dashes and markers tell them apart in black and white too.
 RUN_STYLES: Sequence[Mapping[str, Any]] = (
@@ -38,7 +38,10 @@ FRAME_MS, LAST_FRAME_MS = 350, 4000
 
 
 def still(study: Study) -> Figure:
-    """The paper's Figure 1: f_y between x and x + eps v at four moments; below, Delta and both norms at every step."""
+    """The paper's Figure 1: f_y between x and x + eps v at four moments.
+
+    Below: Delta, both norms and the penalty at every step; after the training, the change of Delta on many images.
+    """
     chosen = moments(study.observed[0].observations)
     figure = Figure(figsize=(13.33, 8), dpi=120)
     figure.suptitle(_title(study), fontsize=14, y=0.975)
@@ -60,8 +63,11 @@ def still(study: Study) -> Figure:
         Line2D([], [], color=WRONG, marker="x", linestyle="none", label="another class has the largest logit"),
     ]
     figure.legend(handles=keys, loc="center", bbox_to_anchor=(0.5, 0.4), ncols=len(keys), frameon=False, fontsize=10)
-    below = figure.add_gridspec(1, 4, left=0.06, right=0.985, top=0.315, bottom=0.07, wspace=0.17)
-    panels = [figure.add_subplot(below[0, k]) for k in range(4)]
+    ended = any(observed.ratios is not None for observed in study.observed)
+    below = figure.add_gridspec(1, 4 + ended, left=0.06, right=0.985, top=0.315, bottom=0.07, wspace=0.2)
+    panels = [figure.add_subplot(below[0, k]) for k in range(4 + ended)]
+    if ended:
+        _many(panels.pop(), study)
     for axes in _series(panels, study):
         axes.set_xlabel("training step")
         for k, o in enumerate(chosen):
@@ -176,6 +182,22 @@ def _images(axes: Axes, study: Study, o: Observation) -> None:
         right = o.predicted[t] == o.label
         text = f"{'' if right else '✗ '}class {o.predicted[t]}\n$p_y$ = {o.probabilities[t, o.label]:.2f}"
         axes.text(t + 0.22, 0.5, text, va="center", fontsize=9, color="black" if right else WRONG)
+
+
+def _many(axes: Axes, study: Study) -> None:
+    """For each run, the cumulative distribution of Delta after the training over Delta before, on many images."""
+    for observed, style in zip(study.observed, RUN_STYLES, strict=False):
+        ratios = observed.ratios
+        if ratios is not None:
+            share = 100 * np.arange(1, len(ratios) + 1) / len(ratios)
+            label = f"{observed.label}: shrunk for {100 * np.mean(ratios < 1):.0f}%"
+            kind = {"color": style["color"], "linestyle": style["linestyle"]}
+            axes.step(np.sort(ratios), share, where="post", label=label, **kind)
+    axes.axvline(1, color="0.5", linewidth=0.8)
+    axes.set_title(f"% of {MANY:,} images below", fontsize=11, loc="left", pad=16)
+    axes.set(xscale="log", ylim=(0, 100), xlabel="Δ after training / Δ before")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def _series(panels: Sequence[Axes], study: Study, until: int | None = None) -> Sequence[Axes]:

@@ -1,6 +1,7 @@
 """The picture of a table: accuracy against lambda, eps or epochs; and its description in words."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,50 +9,54 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minidbp.files.plots import COLOURS, MARKERS
-from minidbp.paper.statistics import ACCURACIES
+from minidbp.paper.statistics import ACCURACIES, Summary
 from minidbp.paper.tables import Row
 from minidbp.sweeps.runs import shown
 
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
 SYMBOLS = {"lambda": "λ", "eps": "ε", "max_epochs": "epochs"}
-LEAST_HEIGHT = 20.0  # of a panel, in percentage points: a difference of a point or two must not look larger
+SPACING = {"lambda": " (logarithmic; 0 stands apart)"}  # of the axis; all others are linear
+BARS = "Points: means over runs. Bars: ± 1 standard deviation over runs (n − 1), none for one run."
+PAPERS_BARS = " Open, dotted: the paper's means and deviations, after its own lengths of training."
 
 
 def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
-    """Test accuracy against lambda or a field of the protocol. Dotted lines are the paper's.
+    """Test accuracy against lambda or a field of the protocol, from 0 to 100%. Dotted lines are the paper's.
 
-    There is a column for each model. Where nothing else varies, one panel has clean, FGSM and PGD. Otherwise each
-    measure has a panel of its own, with a line for each combination of the rest. Error bars are standard deviations.
-    Rows without results are left out.
+    There is a column for each model, with its numbers of runs and images. Where nothing else varies, one panel has
+    clean, FGSM and PGD. Otherwise each measure has a panel of its own, with a line for each combination of the rest.
+    Error bars are standard deviations. Rows without results are left out.
     """
     lines = _lines(rows, along)
     models = sorted({row.model for row in rows if row.results})
-    places = sorted({_place(row, along) for line in lines.values() for row in line})
+    values = sorted({_value(row, along) for line in lines.values() for row in line})
+    places = _places(values, along)
     groups = list(dict.fromkeys(group for _, group in lines))
     together = len(groups) == 1
     panels_of_a_model = [list(ACCURACIES)] if together else [[measure] for measure in ACCURACIES]
-    height = 0.8 + 3.2 * len(panels_of_a_model)
+    height = 1.4 + 3.2 * len(panels_of_a_model)
     figure = Figure(figsize=(3.6 * len(models) + 2.2, height), layout="constrained")
-    panels = figure.subplots(len(panels_of_a_model), len(models), sharey="row", sharex=True, squeeze=False)
+    panels = figure.subplots(len(panels_of_a_model), len(models), sharey=True, sharex=True, squeeze=False)
     for i, measures in enumerate(panels_of_a_model):
         for axes, model in zip(panels[i], models, strict=True):
             pairs = [(measure, group) for measure in measures for group in groups]
+            width = (max(places.values()) - min(places.values())) or 1.0
             for k, (measure, group) in enumerate(pairs):
-                name = ACCURACIES[measure] if together else group
                 # The shift keeps error bars apart.
-                shift = (k - (len(pairs) - 1) / 2) * 0.012 * max(1, len(places) - 1)
+                shift = (k - (len(pairs) - 1) / 2) * 0.012 * width
                 line = lines.get((model, group), [])
-                _plot(axes, k, name, [places.index(_place(row, along)) + shift for row in line], line, measure)
-            axes.set_xticks(range(len(places)), [shown(place) for place in places])
+                x = [places[_value(row, along)] + shift for row in line]
+                _plot(axes, k, ACCURACIES[measure] if together else group, x, [row.summary(measure) for row in line])
+            _plot_the_papers(axes, lines, model, measures, along, places)
+            axes.set_xticks(list(places.values()), list(map(shown, places)))
             axes.grid(alpha=0.3)
             if i == 0:
-                axes.set_title(f"model {model}")
+                axes.set_title(f"model {model}\n{_counts(rows, model)}", fontsize=10)
         panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{ACCURACIES[measures[0]]}: test accuracy (%)")
-        low, high = (-3.0, 103.0) if together else panels[i, 0].get_ylim()
-        margin = max(0.0, LEAST_HEIGHT - (high - low)) / 2
-        panels[i, 0].set_ylim(max(-3.0, low - margin), min(103.0, high + margin))
+        panels[i, 0].set_ylim(0, 100)
     for axes in panels[-1]:
-        axes.set_xlabel(AXES.get(along, along))
+        axes.set_xlabel(AXES.get(along, along) + SPACING.get(along, ""))
+    figure.suptitle(BARS + PAPERS_BARS * any(row.paper for row in rows if row.results), fontsize=9, wrap=True)
     keys = {key: line for axes in panels.flat for line, key in zip(*axes.get_legend_handles_labels(), strict=True)}
     layout: dict[str, Any] = {"loc": "outside right center"}
     if len(keys) > 5:
@@ -65,7 +70,7 @@ def describe(rows: Sequence[Row], along: str) -> str:
     parts = []
     for (model, group), line in _lines(rows, along).items():
         ends = [line[0], line[-1]] if len(line) > 1 else line
-        where = " to ".join(shown(_place(row, along)) for row in ends)
+        where = " to ".join(shown(_value(row, along)) for row in ends)
         figures = "; ".join(
             f"{word} " + " to ".join(f"{row.summary(measure).mean:.1f}%" for row in ends)
             for measure, word in ACCURACIES.items()
@@ -74,8 +79,31 @@ def describe(rows: Sequence[Row], along: str) -> str:
     return f"Test accuracy against {AXES.get(along, along)}. " + ". ".join(parts) + "."
 
 
-def _place(row: Row, along: str) -> Any:
+def _value(row: Row, along: str) -> Any:
     return row.lam if along == "lambda" else getattr(row.results[0].run.protocol, along)
+
+
+def _places(values: Sequence[Any], along: str) -> dict[Any, float]:
+    """Where each value stands on the axis: lambda by its logarithm, 0 half a decade below the smallest; else itself."""
+    if along != "lambda":
+        return {value: float(value) if isinstance(value, int | float) else i for i, value in enumerate(values)}
+    logarithms = {lam: math.log10(lam) for lam in values if lam > 0}
+    zero = min(logarithms.values(), default=0.0) - 0.5
+    return {lam: logarithms.get(lam, zero) for lam in values}
+
+
+def _counts(rows: Sequence[Row], model: str) -> str:
+    """'2 to 3 runs; 10,000 test images, PGD: 1,000'."""
+    done = [row for row in rows if row.model == model and row.results]
+    runs = _range(len(row.results) for row in done)
+    protocols = [result.run.protocol for row in done for result in row.results]
+    images, attacked = (_range(getattr(p, name) for p in protocols) for name in ("n_test", "n_pgd"))
+    return f"n = {runs} run{'s' * (runs != '1')}; {images} test images, PGD: {attacked}"
+
+
+def _range(numbers: Iterable[int]) -> str:
+    ends = sorted(set(numbers))
+    return f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,}"
 
 
 def _lines(rows: Sequence[Row], along: str) -> dict[tuple[str, str], list[Row]]:
@@ -85,20 +113,56 @@ def _lines(rows: Sequence[Row], along: str) -> dict[tuple[str, str], list[Row]]:
         values = row.varied if along == "lambda" else {"λ": row.lam, **row.varied}
         group = ", ".join(f"{name} = {shown(value)}" for name, value in values.items() if name != along)
         lines.setdefault((row.model, group), []).append(row)
-    return {key: sorted(line, key=lambda row: _place(row, along)) for key, line in lines.items()}
+    return {key: sorted(line, key=lambda row: _value(row, along)) for key, line in lines.items()}
 
 
-def _plot(axes: Axes, k: int, name: str, places: Sequence[float], rows: Sequence[Row], measure: str) -> None:
-    """The k-th line of a panel and, dotted with open markers, the paper's."""
-    repeat, which = divmod(k, len(COLOURS))  # a repeated colour has another marker
-    colour, marker = COLOURS[which], MARKERS[(which + repeat) % len(MARKERS)]
-    ours = [(summary.mean, summary.sd) for summary in (row.summary(measure) for row in rows)]
-    papers = [getattr(row.paper, measure, None) for row in rows]
-    for values, label, style, face in (ours, name, "-", colour), (papers, f"{name}, paper", ":", "white"):
-        points = [(place, *pair) for place, pair in zip(places, values, strict=True) if pair]
-        if points:
-            x, means, deviations = np.array(points, float).T
-            axes.errorbar(
-                x, means, np.nan_to_num(deviations), label=label, color=colour, marker=marker, markerfacecolor=face,
-                linestyle=style, capsize=3,
-            )  # fmt: skip
+def _plot(axes: Axes, k: int, label: str, x: Sequence[float], summaries: Sequence[Summary]) -> None:
+    """The k-th of our lines in a panel."""
+    colour, marker = _look(k)
+    points = [(place, s.mean, s.sd) for place, s in zip(x, summaries, strict=True)]
+    _errorbar(axes, points, label=label, color=colour, marker=marker, linestyle="-")
+
+
+def _plot_the_papers(
+    axes: Axes,
+    lines: Mapping[tuple[str, str], Sequence[Row]],
+    model: str,
+    measures: Sequence[str],
+    along: str,
+    places: Mapping[Any, float],
+) -> None:
+    """The paper's lines of a panel, dotted with open markers, each once.
+
+    A label names what the paper varied, the measure or lambda, and never our protocol: the same numbers of the paper
+    may stand beside several of our variants, or beside trainings of another length.
+    """
+    papers: dict[tuple[str, tuple], list[int]] = {}
+    groups = list(dict.fromkeys(group for _, group in lines))
+    for m, measure in enumerate(measures):
+        for g, group in enumerate(groups):
+            line = [row for row in lines.get((model, group), []) if getattr(row.paper, measure, None)]
+            points = tuple((places[_value(row, along)], *getattr(row.paper, measure)) for row in line)
+            label = f"{ACCURACIES[measure]}, paper" if len(groups) == 1 else "paper"
+            if along != "lambda":
+                label += f", λ = {shown(line[0].lam)}" if line else ""
+            if points:
+                papers.setdefault((label, points), []).append(m * len(groups) + g)
+    for i, ((label, points), ks) in enumerate(papers.items()):
+        # Numbers that stand beside one line of ours have its colour; those of several lines are black.
+        alone = len(ks) == 1 and label != "paper"
+        colour, marker = _look(ks[0]) if alone else ("black", "o" if label == "paper" else MARKERS[i % len(MARKERS)])
+        _errorbar(axes, points, label=label, color=colour, marker=marker, markerfacecolor="white", linestyle=":")
+
+
+def _look(k: int) -> tuple[str, str]:
+    """Colour and marker; a repeated colour has another marker."""
+    repeat, which = divmod(k, len(COLOURS))
+    return COLOURS[which], MARKERS[(which + repeat) % len(MARKERS)]
+
+
+def _errorbar(axes: Axes, points: Sequence[tuple[float, float, float]], **style: Any) -> None:
+    """Points (place, mean, deviation). Markers at 0 or 100% are drawn in full."""
+    if points:
+        x, means, deviations = np.array(points, float).T
+        container = axes.errorbar(x, means, np.nan_to_num(deviations), capsize=3, **style)
+        container.lines[0].set_clip_on(False)

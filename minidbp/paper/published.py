@@ -28,6 +28,7 @@ def _cells(table: str, models: str) -> dict[tuple[Any, ...], Reported]:
 
 
 EPS = 0.3  # of Tables 2 and 4
+REPETITIONS = 10  # of Table 2
 LAMBDAS = (50.0, 25.0, 10.0, 1.0, 0.1)
 EPSILONS = (0.05, 0.1, 0.2, 0.3)
 TABLE_3_LAMBDA = 10.0

@@ -37,25 +37,28 @@ UNSAID = (
 
 RIGHT = "---:"  # how columns of numbers are aligned
 HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each column `paper` has the paper's
-numbers for the column to its left. FGSM is the paper's attack. PGD is a stronger attack on the same weights: it tells
-robustness from masked gradients. λ = 0 is training without the penalty."""
+numbers for the column to its left. FGSM is the paper's attack. PGD takes many steps on the same weights. Where it
+leaves fewer images than FGSM, the accuracy under FGSM is no measure of robustness. A stronger attack than this PGD may
+leave fewer still. λ = 0 is training without the penalty."""
 FEWER = """
-PGD attacks only the first n_pgd of the n_test images that FGSM attacks, so the two may differ a little for that reason
-alone."""
+PGD attacks only the first n_pgd of the n_test images that FGSM attacks. So the two differ for that reason too, and PGD
+may leave more."""
 TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class
 that its model predicts"""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
 them."""
 MASKING = """All figures are for the images that PGD attacks. Accuracy, in percent: under random noise (random signs
-times ε, the worst of ten), under PGD on the margin, and in the worst case: of images that withstand every attack on
-this page. Then the share of elements of the loss's gradient that are exactly 0, in percent; the cosine between that
-gradient at x and at FGSM's x + δ; and ‖J‖₁,₁ at both points. `minidbp diagnose` examines one model more closely:
-docs/diagnostics.md."""
+times ε; an image counts if it withstands each of ten draws, so a single draw leaves at least as many), under PGD on
+the margin, and in the worst case: of images that withstand every attack on this page. Then the share of elements of
+the loss's gradient that are exactly 0, in percent; the cosine between that gradient at x and at FGSM's x + δ; and
+‖J‖₁,₁ at both points. `minidbp diagnose` examines one model more closely: docs/diagnostics.md."""
+VERDICTS = """Each verdict is given by itself, at the level of 95%. Holm's rule corrects for the comparisons within a
+verdict; nothing corrects for the number of verdicts. A verdict holds for the length of training in this table."""
 INTERVALS = """The intervals use Student's t over the seeds, which does not know that accuracy lies between 0 and 100%.
 With two or three seeds they may reach beyond these bounds. A dash stands where all runs are equal."""
-DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals. p is that of the paired t-test
-for FGSM, adjusted by Holm's method over this table. A dash stands where there are too few seeds, or where all
-differences are equal."""
+DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals. p is that of the paired t-test,
+for FGSM and for PGD, adjusted by Holm's method over its column. A dash stands where there are too few seeds, or where
+all differences are equal."""
 DISTANCES = """## Distance to the paper's table
 
 Root mean square of our mean minus the paper's, over the cells that the paper has too, in percentage points"""
@@ -198,7 +201,7 @@ def _verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[RunRes
         verdicts = experiment.verdicts(results)
         if verdicts:
             parts += [f"## The paper's claims{': ' + variant if variant else ''}", claims.as_markdown(verdicts)]
-    return [*parts, DIVERGED] if parts and diverged else parts
+    return [*parts, VERDICTS, *([DIVERGED] if diverged else [])] if parts else []
 
 
 def _by_variant(results: Sequence[RunResult], vary: Sequence[str]) -> dict[str, list[RunResult]]:
@@ -236,7 +239,8 @@ def _differences(rows: Sequence[Row], field: str) -> list[str]:
     values = sorted({split(row)[0] for row in rows})
     first = 0 if field == "lambda" else values[0] if values else None
     bases = {rest: row for row in rows for value, rest in [split(row)] if value == first}
-    lines, p_values = [], []
+    lines: list[list[str]] = []
+    p_values: dict[str, list[float]] = {"fgsm": [], "pgd": []}
     for row in rows:
         value, rest = split(row)
         if value == first or rest not in bases:
@@ -244,13 +248,16 @@ def _differences(rows: Sequence[Row], field: str) -> list[str]:
         compared = {name: paired(by_seed(row.results, name), by_seed(bases[rest].results, name)) for name in ACCURACIES}
         n = compared["fgsm"].n
         if n:
-            p_values.append(compared["fgsm"].p_value())
+            for name, column in p_values.items():
+                column.append(compared[name].p_value())
             lines.append([*condition_cells(row), *(_interval(c, signed=True) for c in compared.values()), str(n)])
     if not lines:
         return []
-    for line, p in zip(lines, holm(p_values), strict=True):
-        line.insert(-1, number(p, 3))
-    names = ["model", "λ", *rows[0].varied, *ACCURACIES.values(), "p (FGSM)", "seeds"]
+    for column in p_values.values():
+        for line, p in zip(lines, holm(column), strict=True):
+            line.insert(-1, number(p, 3))
+    tested = [f"p ({ACCURACIES[name]})" for name in p_values]
+    names = ["model", "λ", *rows[0].varied, *ACCURACIES.values(), *tested, "seeds"]
     heading = f"## Against {'λ' if field == 'lambda' else field} = {shown(first)}"
     return [heading, DIFFERENCES, markdown_table(names, lines, RIGHT)]
 

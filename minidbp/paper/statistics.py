@@ -11,7 +11,7 @@ from functools import cache
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes four times as long to import
+from scipy.special import ndtri, stdtr, stdtrit  # Student's t: scipy.stats takes four times as long to import
 
 from minidbp.sweeps.runs import RunResult
 
@@ -92,6 +92,33 @@ def contrast(conditions: Sequence[Mapping[int, float]], weights: Sequence[float]
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Summary:
     """a - b, seed by seed, over the seeds in both."""
     return contrast([a, b], [1, -1])
+
+
+def welch(a: tuple[float, float], b: tuple[float, float], n: int, weight: float = 1.0) -> Summary:
+    """mean(a) - weight * mean(b) of published means and standard deviations, each over n repetitions of its own.
+
+    The interval is Welch's, with the degrees of freedom of Welch and Satterthwaite: published numbers cannot be paired.
+    `sd` is such that sd / sqrt(n) is the standard error. Raises ValueError for fewer than two repetitions.
+    """
+    if n < 2:
+        raise ValueError(f"welch: n must be at least 2 repetitions; got {n}")
+    parts = a[1] ** 2, (weight * b[1]) ** 2
+    mean, sd = a[0] - weight * b[0], math.sqrt(sum(parts))
+    if sd == 0:
+        return Summary(n, mean, sd, math.nan, math.nan)
+    df = (n - 1) * sum(parts) ** 2 / sum(part**2 for part in parts)
+    half = float(stdtrit(df, (1 + LEVEL) / 2)) * sd / math.sqrt(n)
+    return Summary(n, mean, sd, mean - half, mean + half)
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95% interval of a share, of n independent trials, in percent (Wilson 1927). Raises ValueError for n = 0."""
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"wilson: successes must lie in 0..n with n of at least 1; got {successes} of {n}")
+    z2 = float(ndtri((1 + LEVEL) / 2)) ** 2
+    middle = (successes + z2 / 2) / (n + z2)
+    half = math.sqrt(z2 * (successes * (n - successes) / n + z2 / 4)) / (n + z2)
+    return 100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)
 
 
 @dataclass(frozen=True)

@@ -67,5 +67,6 @@ def test_timing_calls_ends_and_a_kernel_inside_a_kernel_is_counted_once() -> Non
 def test_a_roofline_has_a_point_for_each_product(exact_step: KernelTimes, tmp_path: Path) -> None:
     figure = roofline(exact_step)
     assert len(figure.axes[0].collections) == sum(row.layer is not None for row in exact_step.rows)
+    assert "Above the roof: the kernel skips inactive units" in figure.get_supxlabel()
     save(figure, tmp_path / "roofline.png")
     assert len(table(exact_step)) == len(exact_step.rows) + 2  # with a header and the rest of the step

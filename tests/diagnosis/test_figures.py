@@ -1,6 +1,8 @@
-"""The picture of adversarial images: written as PNG, not blank, each image changed by eps."""
+"""Pictures of attacks: the scales of accuracy, what the values are; adversarial images, each changed by eps."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from minidbp import nn
 from minidbp.data import Mnist
-from minidbp.diagnosis.figures import adversarial_twins
+from minidbp.diagnosis.figures import adversarial_twins, against_eps, against_steps, transfer
 from minidbp.files.plots import save
 from minidbp.training import Protocol
 
@@ -30,3 +32,36 @@ def test_adversarial_twins(labels: list[str], mnist: Mnist, tmp_path: Path) -> N
         change = np.abs(shown[10 * row : 10 * row + 10] - shown[:10])
         assert change.max() == pytest.approx(0.3, abs=1e-6)
         assert (change.max(axis=(1, 2)) > 0.29).all()
+
+
+@pytest.fixture(scope="module")
+def diagnosis() -> Any:
+    eps, falls, steps = [0.0, 0.3, 1.0], [100.0, 20.0, 0.0], [1.0, 5.0, 40.0]
+    model = SimpleNamespace(
+        against_eps={"eps": eps, "pgd": falls, "fgsm": falls, "noise": falls},
+        against_steps={"steps": steps, "pgd": [30.0, 5.0, 0.0]},
+        verdict=SimpleNamespace(word="not robust"),
+    )
+    return SimpleNamespace(
+        models={"plain": model, "penalised": model},
+        settings=SimpleNamespace(eps=0.3, images=1000),
+        transfer=SimpleNamespace(labels=["plain", "penalised"], accuracy=[[0.0, 60.0], [70.0, 0.0]]),
+    )
+
+
+def test_curves_of_accuracy_have_one_scale_from_0_to_100(diagnosis: Any) -> None:
+    for figure in against_eps(diagnosis), against_steps(diagnosis):
+        assert {axes.get_ylim() for axes in figure.axes} == {(0.0, 100.0)}
+        lines = [line for axes in figure.axes for line in axes.lines if line.get_marker() != "None"]
+        assert lines
+        assert not any(line.get_clip_on() for line in lines)  # so that a point at 0 or 100 is whole
+
+
+def test_pictures_of_a_diagnosis_say_what_their_values_are(diagnosis: Any) -> None:
+    said = "one trained model on 1,000 test images"
+    assert said in against_eps(diagnosis).get_suptitle()
+    assert said in against_steps(diagnosis).axes[0].get_title()
+    assert said in transfer(diagnosis).axes[0].get_title()
+    legend = [text.get_text() for text in against_eps(diagnosis).legends[0].get_texts()]
+    assert "random signs, worst of 10 draws" in legend
+    assert "logarithmic" in against_steps(diagnosis).axes[0].get_xlabel()

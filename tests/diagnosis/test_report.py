@@ -81,7 +81,7 @@ def test_the_pictures_show_the_figures(diagnosis: Diagnosis, found: dict[str, An
         lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
         assert lines["PGD"] == model["against_eps"]["pgd"]
         assert lines["FGSM"] == model["against_eps"]["fgsm"]
-        assert lines["noise, random signs"] == model["against_eps"]["noise"]
+        assert lines["random signs, worst of 10 draws"] == model["against_eps"]["noise"]
         assert lines["chance"] == [10, 10]
     (axes,) = figures.against_steps(diagnosis).axes
     for label, model in found["models"].items():

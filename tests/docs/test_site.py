@@ -57,7 +57,9 @@ def test_pictures_are_described() -> None:
 
 def test_links_of_the_readme_hold_in_another_folder() -> None:
     markdown = "[a](docs/a.md) ![b](results/b.png) [c](https://example.org/c) [d](#d) [e](docs/e.md#part)"
+    markdown += ' [f](docs/f.md "C,50:PGD")'
     wanted = "[a](a.md) ![b](../results/b.png) [c](https://example.org/c) [d](#d) [e](e.md#part)"
+    wanted += ' [f](f.md "C,50:PGD")'
     assert moved(markdown, Path(), Path("docs")) == wanted
 
 

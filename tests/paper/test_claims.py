@@ -181,7 +181,9 @@ def test_doubling(times: float, finding: str, rng: np.random.Generator) -> None:
     assert low < stated < high
     assert stated == pytest.approx(times, rel=0.1)
     assert (low <= 2 <= high) == (finding == OPEN)
-    assert "(the paper: 2.19 times)" in second.evidence  # 29.92 / 13.66
+    assert (
+        "(the paper: 2.19 times; its difference to exactly 2 times is +2.60 points [-10.34, +15.54])" in second.evidence
+    )  # 29.92 / 13.66
     assert "the paper" not in first.evidence  # which has no lambda = 0
 
 
@@ -473,7 +475,7 @@ def test_the_papers_table_2_judged() -> None:
         assert from_zero.evidence == f"no finished runs for model {model} at λ = 0"
         assert doubled.finding == OPEN
         assert f"{times} times" in doubled.evidence
-        assert f"(the paper: {times} times)" in doubled.evidence
+        assert f"(the paper: {times} times;" in doubled.evidence
 
 
 def test_the_papers_table_3_judged() -> None:

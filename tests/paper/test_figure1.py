@@ -243,6 +243,58 @@ def test_the_first_and_last_images_are_there(mnist: Mnist) -> None:
     figure1.check_image(len(mnist.x_test) - 1)
 
 
+# -- many images ----------------------------------------------------------------------------------------------------
+
+
+def test_many_images_are_random_and_the_same_for_every_lambda(study: Study) -> None:
+    images = figure1.many_images(3)
+    assert len(set(images.tolist())) == figure1.MANY == 1000
+    assert images.min() >= 0
+    assert images.max() < 10_000
+    assert images.tolist() != figure1.many_images(4).tolist()
+    assert abs(images.mean() - 5000) < 400
+    with_, without = study.observed
+    np.testing.assert_array_equal(with_.deltas[0], without.deltas[0])  # from the same weights
+    assert not np.array_equal(with_.deltas[1], without.deltas[1])
+
+
+def test_deltas_of_many_are_those_of_each(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure1, "CHUNK", 2)
+    model, x, y = nn.build_model("C", seed=5), mnist.x_test[:5], mnist.y_test[:5]
+    each = [figure1.observe(model, image, int(label), TINY, 0).delta for image, label in zip(x, y, strict=True)]
+    np.testing.assert_allclose(figure1.many_deltas(model, x, y, TINY), each, rtol=1e-4)
+
+
+def test_the_share_of_images_whose_delta_has_shrunk_is_counted(study: Study) -> None:
+    before, after = np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.5, 0.9, 1.0, 3.0])
+    observed = ObservedRun(RUN, study.observed[0].observations, [before, after])
+    found = figure1.over_many(observed)
+    assert found is not None
+    assert (found["images"], found["shrunk"], found["median_before"], found["median_after"]) == (4, 50, 1, 0.95)
+    assert found["interval"][0] < 50 < found["interval"][1]
+    assert "shrunk for 50.0% of 4 random test images (95% interval 15.0 to 85.0)" in figure1.over_many_in_words(
+        observed
+    )
+    unfinished = ObservedRun(RUN, study.observed[0].observations, [before])
+    assert figure1.over_many(unfinished) is None
+    assert figure1.over_many_in_words(unfinished) == ""
+
+
+def test_page_json_and_picture_have_the_many_images(study: Study) -> None:
+    page = figure1.as_markdown(study, "minidbp figure1", 1.0)
+    shrunk = [figure1.over_many(observed) for observed in study.observed]
+    for found in shrunk:
+        assert found is not None
+        assert f"shrunk for {found['shrunk']:.1f}% of 1,000 random test images" in page
+    found = json.loads(json.dumps(figure1.as_json(study)))
+    assert found["many_images"] == figure1.many_images(3).tolist()
+    assert [np.shape(run["deltas_of_many"]) for run in found["runs"]] == [(2, 1000)] * 2
+    panel = next(axes for axes in figure1_pictures.still(study).axes if "1,000 images" in axes.get_title(loc="left"))
+    assert panel.get_ylim() == (0.0, 100.0)
+    for line, observed in zip(panel.lines, study.observed, strict=False):
+        np.testing.assert_array_equal(line.get_xdata(), np.sort(observed.ratios))
+
+
 # -- pictures -------------------------------------------------------------------------------------------------------
 
 

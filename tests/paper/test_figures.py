@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 
 from minidbp.files.plots import save
 from minidbp.paper import figures
-from minidbp.paper.experiments import SECTION_4_2, TABLE2, TABLE3, Experiment
+from minidbp.paper.experiments import SECTION_4_2, TABLE2, TABLE3, TABLE4, Experiment
 from minidbp.paper.tables import Row, rows_of
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol
 
 MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
 MakeRows = Callable[..., list[Row]]
+EPS = tuple({**SECTION_4_2, "eps": eps} for eps in (0.05, 0.1, 0.3))
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,8 @@ def test_accuracy_along_lambda(groups: list[tuple], make: MakeRows, tmp_path: Pa
     assert len(figure.axes) == len(models)
     assert "%" in figure.axes[0].get_ylabel()
     for axes, model in zip(figure.axes, models, strict=True):
-        assert axes.get_title() == f"model {model}"
-        assert axes.get_xlabel() == "λ"
+        assert axes.get_title().startswith(f"model {model}\n")
+        assert axes.get_xlabel() == "λ (logarithmic; 0 stands apart)"
         assert ticks(axes) == [f"{lam:g}" for lam in lambdas]
         mine = [row for row in rows if row.model == model]
         found = heights(axes)
@@ -96,7 +97,9 @@ def test_accuracy_along_lambda(groups: list[tuple], make: MakeRows, tmp_path: Pa
         for container in axes.containers:  # each point at its lambda, the lines of one panel side by side
             where = container.lines[0].get_xdata()
             expected = [row for row in mine if row.paper] if "paper" in container.get_label() else mine
-            np.testing.assert_allclose(where, [lambdas.index(row.lam) for row in expected], atol=0.2)
+            at = {0.0: min((np.log10(lam) for lam in lambdas if lam), default=0) - 0.5}
+            places = [at.get(row.lam, np.log10(row.lam or 1)) for row in expected]
+            np.testing.assert_allclose(where, places, atol=0.1)
 
 
 def test_error_bars_are_the_deviations(make: MakeRows) -> None:
@@ -107,9 +110,6 @@ def test_error_bars_are_the_deviations(make: MakeRows) -> None:
             assert (high - low) / 2 == pytest.approx(half)
     ((_, low), (_, high)) = bars["FGSM, paper"][0]
     assert (low, high) == pytest.approx((29.92 - 14.24, 29.92 + 14.24))
-
-
-EPS = tuple({**SECTION_4_2, "eps": eps} for eps in (0.05, 0.1, 0.3))
 
 
 @pytest.mark.slow
@@ -123,13 +123,13 @@ def test_accuracy_along_eps_has_a_panel_for_each_measure_and_a_line_for_each_lam
     for i, (measure, name) in enumerate(MEASURES.items()):
         for k, model in enumerate("AC"):
             axes = figure.axes[2 * i + k]
-            assert (axes.get_title() == f"model {model}") == (i == 0)
+            assert axes.get_title().startswith(f"model {model}\n") == (i == 0)
             found = heights(axes)
             for lam in (0.0, 10.0):
                 mine = [row for row in rows if (row.model, row.lam) == (model, lam)]
                 assert found[f"λ = {lam:g}"] == [row.summary(measure).mean for row in mine]
                 papers = [getattr(row.paper, measure)[0] for row in mine if row.paper] if measure != "pgd" else []
-                assert found.get(f"λ = {lam:g}, paper", []) == papers
+                assert found.get(f"paper, λ = {lam:g}", []) == papers
         assert name in figure.axes[2 * i].get_ylabel()
     for axes in figure.axes[-2:]:  # the lowest panels, for all above them
         assert ticks(axes) == ["0.05", "0.1", "0.3"]
@@ -141,9 +141,50 @@ def test_what_varies_besides_makes_lines_of_its_own(make: MakeRows) -> None:
     rows = make("C", (0.0, 50.0), 1, ({}, {"penalty_target": "softmax"}))
     figure = figures.accuracy_along(rows, "lambda")
     assert len(figure.axes) == 3
-    assert set(heights(figure.axes[1])) == {
-        f"penalty_target = {of}{paper}" for of in ("logits", "softmax") for paper in ("", ", paper")
-    }
+    ours = {f"penalty_target = {of}" for of in ("logits", "softmax")}
+    assert set(heights(figure.axes[1])) == ours | {"paper"}  # the paper does not say which of the two it is
+
+
+def test_the_papers_numbers_never_have_our_length_of_training(make: MakeRows) -> None:
+    """Table 4's lambda = 0 and 10 are after 100 epochs of the paper's, and stand beside 10 of ours."""
+    rows = []
+    for epochs, lambdas in (10, (0.0, 10.0)), (15, (0.0, 10.0, 50.0)):
+        protocol = {**SECTION_4_2, "stop_rule": "none", "max_epochs": epochs}
+        made = make("C", lambdas, 2, (protocol,), TABLE4)
+        rows += [dataclasses.replace(row, varied={"max_epochs": epochs}) for row in made]
+    figure = figures.accuracy_along(rows, "lambda")
+    (papers, *more) = (c for c in figure.axes[1].containers if "paper" in c.get_label())
+    assert {c.get_label() for c in (papers, *more)} == {"paper"}
+    assert [list(c.lines[0].get_ydata()) for c in (papers, *more)] == [[95.52, 96.62], [97.25]]
+
+
+def test_two_variants_of_table_3_share_the_papers_lines(make: MakeRows) -> None:
+    variants = tuple({**eps, "penalty_target": of} for eps in EPS for of in ("logits", "softmax"))
+    figure = figures.accuracy_along(make("C", (0.0, 10.0), 1, variants, TABLE3), "eps")
+    papers = {c.get_label(): c.lines[0] for c in figure.axes[1].containers if "paper" in c.get_label()}
+    assert set(papers) == {"paper, λ = 0", "paper, λ = 10"}
+    assert {line.get_color() for line in papers.values()} == {"black"}
+    assert len({line.get_marker() for line in papers.values()}) == 2
+
+
+@pytest.mark.parametrize(("variants", "along"), [(({},), "lambda"), (EPS, "eps")])
+def test_every_panel_has_the_same_scale_from_0_to_100(variants: tuple, along: str, make: MakeRows) -> None:
+    figure = figures.accuracy_along(make("AC", (0.0, 10.0), 2, variants, TABLE3), along)
+    assert {axes.get_ylim() for axes in figure.axes} == {(0.0, 100.0)}
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    assert not any(c.lines[0].get_clip_on() for axes in figure.axes for c in axes.containers)
+
+
+def test_a_picture_says_how_many_runs_and_images_and_what_the_bars_are(make: MakeRows) -> None:
+    two = make("A", (0.0, 50.0), 2)
+    figure = figures.accuracy_along([*two, *make("C", (0.0,), 1), *make("C", (50.0,), 3)], "lambda")
+    a, c = (axes.get_title() for axes in figure.axes)
+    assert a == "model A\nn = 2 runs; 10,000 test images, PGD: 10,000"
+    assert "n = 1 to 3 runs" in c
+    assert "Bars: ± 1 standard deviation over runs" in figure.get_suptitle()
+    assert "the paper's" in figure.get_suptitle()
+    assert "the paper's" not in figures.accuracy_along(make("C", (0.0,), 1), "lambda").get_suptitle()
+    assert "n = 1 run;" in figures.accuracy_along(make("C", (0.0,), 1), "lambda").axes[0].get_title()
 
 
 @pytest.mark.slow

@@ -287,7 +287,7 @@ def test_differences_are_paired_by_seed(against_zero: list[list[str]]) -> None:
     assert against_zero[0][3] == "+3.25 [+0.53, +5.97]"
     assert [line[4] for line in against_zero] == [by_hand([0, 1, 2, 3])] * 2
     assert [line[2] for line in against_zero] == ["-0.10 [–, –]", "-0.50 [–, –]"]  # no spread, no interval
-    assert [line[6] for line in against_zero] == ["4", "4"]
+    assert [line[-1] for line in against_zero] == ["4", "4"]
 
 
 def test_p_values_are_scipys_adjusted_by_holm(against_zero: list[list[str]]) -> None:
@@ -295,6 +295,8 @@ def test_p_values_are_scipys_adjusted_by_holm(against_zero: list[list[str]]) -> 
     least, most = sorted(p)
     adjusted = {least: 2 * least, most: max(2 * least, most)}
     assert [line[5] for line in against_zero] == [f"{adjusted[value]:.3f}" for value in p]
+    (pgd,) = {stats.ttest_1samp([0, 1, 2, 3], 0).pvalue}  # the same for both
+    assert [line[6] for line in against_zero] == [f"{2 * pgd:.3f}"] * 2
 
 
 def test_only_seeds_that_both_have_are_compared(made_up: MadeUp) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_fixtures import made_up_result
 
-from minidbp.paper.statistics import Summary, by_seed, contrast, holm, number, paired, ratio, summarise
+from minidbp.paper.statistics import Summary, by_seed, contrast, holm, number, paired, ratio, summarise, welch, wilson
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol
 
@@ -204,3 +204,28 @@ def test_minidbp_does_not_import_scipy() -> None:
     )  # fmt: skip
     assert "minidbp.autodiff" in answer.stderr
     assert "scipy" not in answer.stderr
+
+
+def test_welch_of_published_numbers_is_scipys() -> None:
+    ours = welch((45.09, 5.36), (22.64, 5.02), n=10, weight=2)
+    scipys = scipy.stats.ttest_ind_from_stats(45.09, 5.36, 10, 2 * 22.64, 2 * 5.02, 10, equal_var=False)
+    interval = scipys.statistic and ours.mean / scipys.statistic  # the standard error
+    assert ours.sd / math.sqrt(ours.n) == pytest.approx(interval)
+    df = (5.36**2 + 10.04**2) ** 2 / (5.36**4 + 10.04**4) * 9
+    assert ours.high - ours.mean == pytest.approx(scipy.stats.t.ppf(0.975, df) * interval)
+    assert ours.mean - ours.low == pytest.approx(ours.high - ours.mean)
+    assert math.isnan(welch((1.0, 0.0), (2.0, 0.0), n=3).low)
+    with pytest.raises(ValueError, match="at least 2"):
+        welch((1.0, 0.1), (2.0, 0.1), n=1)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (583, 1000)])
+def test_the_interval_of_a_share_is_scipys(k: int, n: int) -> None:
+    scipys = scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
+    assert wilson(k, n) == pytest.approx((100 * scipys.low, 100 * scipys.high))
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (2, 1), (-1, 3)])
+def test_a_share_of_nothing_has_no_interval(k: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"got {k} of {n}"):
+        wilson(k, n)
