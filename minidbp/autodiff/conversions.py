@@ -60,12 +60,15 @@ def _module(frame: FrameType) -> str:
 
 
 def _is_variable(instruction: dis.Instruction) -> bool:
-    return instruction.opname.startswith(("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF"))
+    variables = ("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "STORE_FAST_LOAD_FAST")
+    return instruction.opname.startswith(variables)
 
 
 def _variable(frame: FrameType, instruction: dis.Instruction) -> Any:
     """The value of the variable that this instruction loads, or its name if it is a built-in function's."""
-    name = instruction.argval[0] if isinstance(instruction.argval, tuple) else instruction.argval
+    name = instruction.argval
+    if isinstance(name, tuple):  # Python 3.13: two loads, the first of which is meant, or a store and a load
+        name = name[instruction.opname.startswith("STORE")]
     return frame.f_locals.get(name, frame.f_globals.get(name, name))
 
 
