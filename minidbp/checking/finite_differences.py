@@ -163,12 +163,16 @@ class Differences:
             values, changes, bends, near_bends, noise = map(list, zip(*parts, strict=True))
             uneven = 4 * MACHINE_EPS * self._relative(direction) / h  # rounding makes the steps unequal
             errors = [c + e + uneven * np.abs(v) for c, e, v in zip(changes, noise, values, strict=True)]
+            # At half the step, a kink that no operation declared bends as much, and a jump twice as much.
+            kinks = [
+                np.where(np.abs(b) > 0.75 * np.abs(a), np.abs(a) + np.abs(b), 0.0)
+                for a, b in zip(bends, near_bends, strict=True)
+            ]
+            errors = [e + k for e, k in zip(errors, kinks, strict=True)]
         scale, bend, near_bend, rounding = largest(values), largest(bends), largest(near_bends), self._rounding(h)
         unsettled = ""
-        # At half the step, a kink that no operation declared bends as much, and a jump twice as much.
         if near_bend > 0.75 * bend and bend > 1e-3 * scale + 10 * rounding:
             unsettled = BENDS if near_bend < 1.5 * bend else JUMPS
-            errors = [e + np.abs(b) + np.abs(c) for e, b, c in zip(errors, bends, near_bends, strict=True)]
         elif largest(changes) > 1e-2 * scale + rounding:
             unsettled = UNSTEADY
         return Difference(values, errors, h, unsettled=unsettled)
