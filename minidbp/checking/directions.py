@@ -32,30 +32,32 @@ from minidbp.checking.verdicts import (
     undecided,
 )
 
-PARTS, PART_SIZE = 8, 64  # an input is cut into up to 8 blocks of equal size, of at least 64 elements each,
-POWERS = 8  # and also at powers of ten of the gradient, down to 1e-8 of its largest element
-DIRECTIONS = 2  # in each block
+PARTS, PART_SIZE = 4, 64  # an input is cut into up to 4 blocks of equal size, of at least 64 elements each,
+POWERS = 4  # and also at powers of a hundred of the gradient, down to 1e-8 of its largest element
+DIRECTIONS = 2  # in a block that is alone; many blocks confirm each other
 
 
 def compare_directions(s: Subject) -> None:
     """`J d` and <u, J d> for random signs u and d, in each block of each input."""
     comparison = _Comparison(s)
     for i, gradient in enumerate(comparison.gradients):
-        for block in _blocks(gradient):
-            for _ in range(DIRECTIONS if gradient.size else 0):
+        blocks = list(_blocks(gradient)) if gradient.size else []
+        for block in blocks:
+            for _ in range(DIRECTIONS if len(blocks) == 1 else 1):
                 d, difference = smooth_difference(comparison.differences, i, block, s.rng)
-                wrong, doubtful, _ = comparison.judge(i, d, difference)
-                if wrong or doubtful:
-                    why, difference = difference.why, comparison.differences.refined(in_input(i, d, s.xs))
+                wrong, doubtful, hidden = comparison.judge(i, d, difference)
+                why = difference.why
+                if wrong or (doubtful and not why):  # a kink that barred the longer steps would bar them again
+                    difference = comparison.differences.refined(in_input(i, d, s.xs))
                     wrong, _, hidden = comparison.judge(i, d, difference)
                     while wrong and comparison.bound_rounding():
                         difference = comparison.differences.refined(in_input(i, d, s.xs))
                         wrong, _, hidden = comparison.judge(i, d, difference)
-                    if wrong:
-                        raise comparison.narrowed(i, d) or wrong
-                    if hidden:
-                        slope, error = float(difference.values[-1]), float(difference.errors[-1])
-                        raise undecided(why, float(np.sum(gradient * d)), slope, error)
+                if wrong:
+                    raise comparison.narrowed(i, d) or wrong
+                if hidden:
+                    slope, error = float(difference.values[-1]), float(difference.errors[-1])
+                    raise undecided(why, float(np.sum(gradient * d)), slope, error)
     check_precision(s.name, comparison.noise.closest[-1:], [np.array(comparison.bound)])
 
 
@@ -164,7 +166,7 @@ def _blocks(gradient: np.ndarray) -> Iterator[np.ndarray]:
     size = np.abs(gradient).reshape(-1)
     order = np.argsort(size)
     with np.errstate(divide="ignore"):
-        power = np.maximum(np.floor(np.log10(size[order] / (size.max(initial=0.0) or 1.0))), -POWERS)
+        power = np.maximum(np.floor(np.log10(size[order] / (size.max(initial=0.0) or 1.0)) / 2), -POWERS)
     share = np.arange(size.size) * min(PARTS, max(1, size.size // PART_SIZE)) // max(1, size.size)
     ends = np.flatnonzero((np.diff(power) != 0) | (np.diff(share) != 0)) + 1
     for elements in np.split(order, ends):
