@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidbp.autodiff.differentiate import operation_names
+from minidbp.autodiff.tensor import Tensor
 from minidbp.checking.causes import AFFINE, CHANGING, LAYOUT, LEADING_AXES, NARROW, NOT_LINEAR
 from minidbp.checking.errors import UndecidedError
 from minidbp.checking.noise import smoothly_changing
@@ -35,14 +36,18 @@ def check_values(s: Subject) -> None:
         raise s.error(f"{name} declares an array locally constant that changes smoothly", 0, cause)
 
 
-def compare_calls(s: Subject, k: int) -> None:
+def compare_calls(s: Subject) -> None:
     """The rules must be linear in the cotangent, carry leading axes over, and not depend on memory layouts."""
-    y = s.ys[k]
-    if not y.size:
-        s.pull(y, s.leaves, np.zeros(y.shape))  # the rules must take it
-        return
     fortran_leaves = named_leaves([np.array(x, order="F") for x in s.xs])  # the same numbers in another layout
-    fortran_y = s.f(fortran_leaves)[k]
+    for y, fortran_y in zip(s.ys, s.f(fortran_leaves), strict=True):
+        if y.size:
+            _compare_calls_of(s, y, fortran_y, fortran_leaves)
+        else:
+            s.pull(y, s.leaves, np.zeros(y.shape))  # the rules must take it
+
+
+def _compare_calls_of(s: Subject, y: Tensor, fortran_y: Tensor, fortran_leaves: list[Tensor]) -> None:
+    """`compare_calls` of one output."""
     if not np.allclose(fortran_y.data, y.data, rtol=1e-9, atol=1e-12 * float(np.abs(y.data).max())):
         raise s.error(f"{s.name} returns other values for inputs in Fortran order", 0, LAYOUT)
 

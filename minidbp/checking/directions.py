@@ -11,6 +11,7 @@ import functools
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,18 @@ from minidbp.autodiff.differentiate import grad_or_zeros
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, from_array
 from minidbp.checking.errors import GradcheckError
 from minidbp.checking.finite_differences import Difference, Differences, smooth_difference
-from minidbp.checking.noise import ROWS, rounding_bound, rounding_noise
-from minidbp.checking.points import MACHINE_EPS, Arrays, flat, in_input, index_of, part_of, random_signs, step_scale
+from minidbp.checking.noise import rounding_bound, rounding_noise
+from minidbp.checking.points import (
+    MACHINE_EPS,
+    ROWS,
+    Arrays,
+    flat,
+    in_input,
+    index_of,
+    part_of,
+    random_signs,
+    step_scale,
+)
 from minidbp.checking.subject import Subject
 from minidbp.checking.verdicts import (
     DOUBTFUL,
@@ -45,20 +56,39 @@ def compare_directions(s: Subject) -> None:
         for block in blocks:
             for _ in range(DIRECTIONS if len(blocks) == 1 else 1):
                 d, difference = smooth_difference(comparison.differences, i, block, s.rng)
-                wrong, doubtful, hidden = comparison.judge(i, d, difference)
-                why = difference.why
-                if wrong or (doubtful and not why):  # a kink that barred the longer steps would bar them again
-                    difference = comparison.differences.refined(in_input(i, d, s.xs))
-                    wrong, _, hidden = comparison.judge(i, d, difference)
-                    while wrong and comparison.bound_rounding():
-                        difference = comparison.differences.refined(in_input(i, d, s.xs))
-                        wrong, _, hidden = comparison.judge(i, d, difference)
-                if wrong:
-                    raise comparison.narrowed(i, d) or wrong
-                if hidden:
-                    slope, error = float(difference.values[-1]), float(difference.errors[-1])
-                    raise undecided(why, float(np.sum(gradient * d)), slope, error)
+                verdict, why = comparison.judge(i, d, difference), difference.why
+                if verdict.is_wrong or (verdict.doubtful and not why):  # a kink would bar the longer steps again
+                    verdict = comparison.judge_again(i, d)
+                    while verdict.is_wrong and comparison.bound_rounding(verdict):
+                        verdict = comparison.judge_again(i, d)
+                if verdict.is_wrong:
+                    raise comparison.error(i, *comparison.narrowed(i, d, verdict))
+                if verdict.hidden:
+                    slope = (float(slopes[-1]) for slopes in (verdict.analytic, verdict.numeric, verdict.errors))
+                    raise undecided(why, *slope)
     check_precision(s.name, comparison.noise.closest[-1:], [np.array(comparison.bound)])
+
+
+class _Verdict(NamedTuple):
+    """The slopes of all outputs along a direction, and last that of <u, y>: which are wrong, if <u, y> can be judged.
+
+    The slopes of the outputs are left out if the rules do not give them (see `_Tangents`).
+    """
+
+    analytic: np.ndarray
+    numeric: np.ndarray
+    errors: np.ndarray
+    allowed: np.ndarray
+    doubtful: bool
+    hidden: bool
+
+    @property
+    def wrong(self) -> np.ndarray:
+        return ~(np.abs(self.analytic - self.numeric) <= self.allowed)
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.wrong.any())
 
 
 class _Comparison:
@@ -80,39 +110,39 @@ class _Comparison:
         self.gradients = [g.data for g in grad_or_zeros(s.ys, s.leaves, [from_array(u) for u in us], False)]
         scaled = [g * step_scale(x) for g, x in zip(self.gradients, s.xs, strict=True)]
         self.norms = [float(np.linalg.norm(g)) for g in scaled]
-        self.suspects = np.zeros(0, int)  # elements of the outputs that seem wrong, by number
-        self.bounded: set[int] = set()  # those whose rounding was bounded
+        self.bounded: set[int] = set()  # the elements of the outputs whose rounding was bounded, by number
         self.tangents = _Tangents(s.ys, s.leaves, us, self.gradients)
 
-    def judge(self, i: int, d: np.ndarray, difference: Difference) -> tuple[GradcheckError | None, bool, bool]:
-        """The error if a slope along d in input i is wrong; whether that of <u, y> is doubtful, and hidden."""
+    def judge(self, i: int, d: np.ndarray, difference: Difference) -> _Verdict:
+        """The slopes along d in input i, by the rules and by `difference`."""
         terms, Jd = self.gradients[i] * d, self.tangents.along(i, d)
         slope = float(terms.sum())
         analytic = np.append(Jd, slope)
-        numeric, error = (flat(arrays)[-analytic.size :] for arrays in (difference.values, difference.errors))
+        numeric, errors = (flat(arrays)[-analytic.size :] for arrays in (difference.values, difference.errors))
         size = max(float(np.linalg.norm(terms)), abs(numeric[-1]) / math.sqrt(terms.size))
         sizes = np.append(np.abs(numeric[:-1]), size)
         of_product = RULE_ROUNDING * max(self.norms) + 4 * self.bound
         rounding = np.append(np.full(Jd.size, 1e-12 * np.abs(Jd).max(initial=0.0)), of_product)
-        allowed = self.s.rtol * sizes + error + rounding
-        wrong = ~(np.abs(analytic - numeric) <= allowed)
-        self.suspects = np.flatnonzero(wrong[:-1])
-        if wrong.any():
-            return self._error(i, d, (analytic, numeric, error, allowed), int(np.argmax(wrong))), False, False
-        constant = size <= ZERO * self.s.largest and error[-1] <= ZERO_ERROR
+        constant = size <= ZERO * self.s.largest and errors[-1] <= ZERO_ERROR
+        judged = not constant and bool(slope or numeric[-1])
         small = NEGLIGIBLE * max(self.norms[i], min(max(self.norms), 1.0))
-        decides = constant or not (slope or numeric[-1])
-        doubtful = error[-1] > DOUBTFUL * size and error[-1] > RULE_ROUNDING * max(self.norms)
-        return None, bool(doubtful and not decides), bool(error[-1] > max(UNDECIDED * size, small) and not decides)
+        doubtful = errors[-1] > max(DOUBTFUL * size, RULE_ROUNDING * max(self.norms))
+        hidden = errors[-1] > max(UNDECIDED * size, small)
+        allowed = self.s.rtol * sizes + errors + rounding
+        return _Verdict(analytic, numeric, errors, allowed, judged and bool(doubtful), judged and bool(hidden))
 
-    def bound_rounding(self) -> bool:
+    def judge_again(self, i: int, d: np.ndarray) -> _Verdict:
+        """`judge`, by the best of all steps."""
+        return self.judge(i, d, self.differences.refined(in_input(i, d, self.s.xs)))
+
+    def bound_rounding(self, verdict: _Verdict) -> bool:
         """Put `rounding_bound` of the elements that seem wrong, some 256 of them, into the noise; False if it is there.
 
         There may be too many outputs to bound them all.
         """
-        if not self.suspects.size or self.suspects[0] in self.bounded:
+        rows = np.flatnonzero(verdict.wrong[:-1])[:ROWS]
+        if not rows.size or rows[0] in self.bounded:
             return False
-        rows = self.suspects[:ROWS]
         self.bounded.update(rows.tolist())
         for k, (y, start) in enumerate(zip(self.s.ys, np.cumsum([0, *(y.size for y in self.s.ys)]), strict=False)):
             part = rows[(rows >= start) & (rows < start + y.size)] - start
@@ -121,8 +151,9 @@ class _Comparison:
                 noise[part] = np.fmax(noise[part], rounding_bound(y, part) / 10)
         return True
 
-    def _error(self, i: int, d: np.ndarray, slopes: tuple[np.ndarray, ...], row: int) -> GradcheckError:
-        analytic, numeric, error, allowed = slopes
+    def error(self, i: int, d: np.ndarray, verdict: _Verdict) -> GradcheckError:
+        """The error for the first slope that is wrong."""
+        analytic, numeric, row = verdict.analytic, verdict.numeric, int(np.argmax(verdict.wrong))
         s, output = self.s, "the sum of all outputs with random signs"
         if row < analytic.size - 1:
             k, rows = part_of(row, [y.size for y in s.ys])
@@ -132,33 +163,32 @@ class _Comparison:
         if moved.size == 1:
             where, unit = f"in the element of input {i} at {index_of(int(moved[0]), d.shape)}", float(d.flat[moved[0]])
         message = (
-            f"{s.derivative} is wrong: {where}, {output} has the slope {numeric[row] / unit:.10g} by "
-            f"differences (error at most {error[row] / abs(unit):.1g}) but {analytic[row] / unit:.10g} by its rules"
+            f"{s.derivative} is wrong: {where}, {output} has the slope {numeric[row] / unit:.10g} by differences "
+            f"(error at most {verdict.errors[row] / abs(unit):.1g}) but {analytic[row] / unit:.10g} by its rules"
         )
-        compared = [a[:, None] if analytic.size == 1 else a[:-1, None] for a in (analytic, numeric, allowed)]
+        compared = [a[:, None] if analytic.size == 1 else a[:-1, None] for a in (analytic, numeric, verdict.allowed)]
         cause = s.cause(*compared, np.zeros(len(compared[0])), np.zeros(()))
         return s.error(message, i, cause)
 
-    def narrowed(self, i: int, d: np.ndarray) -> GradcheckError | None:
-        """The error in one element of input i, found by halving a wrong direction; None if kinks are in the way."""
-        elements, error = np.flatnonzero(d), None
+    def narrowed(self, i: int, d: np.ndarray, verdict: _Verdict) -> tuple[np.ndarray, _Verdict]:
+        """A wrong direction in one element of input i, found by halving d; d itself if kinks are in the way."""
+        elements, narrow = np.flatnonzero(d), (d, verdict)
         while elements.size > 1:
             for half in np.array_split(elements, 2):
                 part = np.zeros(d.shape)
                 part.flat[half] = d.flat[half]
                 try:
-                    direction = in_input(i, part, self.s.xs)
-                    error, doubtful, _ = self.judge(i, part, self.differences.along(direction))
-                    if doubtful:
-                        error, _, _ = self.judge(i, part, self.differences.refined(direction))
+                    of_part = self.judge(i, part, self.differences.along(in_input(i, part, self.s.xs)))
+                    if of_part.doubtful and not of_part.is_wrong:
+                        of_part = self.judge_again(i, part)
                 except NotDifferentiableError:
-                    error = None
-                if error:
-                    elements = half
+                    continue
+                if of_part.is_wrong:
+                    elements, narrow = half, (part, of_part)
                     break
             else:
-                return None
-        return error
+                return d, verdict
+        return narrow
 
 
 def _blocks(gradient: np.ndarray) -> Iterator[np.ndarray]:

@@ -4,8 +4,8 @@ import numpy as np
 
 from minidbp.autodiff.tensor import Tensor
 from minidbp.checking.finite_differences import Difference, Differences
-from minidbp.checking.noise import ROWS, rounding_bound, rounding_noise
-from minidbp.checking.points import flat, in_input, index_of, part_of, step_scale
+from minidbp.checking.noise import rounding_bound, rounding_noise
+from minidbp.checking.points import flat, in_input, index_of, part_of, step_scale, unit_cotangents
 from minidbp.checking.subject import Subject
 from minidbp.checking.verdicts import (
     DOUBTFUL,
@@ -88,10 +88,9 @@ def _judge(
 def _jacobian(s: Subject, y: Tensor) -> np.ndarray:
     """(size of y, size of all inputs), by the rules; a few hundred rows in each backward pass."""
     blocks = [np.zeros((0, sum(x.size for x in s.xs)))]
-    for start in range(0, y.size, ROWS):
-        n = min(ROWS, y.size - start)
-        pulled = s.pull(y, s.leaves, np.eye(n, y.size, start).reshape(n, *y.shape))
-        blocks.append(np.concatenate([g.reshape(n, -1) for g in pulled], axis=1))
+    for rows in unit_cotangents(y.shape, np.arange(y.size)):
+        pulled = s.pull(y, s.leaves, rows)
+        blocks.append(np.concatenate([g.reshape(len(rows), -1) for g in pulled], axis=1))
     return np.concatenate(blocks)
 
 

@@ -69,7 +69,6 @@ def check_order(
     rng = np.random.default_rng(seed)
     given = as_list(inputs)
     xs = [_float64_array(value, i) for i, value in enumerate(given)]
-    variables = {id(value): i for i, value in enumerate(given) if isinstance(value, Tensor) and value.requires_grad}
 
     def recorded(ts: list[Tensor]) -> list[Tensor]:
         """f with a graph, as f may call `grad` itself."""
@@ -77,18 +76,16 @@ def check_order(
             y = f(*_requiring_grad(ts))
         if not isinstance(y, Tensor):
             raise TypeError(f"the function to check must return one Tensor; it returned {type(y).__name__}")
-        for t in inputs_first([y]) if variables else ():
-            if id(t) in variables:
-                i = variables[id(t)]
-                raise ValueError(
-                    f"the function to check uses input {i} directly; it must use its argument in place of it"
-                )
         return [y]
 
+    variables = {id(value): i for i, value in enumerate(given) if isinstance(value, Tensor) and value.requires_grad}
+    for t in inputs_first(recorded([from_array(x) for x in xs])) if variables else ():
+        if id(t) in variables:
+            i = variables[id(t)]
+            raise ValueError(f"the function to check uses input {i} directly; it must use its argument in place of it")
     subject = Subject(*pull_back(recorded, xs, order - 1, rng), order, rtol, rng)
     check_values(subject)
-    for k in range(len(subject.ys)):
-        compare_calls(subject, k)
+    compare_calls(subject)
     rows, columns = sum(y.size for y in subject.ys), sum(x.size for x in subject.xs)
     compare = compare_entries if rows * columns <= MAX_ENTRIES and columns <= MAX_COLUMNS else compare_directions
     compare(subject)

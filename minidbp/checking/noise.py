@@ -7,12 +7,21 @@ import numpy as np
 
 from minidbp.autodiff.differentiate import grad, inputs_first
 from minidbp.autodiff.tensor import Tensor, from_array
-from minidbp.checking.points import MACHINE_EPS, Arrays, Functions, evaluate, first_change, largest, moved, random_signs
+from minidbp.checking.points import (
+    MACHINE_EPS,
+    Arrays,
+    Functions,
+    evaluate,
+    first_change,
+    largest,
+    moved,
+    random_signs,
+    unit_cotangents,
+)
 
 SPACINGS = (2.0**-24, 2.0**-18, 2.0**-12)  # of the points, relative to each input element
 LARGEST_NOISE = 1e-4  # relative to an output
 OSCILLATION = 1e4  # times the noise of closer points is no noise
-ROWS = 256  # of a Jacobian, in one backward pass
 
 
 class Noise(NamedTuple):
@@ -48,9 +57,8 @@ def rounding_noise(f: Functions, xs: Arrays, rng: np.random.Generator) -> Noise:
         for k in range(len(here)):
             table = np.stack([values[k] for values in points])
             e = _noise_in(table, largest_x)
-            if spacing == SPACINGS[-1]:
-                e = np.where(unchanged[k], e, 0.0)
-            e = np.where(unchanged[k] | (e < OSCILLATION * closest[k]), e, 0.0)
+            is_noise = spacing < SPACINGS[-1] and e < OSCILLATION * closest[k]
+            e = np.where(unchanged[k] | is_noise, e, 0.0)
             noise[k], closest[k] = np.fmax(noise[k], e), np.where(unchanged[k], np.fmax(noise[k], e), closest[k])
             unchanged[k] &= (table == table[0]).all(axis=0)
     return Noise(noise, closest)
@@ -82,11 +90,9 @@ def rounding_bound(y: Tensor, elements: np.ndarray | None = None) -> np.ndarray:
     if not ts:
         return MACHINE_EPS * np.abs(y.data.reshape(-1)[elements])
     bounds = [np.zeros(0)]
-    for part in np.split(elements, range(ROWS, elements.size, ROWS)) if elements.size else ():
-        rows = np.zeros((part.size, y.size))
-        rows[np.arange(part.size), part] = 1.0
-        gradients = grad(y, ts, from_array(rows.reshape(part.size, *y.shape)), allow_unused=True)
-        terms = [np.abs(g.data * t.data).reshape(part.size, -1).sum(axis=1) for g, t in zip(gradients, ts, strict=True)]
+    for rows in unit_cotangents(y.shape, elements):
+        gradients = grad(y, ts, from_array(rows), allow_unused=True)
+        terms = [np.abs(g.data * t.data).reshape(len(rows), -1).sum(axis=1) for g, t in zip(gradients, ts, strict=True)]
         bounds.append(MACHINE_EPS * np.sum(terms, axis=0))
     return np.concatenate(bounds)
 

@@ -1,6 +1,7 @@
 """A function's values and kinks at one point, and the points around it."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from minidbp.autodiff.tensor import Pattern, Tensor, from_array, no_grad, record
 Arrays = Sequence[np.ndarray]
 Functions = Callable[[list[Tensor]], list[Tensor]]
 
+ROWS = 256  # of a Jacobian, in one backward pass
 MACHINE_EPS = float(np.finfo(np.float64).eps)
 
 
@@ -55,6 +57,14 @@ def random_signs(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray
 def step_scale(x: np.ndarray) -> np.ndarray:
     """The unit of a step in each element: 1, or 2^-14 of a large element's size, rounded to a power of two."""
     return np.exp2(np.ceil(np.log2(np.maximum(np.abs(x) * 2.0**-14, 1.0))))
+
+
+def unit_cotangents(shape: tuple[int, ...], elements: np.ndarray) -> Iterator[np.ndarray]:
+    """A cotangent for each of these elements of an output, 1 there and 0 elsewhere: (n, *shape), some 256 at a time."""
+    for part in np.split(elements, range(ROWS, elements.size, ROWS)) if elements.size else ():
+        rows = np.zeros((part.size, math.prod(shape)))
+        rows[np.arange(part.size), part] = 1.0
+        yield rows.reshape(part.size, *shape)
 
 
 def flat(arrays: list[np.ndarray]) -> np.ndarray:
