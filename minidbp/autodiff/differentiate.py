@@ -86,13 +86,6 @@ def _why_constant(t: Tensor) -> str:
     )
 
 
-def grad_or_zeros(
-    ys: Sequence[Tensor], xs: Sequence[Tensor], cotangents: Sequence[Tensor], create_graph: bool
-) -> list[Tensor]:
-    """`grad` of outputs that need not depend on any input: zeros then."""
-    return list(grad(ys, xs, cotangents, create_graph, allow_unused=True))
-
-
 def backward(output: Tensor, grad_output: TensorLike | None = None) -> None:
     """Set `.grad` of every leaf that `output` depends on to its gradient, which replaces the one from before.
 
@@ -114,7 +107,7 @@ def vjp(f: Function, inputs: TensorsLike, v: TensorLike, create_graph: bool = Fa
     the derivative zero.  What they return is constant without create_graph.
     """
     xs, y = with_graph(f, inputs)
-    products = grad_or_zeros([y], xs, [_cotangent("vjp: v", y, v)], create_graph)
+    products = grad(y, xs, _cotangent("vjp: v", y, v), create_graph, allow_unused=True)
     return _value(y, create_graph), _like(inputs, products)
 
 
@@ -138,14 +131,14 @@ def jvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = F
     vs = _directions("jvp", v, inputs, xs)
     u = _zeros(y.shape, y)
     u.requires_grad = True
-    rows = grad_or_zeros([y], xs, [u], True)
-    return _value(y, create_graph), grad_or_zeros(rows, [u], vs, create_graph)[0]
+    rows = grad(y, xs, u, True, allow_unused=True)
+    return _value(y, create_graph), grad(rows, u, vs, create_graph, allow_unused=True)[0]
 
 
 def hvp(f: Function, inputs: TensorsLike, v: TensorsLike, create_graph: bool = False) -> tuple[Tensor, Tensors]:
     """`(f(inputs), H v)` for a scalar f: the gradient of the gradient along v, without ever forming the Hessian H."""
     y, xs, gradients = _first_order("hvp", f, inputs, True)
-    products = grad_or_zeros(gradients, xs, _directions("hvp", v, inputs, xs), create_graph)
+    products = grad(gradients, xs, _directions("hvp", v, inputs, xs), create_graph, allow_unused=True)
     return _value(y, create_graph), _like(inputs, products)
 
 
@@ -159,7 +152,7 @@ def hessian(f: Function, inputs: TensorsLike, create_graph: bool = False) -> Ten
         ValueError: if f returns more than one value.
     """
     _, xs, gradients = _first_order("hessian", f, inputs, True)
-    blocks = [tuple(_rows(g, xs, create_graph)) for g in gradients]
+    blocks = [_rows(g, xs, create_graph) for g in gradients]
     return tuple(blocks) if is_several(inputs) else blocks[0][0]
 
 
@@ -175,27 +168,27 @@ def full_jacobian(f: Function, inputs: TensorsLike, create_graph: bool = False) 
 
 def _first_order(
     name: str, f: Function, inputs: TensorsLike, create_graph: bool
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+) -> tuple[Tensor, list[Tensor], tuple[Tensor, ...]]:
     """f's one value, its inputs, and its gradient in each of them."""
     xs, y = with_graph(f, inputs)
     if y.size != 1:
         raise ValueError(f"{name}: f must return one value; it returned the shape {y.shape}")
-    return y, xs, grad_or_zeros([y], xs, _cotangents([y], [None]), create_graph)
+    return y, xs, grad(y, xs, None, create_graph, allow_unused=True)
 
 
-def _rows(y: Tensor, xs: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
+def _rows(y: Tensor, xs: Sequence[Tensor], create_graph: bool) -> tuple[Tensor, ...]:
     """The Jacobian of y in each x, (*y.shape, *x.shape): one cotangent for each element of y."""
     identity = np.eye(y.size, dtype=y.dtype).reshape(y.shape + y.shape)
-    return grad_or_zeros([y], xs, [from_array(identity)], create_graph)
+    return grad(y, xs, from_array(identity), create_graph, allow_unused=True)
 
 
 def _value(y: Tensor, create_graph: bool) -> Tensor:
     return y if create_graph else y.detach()
 
 
-def _like(inputs: TensorsLike, results: list[Tensor]) -> Tensors:
-    """The results as a tuple if `inputs` is a collection, else the only one."""
-    return tuple(results) if is_several(inputs) else results[0]
+def _like(inputs: TensorsLike, results: tuple[Tensor, ...]) -> Tensors:
+    """The results if `inputs` is a collection, else the only one."""
+    return results if is_several(inputs) else results[0]
 
 
 def jacobian(f: Function, x: TensorLike, create_graph: bool = False) -> Tensor:
@@ -244,10 +237,10 @@ def _check_independence(y: Tensor, x: Tensor, J: np.ndarray) -> None:
     cotangent = np.outer(r, q).astype(y.dtype)
     r, q = r.astype(J.dtype), q.astype(J.dtype)
     with traced_by(None), np.errstate(invalid="ignore", over="ignore"):
-        found = grad(y, x, cotangent)[0].data.reshape(n, -1)
+        gradient = grad(y, x, cotangent)[0].data.reshape(n, -1)
         expected = np.tensordot(q, np.moveaxis(J, 1, 0), 1).reshape(n, -1) * r[:, None]
-        finite = np.isfinite(found) & np.isfinite(expected)
-        difference = np.where(finite, np.abs(found - expected), 0)
+        finite = np.isfinite(gradient) & np.isfinite(expected)
+        difference = np.where(finite, np.abs(gradient - expected), 0)
         allowed = 100 * eps * np.max(np.abs(expected), where=finite, initial=0.0)
         if difference.max() <= allowed:
             return

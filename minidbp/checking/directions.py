@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidbp.autodiff.differentiate import grad_or_zeros
+from minidbp.autodiff.differentiate import grad
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, from_array
 from minidbp.checking.errors import GradcheckError
 from minidbp.checking.finite_differences import Difference, Differences, smooth_difference
@@ -107,7 +107,7 @@ class _Comparison:
         self.bound = rounding_bound(with_product(s.leaves)[-1])[0]
         noise = [*self.noise.largest[:-1], np.fmax(self.noise.largest[-1], self.bound / 10)]
         self.differences = Differences(with_product, s.xs, noise)
-        self.gradients = [g.data for g in grad_or_zeros(s.ys, s.leaves, [from_array(u) for u in us], False)]
+        self.gradients = [g.data for g in grad(s.ys, s.leaves, [from_array(u) for u in us], allow_unused=True)]
         scaled = [g * step_scale(x) for g, x in zip(self.gradients, s.xs, strict=True)]
         self.norms = [float(np.linalg.norm(g)) for g in scaled]
         self.bounded: set[int] = set()  # the elements of the outputs whose rounding was bounded, by number
@@ -216,16 +216,16 @@ class _Tangents:
         self.us = [Tensor(u, requires_grad=True) for u in us]
         self.gradients = gradients
         try:
-            self.rows: list[Tensor] = grad_or_zeros(ys, leaves, self.us, True)
+            self.rows: tuple[Tensor, ...] = grad(ys, leaves, self.us, True, allow_unused=True)
         except Exception:  # whatever a rule raises that cannot be differentiated
-            self.rows = []
+            self.rows = ()
 
     def along(self, i: int, d: np.ndarray) -> np.ndarray:
         """The elements of `J d` for d in input i."""
         if not self.rows:
             return np.zeros(0)
         try:
-            products = [t.data for t in grad_or_zeros([self.rows[i]], self.us, [from_array(d)], False)]
+            products = [t.data for t in grad(self.rows[i], self.us, from_array(d), allow_unused=True)]
         except Exception:  # as above
             return np.zeros(0)
         terms = self.gradients[i] * d

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minidbp.autodiff.differentiate import constant_operands, grad_or_zeros, operation_names
+from minidbp.autodiff.differentiate import constant_operands, grad, operation_names
 from minidbp.autodiff.tensor import NotDifferentiableError, Tensor, from_array
 from minidbp.checking.causes import IN_PLACE, NARROW, likely_cause
 from minidbp.checking.errors import GradcheckError
@@ -38,7 +38,7 @@ class Subject:
         v = np.asarray(v)  # arithmetic on arrays of shape () gives scalars
         cotangent = from_array(v.view() if 0 in v.strides else v.copy(order="K"))  # a broadcast v keeps its strides
         try:
-            pulled = [g.data for g in grad_or_zeros([y], leaves, [cotangent], False)]
+            pulled = [g.data for g in grad(y, leaves, cotangent, allow_unused=True)]
         except NotDifferentiableError:
             raise
         except Exception as error:

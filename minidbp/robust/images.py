@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minidbp.autodiff import Tensor
+from minidbp.autodiff import Tensor, as_tensor, no_grad
 from minidbp.autodiff.differentiate import with_graph
 from minidbp.nn.checks import validate_choice, validate_images, validate_labels
 from minidbp.robust.penalties import Model
@@ -28,6 +28,12 @@ def checked(
     if y is None:
         raise ValueError('label="true" needs the labels y; got None')
     return pixels, validate_labels(y, None, n_images=len(pixels))  # the loss checks the number of classes
+
+
+def predict(model: Model, x: np.ndarray) -> np.ndarray:
+    """The class with the largest logit, for images x (N, ...): (N,) integers."""
+    with no_grad():
+        return np.argmax(model(as_tensor(x)).data, axis=1)
 
 
 def checked_images(x: np.ndarray | Tensor, clip: Clip, **sizes: float) -> np.ndarray:

@@ -53,9 +53,9 @@ def square(
         if not active.size:
             break
         points = _windows(best, low, high, query / queries, rng) if query else _stripes(low, high, rng)
-        found, wrong = _margins(model, points.reshape(-1, *pixels.shape[1:]), targets[active])
-        better = wrong | (found > best_margins)
-        best[better], best_margins[better] = points[better], found[better]
+        new_margins, wrong = _margins(model, points.reshape(-1, *pixels.shape[1:]), targets[active])
+        better = wrong | (new_margins > best_margins)
+        best[better], best_margins[better] = points[better], new_margins[better]
         if wrong.any():
             worst[active[wrong]] = points[wrong].reshape(-1, *pixels.shape[1:])
             active, low, high, best, best_margins = (a[~wrong] for a in (active, low, high, best, best_margins))

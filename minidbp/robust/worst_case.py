@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minidbp.autodiff import Tensor, no_grad
+from minidbp.autodiff import Tensor
 from minidbp.robust.auto_pgd import apgd
-from minidbp.robust.images import Clip, checked
+from minidbp.robust.images import Clip, checked, predict
 from minidbp.robust.penalties import Model
 from minidbp.robust.square_attack import square
 
@@ -64,7 +64,7 @@ def strongest(
         "apgd_dlr": lambda x, y: apgd(model, x, y, eps, "dlr", steps, restarts=restarts, seed=rng, clip=clip),
         "square": lambda x, y: square(model, x, y, eps, queries, seed=rng, clip=clip),
     }
-    images, right = pixels.copy(), _predictions(model, pixels) == targets
+    images, right = pixels.copy(), predict(model, pixels) == targets
     after = {"clean": right}
     for name, attack in attacks.items():
         rows = np.flatnonzero(right & np.isfinite(images).reshape(len(images), -1).all(axis=1))
@@ -72,11 +72,6 @@ def strongest(
         if rows.size:
             images[rows] = attack(pixels[rows], targets[rows])
             no_image = np.isnan(images[rows]).reshape(len(rows), -1).any(axis=1)
-            right[rows] = no_image | (_predictions(model, images[rows]) == targets[rows])
+            right[rows] = no_image | (predict(model, images[rows]) == targets[rows])
         after[name] = right
     return WorstCase(images, after)
-
-
-def _predictions(model: Model, x: np.ndarray) -> np.ndarray:
-    with no_grad():
-        return np.argmax(model(Tensor(x)).data, axis=1)

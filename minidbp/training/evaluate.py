@@ -4,20 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minidbp.autodiff import no_grad
 from minidbp.nn import N_CLASSES, Sequential, fuse
+from minidbp.robust.images import predict
 from minidbp.training.gradients import DivergenceError
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Result, Workers, shard_size, shards
 
 Done = Callable[[int], None] | None  # its argument: how many more images are done
 Attack = Callable[[Sequential, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # x, y and rng to new images
-
-
-def predict(model: Sequential, x: np.ndarray) -> np.ndarray:
-    """The class with the largest logit, for images x (N, ...): (N,) integers."""
-    with no_grad():
-        return np.argmax(model(x).data, axis=1)
 
 
 def correct(model: Sequential, x: np.ndarray, y: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
