@@ -98,6 +98,7 @@ def train(
     penalty_target: opt.PenaltyTarget = "logits",
     reduction: opt.Reduction = "mean",
     adversarial: opt.Adversarial = None,
+    training_attack: opt.TrainingAttack = None,
     out: opt.Out = None,
     threads: opt.Threads = None,
     data: opt.Data = None,
@@ -114,8 +115,9 @@ def train(
     from minidbp.sweeps.execute import mnist_in
 
     changes: dict[str, Any] = {} if epochs is None else {"max_epochs": epochs, "stop_rule": "none"}
-    if adversarial is not None:
-        changes |= {"eps": adversarial, "adversarial_training": True}
+    if adversarial is not None or training_attack is not None:
+        eps, attack_name = 0.1 if adversarial is None else adversarial, training_attack or "fgsm"
+        changes |= {"adversarial_training": True, "eps": eps, "training_attack": attack_name}
     protocol = Protocol(
         n_train=images, penalty=penalty, penalty_target=penalty_target, reduction=reduction, n_pgd=1000, **changes
     )

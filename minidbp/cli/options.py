@@ -29,7 +29,16 @@ PenaltyTarget = Annotated[str, Option(help="The f whose Jacobian is penalised: l
 Reduction = Annotated[str, Option(help="The reduction of the penalty over classes and pixels: mean or sum.")]
 Epochs = Annotated[int | None, at_least(1, "Exactly this many; without it, the paper's stop rule.")]
 TrainingImages = Annotated[int, at_least(1, "How many training images to use.")]
-Adversarial = Annotated[float | None, Option(help="Adversarial training with FGSM of this eps (section 4.2).")]
+Adversarial = Annotated[
+    float | None, Option(help="Adversarial training with images of this eps (section 4.2). --attack alone implies 0.1.")
+]
+TrainingAttack = Annotated[
+    str | None,
+    Option(
+        "--attack",
+        help="What makes the images of --adversarial: fgsm (the default, as in the paper) or pgd (Madry et al. 2018).",
+    ),
+]
 Seed = Annotated[int, at_least(0, "The seed (of the first run); the same seed gives the same bits.")]
 Threads = Annotated[int | None, at_least(1, "Threads to use; one for each core if not given.")]
 

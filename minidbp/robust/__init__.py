@@ -1,6 +1,6 @@
 """Attacks, and penalties against them.  Everything here takes any function of a Tensor, not only our models."""
 
-from minidbp.robust.attacks import fgsm, pgd, random_noise
+from minidbp.robust.attacks import fgsm, pgd, pgd_from, random_noise
 from minidbp.robust.auto_pgd import apgd
 from minidbp.robust.diagnostics import gradient_cosines, input_gradients, zero_shares
 from minidbp.robust.penalties import (
@@ -31,6 +31,7 @@ __all__ = [
     "jacobian_l1",
     "loss_gradient_penalty",
     "pgd",
+    "pgd_from",
     "random_noise",
     "square",
     "strongest",

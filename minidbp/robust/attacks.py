@@ -120,3 +120,38 @@ def pgd(
                 active, point, g = active[~wrong], point[~wrong], g[~wrong]
             point = np.clip(point + number(step) * np.sign(g), low[active], high[active])
     return like(x, worst)
+
+
+def pgd_from(
+    model: Model,
+    x: Images,
+    y: ArrayLike | None,
+    eps: float,
+    step: float,
+    steps: int,
+    *,
+    start: np.ndarray,
+    clip: Clip = (0.0, 1.0),
+    label: str = "true",
+    label_smoothing: float = 0.0,
+) -> Images:
+    """The point that PGD reaches from `start` after exactly `steps` steps: the images of adversarial training.
+
+    Madry et al. (2018) train on this point. `pgd` is for evaluation: it stops at the first wrong point, which is often
+    just across the decision boundary, where the loss is small. The last point needs no evaluation of its own.
+
+    Args:
+        start: the first point (N, ...), which is projected into the ball around x. In training it is random.
+
+    The other arguments and the errors are those of `pgd`. ValueError too if `start` has another shape than x.
+    """
+    pixels, targets = checked(model, x, y, clip, label, eps=eps, step=step)
+    validate_counts("pgd_from", steps=steps)
+    if start.shape != pixels.shape:
+        raise ValueError(f"pgd_from: start must have the shape of x, {pixels.shape}; got {start.shape}")
+    low, high = ball(pixels, eps, clip)
+    point = np.clip(start.astype(pixels.dtype), low, high)
+    for _ in range(steps):
+        g, _, _ = loss_gradient(model, point, targets, label_smoothing)
+        point = np.clip(point + pixels.dtype.type(step) * np.sign(g), low, high)
+    return like(x, point)

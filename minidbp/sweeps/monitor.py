@@ -34,7 +34,8 @@ class Cost:
         rows = 0 if run.lam == 0 else N_CLASSES if p.penalty == "jacobian_l1" else 1
         self.train_image = (3 + 3 * rows) * self.forward  # forward and two adjoints; the same for each row of J
         if p.adversarial_training:
-            self.train_image = 2 * self.train_image + 3 * self.forward
+            steps = p.training_attack_steps if p.training_attack == "pgd" else 1
+            self.train_image = 2 * self.train_image + 3 * steps * self.forward
         epochs = p.max_epochs if p.stop_rule == "none" else min(p.max_epochs, 2 * p.min_epochs)  # the paper's 20
         self.epoch = p.n_train * self.train_image
         self.total = epochs * self.epoch + judge.passes(p) * self.forward

@@ -31,12 +31,20 @@ class BatchGradient:
 
 
 def batch_gradient(
-    model: Sequential, x: np.ndarray, y: np.ndarray, lam: float, protocol: Protocol, pool: Workers
+    model: Sequential,
+    x: np.ndarray,
+    y: np.ndarray,
+    lam: float,
+    protocol: Protocol,
+    pool: Workers,
+    *,
+    seed: int | np.random.Generator = 0,
 ) -> BatchGradient:
     """Eq. 3 on images x (N, ...) and labels y (N,), and its gradient, as the mean over the samples.
 
-    In adversarial training the samples are the images and the FGSM images that the current model gives for them
-    (section 4.2 of the paper).
+    In adversarial training the samples are the images and the adversarial images that the current model gives for them
+    (section 4.2 of the paper). Those of PGD begin at random points, which are drawn from `seed` for the whole batch
+    before it is cut. Nothing is drawn otherwise.
 
     The batch is cut into chunks, and each chunk into shards. The gradients of a chunk's shards are added one after
     the other, and then the chunks are added in order: one thread gives the same bits as several.
@@ -47,11 +55,16 @@ def batch_gradient(
         rows *= 2
     size = shard_size(model, x[0], rows)
     fused = fuse(model)
+    start = x
+    if protocol.adversarial_training and protocol.training_attack == "pgd":
+        noise = np.random.default_rng(seed).uniform(-protocol.eps, protocol.eps, x.shape)
+        start = x + noise.astype(x.dtype)
 
-    def shard_gradient(x_shard: np.ndarray, y_shard: np.ndarray, share: float) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The three values and the gradients of a shard, which is this share of the batch."""
+    def shard_gradient(shard: slice) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The three values and the gradients of a shard, times its share of the batch."""
+        x_shard, y_shard, share = x[shard], y[shard], (shard.stop - shard.start) / len(x)
         if protocol.adversarial_training:
-            x_shard = np.concatenate([x_shard, protocol.fgsm(fused, x_shard, y_shard)])
+            x_shard = np.concatenate([x_shard, protocol.training_images(fused, x_shard, y_shard, start[shard])])
             y_shard = np.concatenate([y_shard, y_shard])
         loss = objective(fused, x_shard, y_shard)
         penalty = 0.0 if loss.penalty is None else loss.penalty.item()
@@ -63,7 +76,7 @@ def batch_gradient(
         sums = np.zeros(3)
         total: list[np.ndarray] = []
         for shard in shards(chunk.start, chunk.stop, size):
-            values, gradients = shard_gradient(x[shard], y[shard], (shard.stop - shard.start) / len(x))
+            values, gradients = shard_gradient(shard)
             sums += values
             total = _added(total, gradients, in_place=shard.start > chunk.start + size) if total else gradients
         return sums, total

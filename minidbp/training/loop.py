@@ -36,7 +36,7 @@ class TrainingState:
     `save_checkpoint` writes all of it, `load_checkpoint` reads it.
 
     Attributes:
-        rng: draws the order of the images.
+        rng: draws the order of the images, and the starts of PGD in adversarial training.
         adam: the optimiser.
         history: all epochs so far.
         best: the parameters' values after the best epoch so far, if `protocol.keep` is "best"; else empty.
@@ -64,7 +64,7 @@ def training_step(state: TrainingState, x: np.ndarray, y: np.ndarray, pool: Work
     Raises:
         DivergenceError: the loss or its gradient is not finite; the parameters are unchanged.
     """
-    batch = batch_gradient(state.model, x, y, state.lam, state.protocol, pool)
+    batch = batch_gradient(state.model, x, y, state.lam, state.protocol, pool, seed=state.rng)
     if not (math.isfinite(batch.loss) and all(np.isfinite(g.sum()) for g in batch.gradients)):
         raise DivergenceError(f"the loss is {batch.loss:g}, and it or its gradient is not finite")
     state.adam.step(batch.gradients)

@@ -9,7 +9,7 @@ import numpy as np
 from minidbp.nn import INITIALISERS
 from minidbp.nn.checks import validate_choice
 from minidbp.nn.models import PADDINGS
-from minidbp.robust import PENALTIES, PENALTY_TARGETS, REDUCTIONS, Objective, fgsm, pgd
+from minidbp.robust import PENALTIES, PENALTY_TARGETS, REDUCTIONS, Objective, fgsm, pgd, pgd_from
 from minidbp.robust.penalties import Model
 
 CHOICES = {
@@ -20,6 +20,7 @@ CHOICES = {
     "stop_rule": ("absolute", "signed", "none"),
     "keep": ("last", "best"),
     "initialiser": tuple(INITIALISERS),
+    "training_attack": ("fgsm", "pgd"),
     "attack_label": ("true", "predicted", "smoothed"),
     "validation_split": ("random", "first", "last"),
 }
@@ -30,7 +31,8 @@ class Protocol:
     """The paper's protocol, with Table 2's values as defaults. Raises ValueError for a value that makes no sense.
 
     The paper gives the fields of the first group. It does not give those of the second; docs/protocol.md argues for
-    their defaults. The third group is ours: how much of the data is used, and the PGD beside the paper's FGSM.
+    their defaults. The third group is ours: how much of the data is used, and the PGD beside the paper's FGSM, to
+    judge and to train.
     """
 
     learning_rate: float = 1e-3
@@ -43,7 +45,7 @@ class Protocol:
     min_epochs: int = 10
     max_epochs: int = 100
     stop_tolerance: float = 1e-4  # in validation accuracy, between two epochs
-    adversarial_training: bool = False  # section 4.2: each image, and what FGSM of size eps makes of it, in the batch
+    adversarial_training: bool = False  # section 4.2: each image, and its adversarial image, in the batch
 
     penalty: str = "jacobian_l1"
     penalty_target: str = "logits"  # the f that the penalty differentiates
@@ -63,6 +65,9 @@ class Protocol:
     pgd_steps: int = 40
     pgd_step: float = 0.01
     pgd_restarts: int = 1
+    training_attack: str = "fgsm"  # what makes the adversarial images of adversarial_training, of size eps
+    training_attack_steps: int = 10  # of training_attack "pgd"
+    training_attack_step: float = 0.03  # in pixel units
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -102,8 +107,15 @@ class Protocol:
         restarts, kwargs = self.pgd_restarts, self._attack_kwargs()
         return pgd(model, x, y, self.eps, self.pgd_step, self.pgd_steps, restarts=restarts, seed=rng, **kwargs)
 
+    def training_images(self, model: Model, x: np.ndarray, y: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """The adversarial images of adversarial training; PGD begins at `start` (N, ...), FGSM at x itself."""
+        if self.training_attack == "fgsm":
+            return self.fgsm(model, x, y)
+        step, steps = self.training_attack_step, self.training_attack_steps
+        return pgd_from(model, x, y, self.eps, step, steps, start=start, **self._attack_kwargs())
+
     def _attack_kwargs(self) -> dict[str, Any]:
-        """The arguments of both attacks that the paper does not give."""
+        """The arguments of all attacks that the paper does not give."""
         return {
             "clip": (0.0, 1.0) if self.clip else None,
             "label": "predicted" if self.attack_label == "predicted" else "true",

@@ -66,6 +66,24 @@ def test_settings_make_runs_of_their_own_side_by_side(command: Command, files_in
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "eps", "attack"),
+    [
+        (("--attack", "pgd"), 0.1, "pgd"),
+        (("--attack", "pgd", "--adversarial", "0.2"), 0.2, "pgd"),
+        (("--adversarial", "0.2"), 0.2, "fgsm"),
+    ],
+)
+def test_the_attack_of_adversarial_training(
+    options: tuple[str, ...], eps: float, attack: str, tmp_path: Path, command: Command
+) -> None:
+    printed = command(*TRAIN, *options, "--out", tmp_path, "--json")
+    assert printed.exit_code == 0
+    protocol = json.loads(printed.stdout)["protocol"]
+    assert (protocol["adversarial_training"], protocol["eps"], protocol["training_attack"]) == (True, eps, attack)
+
+
+@pytest.mark.slow
 def test_attack_reads_what_train_wrote(
     trained: tuple[Any, Path], tmp_path: Path, command: Command, files_in: Callable[[Path], set[str]]
 ) -> None:
@@ -132,6 +150,7 @@ def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPa
         ((*TRAIN, "--penalty-target", "tanh"), ("tanh", "logits", "softmax")),
         ((*TRAIN, "--reduction", "max"), ("max", "sum", "mean")),
         ((*TRAIN, "--adversarial", "-0.1"), ("eps", "-0.1")),
+        ((*TRAIN, "--attack", "apgd"), ("attack", "apgd", "fgsm", "pgd")),
         ((*TRAIN, "--threads", "-3"), ("threads", "-3")),
         (("train", "--epochs", "0"), ("epochs", "0")),
         (("train", "--images", "0"), ("0",)),

@@ -11,7 +11,7 @@ from small_models import linear, right, small_net
 
 import minidbp as mdb
 from minidbp import nn
-from minidbp.robust import apgd, fgsm, pgd, random_noise, square
+from minidbp.robust import apgd, fgsm, pgd, pgd_from, random_noise, square
 
 Attack = Callable[..., Any]
 
@@ -25,8 +25,11 @@ Y[::10] = (Y[::10] + 1) % 4  # but some
 run_pgd: Attack = lambda model, x, y, eps, **rest: pgd(model, x, y, eps, step=eps / 4, steps=6, **rest)  # noqa: E731
 run_apgd: Attack = lambda model, x, y, eps, **rest: apgd(model, x, y, eps, steps=6, **rest)  # noqa: E731
 run_square: Attack = lambda model, x, y, eps, **rest: square(model, x, y, eps, queries=20, **rest)  # noqa: E731
-NAMES = ["fgsm", "pgd", "apgd", "square"]
-EVERY = pytest.mark.parametrize("attack", [fgsm, run_pgd, run_apgd, run_square], ids=NAMES)
+run_pgd_from: Attack = lambda model, x, y, eps, **rest: pgd_from(  # noqa: E731
+    model, x, y, eps, eps / 4, 6, start=np.full(getattr(x, "shape", ()), 0.5), **rest
+)
+NAMES = ["fgsm", "pgd", "pgd_from", "apgd", "square"]
+EVERY = pytest.mark.parametrize("attack", [fgsm, run_pgd, run_pgd_from, run_apgd, run_square], ids=NAMES)
 
 
 def losses(model: nn.Sequential, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -266,6 +269,26 @@ def test_pgd_is_at_least_as_strong_as_where_it_starts(seed: int) -> None:
 def test_more_steps_than_one_are_worth_it() -> None:
     one = right(NET, fgsm(NET, X, Y, 0.12), Y).sum()
     assert right(NET, pgd(NET, X, Y, 0.12, 0.03, 20, restarts=3), Y).sum() <= one
+
+
+@pytest.mark.parametrize("clip", [(0.0, 1.0), None])
+def test_pgd_from_takes_every_step_and_returns_the_last_point(clip: Any) -> None:
+    """Also where the model is wrong already, as it is on some images of Y: the formula of softmax regression."""
+    w, b = RNG.normal(size=(8, 4)), RNG.normal(size=4)
+    start = X + RNG.uniform(-0.4, 0.4, X.shape)  # partly outside the ball
+    low, high = (X - 0.2, X + 0.2) if clip is None else (np.clip(X - 0.2, *clip), np.clip(X + 0.2, *clip))
+    point = np.clip(start, low, high)
+    for steps in range(1, 5):
+        p = np.exp(point @ w + b)
+        p /= p.sum(1, keepdims=True)
+        point = np.clip(point + 0.07 * np.sign((p - np.eye(4)[Y]) @ w.T), low, high)
+        images = pgd_from(linear(w, b), X, Y, 0.2, 0.07, steps, start=start, clip=clip)
+        np.testing.assert_allclose(images, point, rtol=0, atol=1e-15)
+
+
+def test_pgd_from_a_start_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"start must have the shape of x, \(40, 8\); got \(39, 8\)"):
+        pgd_from(NET, X, Y, 0.1, 0.1, 1, start=X[1:])
 
 
 # -- PGD on the margin ----------------------------------------------------------------------------------------------

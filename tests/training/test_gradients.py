@@ -1,6 +1,7 @@
 """The gradient of a batch, cut into chunks and shards, is the gradient of the batch."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,15 +79,59 @@ def test_adversarial_training_adds_the_fgsm_image_of_each_image(
         assert np.linalg.norm(gradient - theirs.data) <= 1e-10 * np.linalg.norm(theirs.data)
 
 
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+@pytest.mark.parametrize(("steps", "step", "clip"), [(1, 0.3, True), (5, 0.06, True), (5, 0.06, False)])
+@pytest.mark.usefixtures("small_shards")
+def test_pgd_training_is_that_of_pytorch(lam: float, steps: int, step: float, clip: bool) -> None:
+    """The whole batch at once, from the same start points: the loss at images and last points, and its gradient."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    layers = [nn.Linear(12, 9, rng, "float64"), nn.ReLU(), nn.Linear(9, 10, rng, "float64")]
+    x, y = rng.uniform(0, 1, (29, 12)), rng.integers(0, 10, 29)
+    protocol = Protocol(
+        adversarial_training=True, eps=0.2, clip=clip, training_attack="pgd", training_attack_steps=steps,
+        training_attack_step=step,
+    )  # fmt: skip
+    with workers(2) as pool:
+        batch = batch_gradient(nn.Sequential(layers), x, y, lam, protocol, pool, seed=7)
+
+    w1, b1, w2, b2 = weights = [torch.tensor(p.data, requires_grad=True) for p in nn.Sequential(layers).parameters()]
+    images, labels = torch.tensor(x), torch.tensor(y)
+    net = lambda x: torch.relu(x @ w1 + b1) @ w2 + b2  # noqa: E731
+    cross_entropy, low, high = torch.nn.functional.cross_entropy, images - 0.2, images + 0.2
+    if clip:
+        low, high = low.clamp(0, 1), high.clamp(0, 1)
+    noise = np.random.default_rng(7).uniform(-0.2, 0.2, x.shape)
+    point = torch.minimum(torch.maximum(images + torch.tensor(noise), low), high)
+    for _ in range(steps):
+        point.requires_grad_()
+        (g,) = torch.autograd.grad(cross_entropy(net(point), labels), point)
+        point = torch.minimum(torch.maximum(point.detach() + step * g.sign(), low), high)
+    both, targets = torch.cat([images, point]).requires_grad_(), torch.cat([labels, labels])
+    logits = net(both)
+    rows = [torch.autograd.grad(f, both, create_graph=True)[0] for f in logits.sum(0)]
+    loss = cross_entropy(logits, targets, label_smoothing=0.1) + lam * torch.stack(rows).abs().mean()
+    assert batch.loss == pytest.approx(loss.item(), rel=1e-12)
+    for gradient, theirs in zip(batch.gradients, torch.autograd.grad(loss, weights), strict=True):
+        np.testing.assert_allclose(gradient, theirs.numpy(), rtol=1e-9, atol=1e-12)
+
+
 def attacked(model: nn.Sequential, x: np.ndarray, y: np.ndarray, label: str) -> np.ndarray:
     return np.argmax(model(x).data, axis=1) if label == "predicted" else y
 
 
 @pytest.mark.parametrize(
-    ("name", "n", "lam"), [("C", 128, 0.0), ("C", 128, 5.0), ("C", 101, 5.0), ("A", 24, 5.0), ("B", 9, 5.0)]
-)
-def test_the_same_bits_with_one_thread_two_or_three(mnist: Mnist, name: str, n: int, lam: float) -> None:
-    model, protocol = nn.build_model(name), Protocol()
+    ("name", "n", "lam", "changes"),
+    [
+        ("C", 128, 0.0, {}), ("C", 128, 5.0, {}), ("C", 101, 5.0, {}), ("A", 24, 5.0, {}), ("B", 9, 5.0, {}),
+        *[(name, n, lam, {"adversarial_training": True, "training_attack": "pgd", "training_attack_steps": 2})
+          for name, n, lam in [("C", 101, 5.0), ("A", 24, 0.0)]],
+    ],
+)  # fmt: skip
+def test_the_same_bits_with_one_thread_two_or_three(
+    mnist: Mnist, name: str, n: int, lam: float, changes: dict[str, Any]
+) -> None:
+    model, protocol = nn.build_model(name), Protocol(**changes)
     results = []
     for threads in (1, 2, 3, 2):
         with workers(threads) as pool:

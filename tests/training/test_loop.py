@@ -18,6 +18,7 @@ from minidbp.training import (
     predict,
     quickly_trained,
     train,
+    training_step,
     workers,
 )
 
@@ -170,12 +171,17 @@ def test_training_lowers_the_loss_and_the_penalty_lowers_the_jacobian(split: Spl
 # -- the same bits --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lam", [0.0, 10.0])
-def test_the_same_seed_gives_the_same_bits_with_any_number_of_threads(split: Split, lam: float) -> None:
+PGD = {"adversarial_training": True, "training_attack": "pgd", "training_attack_steps": 2}
+
+
+@pytest.mark.parametrize(("lam", "protocol"), [(0.0, {}), (10.0, {}), (0.0, PGD)])
+def test_the_same_seed_gives_the_same_bits_with_any_number_of_threads(
+    split: Split, lam: float, protocol: dict[str, Any]
+) -> None:
     results = []
     for threads in (1, 2, 2):
         model = nn.build_model("C", seed=4)
-        history = run(model, split, lam, threads)
+        history = run(model, split, lam, threads, **protocol)
         numbers = [(e.loss, e.cross_entropy, e.penalty, e.validation_accuracy) for e in history]
         results.append((numbers, [p.data.tobytes() for p in model.parameters()]))
     assert results[0] == results[1] == results[2]
@@ -190,6 +196,19 @@ def test_the_order_of_the_images_comes_from_the_generator(split: Split) -> None:
             train(TrainingState(model, 0.0, protocol, np.random.default_rng(seed)), split, pool)
         weights.append(model.parameters()[0].data.tobytes())
     assert weights[0] == weights[1] != weights[2]
+
+
+def test_only_pgd_draws_from_the_generator(split: Split) -> None:
+    """The order of the images stays what it was in every other training; the starts differ from step to step."""
+    drawn = {}
+    for attack in ("fgsm", "pgd"):
+        protocol = Protocol(adversarial_training=True, training_attack=attack, learning_rate=0.0)
+        state = TrainingState(small_model(), 0.0, protocol, np.random.default_rng(1))
+        with workers(1) as pool:
+            losses = [training_step(state, split.x_train[:8], split.y_train[:8], pool).loss for _ in range(2)]
+        drawn[attack] = state.rng.random() != np.random.default_rng(1).random()
+        assert (losses[0] != losses[1]) == drawn[attack]
+    assert drawn == {"fgsm": False, "pgd": True}
 
 
 # -- divergence -----------------------------------------------------------------------------------------------------
@@ -226,8 +245,8 @@ def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
 
     honest = loop.batch_gradient
 
-    def spoiled(*arguments: Any) -> Any:
-        batch = honest(*arguments)
+    def spoiled(*arguments: Any, **options: Any) -> Any:
+        batch = honest(*arguments, **options)
         gradients = [g.copy() for g in batch.gradients]
         gradients[-1][3] = np.nan
         return dataclasses.replace(batch, gradients=gradients)

@@ -44,6 +44,7 @@ OFFERED = {
     "attack_label": {"true", "predicted", "smoothed"},
     "clip": {True, False},
     "adversarial_training": {True, False},
+    "training_attack": {"fgsm", "pgd"},
     "validation_split": {"random", "first", "last"},
     "penalty": {"jacobian_l1", "summed_jacobian_l1", "loss_gradient_l2", "loss_gradient_l1"},
 }
