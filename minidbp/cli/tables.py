@@ -34,6 +34,13 @@ Reduction = Annotated[
     str | None, Option(help="The reduction of the penalty over classes and pixels: mean (the default) or sum.")
 ]
 Label = Annotated[str | None, Option(help="The label in the attack: true (the default), predicted or smoothed.")]
+Models = Annotated[str | None, Option(help="Train only these models of the preset, such as C or A,C.")]
+Lambdas = Annotated[
+    str | None, Option(help="Train these lambdas instead of the preset's, such as 0,50; 0 is added if it is missing.")
+]
+Seeds = Annotated[
+    int | None, opt.at_least(1, "Train each model and lambda with this many seeds, from --seed on, not the preset's.")
+]
 Vary = Annotated[
     list[str] | None,
     Option(help="Sweep a field of the protocol: FIELD=VALUE,VALUE, or FIELD alone for all its words. Repeatable."),
@@ -46,6 +53,9 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
     def run(
         preset: Annotated[str, Option(help=f"smoke (about a minute), laptop ({laptop}) or paper (days).")] = "laptop",
         out: opt.Out = None,
+        models: Models = None,
+        lambdas: Lambdas = None,
+        seeds: Seeds = None,
         seed: opt.Seed = 0,
         threads: RunThreads = None,
         workers: Workers = None,
@@ -59,7 +69,7 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
         as_json: opt.AsJson = False,
     ) -> None:
         from minidbp.diagnosis.judge import JUDGE
-        from minidbp.paper.experiments import experiment_named, protocol_variants
+        from minidbp.paper.experiments import Choice, experiment_named, protocol_variants
         from minidbp.paper.report import FILES, write_report
         from minidbp.sweeps import sweep
         from minidbp.sweeps.execute import mnist_in
@@ -72,20 +82,25 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
         for field in fixed.keys() & varied:
             raise ValueError(f"--{field.replace('_', '-')} and --vary both give {field}; give it once")
         make_executor, threads = _executor(workers, scheduler, threads)
-        experiment = experiment_named(name)
-        runs = experiment.runs(preset, seed, [{**fixed, **variant} for variant in protocol_variants(vary or [])])
+        experiment, choice = experiment_named(name), Choice.of(models, lambdas, seeds)
+        variants = [{**fixed, **variant} for variant in protocol_variants(vary or [])]
+        runs = experiment.runs(preset, seed, variants, choice)
         data = data and data.resolve()
         mnist = mnist_in(data)
         title = f"{experiment.title}, preset {preset}"
-        repeat = common.command_line(name, preset=preset, seed=seed or None, **fixed, vary=vary)
-        planned = sweep.Sweep(name, title, repeat, runs, varied)
+        repeat = common.command_line(name, preset=preset, **choice.options(), seed=seed or None, **fixed, vary=vary)
+        planned = sweep.Sweep(name, title, [repeat], runs, varied)
         folder = out or Path("out") / f"{name}-{preset}"
-        sweep.begin(planned, folder)
+        there = sweep.begin(planned, folder, experiment.runs(preset, seed, variants))
+        if lambdas and len(choice.lambdas or ()) > len(lambdas.split(",")):
+            common.say("lambda 0, which every table needs, is added")
+        if more := len(there.runs) - len(runs):
+            common.say(f"{folder} lists {more} other runs of this sweep; the report shows those that are finished")
         ending = sweep.train_all(
             runs, folder.resolve() / "runs", make_executor, JUDGE,
             title=title, data=data, threads=threads, console=common.messages,
         )  # fmt: skip
-        rows = write_report(planned, folder, mnist)
+        rows = write_report(sweep.load(folder), folder, mnist)  # it may have been extended meanwhile
         _show_rows(rows, title, as_json)
         if rows:
             common.list_written(folder, *FILES, "runs/")
@@ -103,7 +118,8 @@ def _sweep_command(name: str, about: str, laptop: str) -> None:
 
     Writes table.md, table.csv, report.html, accuracy.png, images.png and runs/ (every run's JSON and weights) to --out,
     by default out/{name}-PRESET.  A finished run is never trained again, and an interrupted run resumes from its last
-    epoch: run the same command again, here or on another machine.  `minidbp status DIR` shows the progress.
+    epoch: run the same command again, here or on another machine.  With more --models, --lambdas or --seeds it extends
+    the folder.  `minidbp status DIR` shows the progress.
     """
     common.command(run)
 
@@ -148,7 +164,7 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     sweep = load(folder)
     state = SweepMonitor(sweep.runs, folder / "runs", JUDGE).state()
     idle = not state.running and state.finished + state.diverged < state.total
-    hint = [f"no run is in progress; to resume: {sweep.command} --out {folder}"] if idle else []
+    hint = [f"no run is in progress; to resume: {command} --out {folder}" for command in sweep.commands if idle]
     common.show(state, as_json, view(state, sweep.title), *hint)
 
 

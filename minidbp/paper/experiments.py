@@ -7,6 +7,7 @@ from typing import Any
 
 from minidbp.paper.claims import ClaimVerdict, table2_verdicts, table3_verdicts, table4_verdicts
 from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4, Reported
+from minidbp.robust.penalties import check_lambda
 from minidbp.sweeps.runs import Run, RunError, RunResult
 from minidbp.training import Protocol
 from minidbp.training.protocol import CHOICES
@@ -22,6 +23,65 @@ class Condition:
 
 
 Preset = dict[Condition, int]  # the number of seeds of each condition
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A part of a preset, or an extension of it. None stands for what the preset has.
+
+    Raises ValueError for a lambda below 0 or not finite, no seed at all, and a model or lambda that is named twice.
+
+    Attributes:
+        lambdas: In rising order. They may be lambdas that the preset lacks. 0 is always among them, because a table
+            never shows a lambda without it.
+        seeds: The number of seeds of every condition.
+    """
+
+    models: Sequence[str] | None = None
+    lambdas: Sequence[float] | None = None
+    seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.models is not None:
+            _refuse_repeated("--models", self.models)
+        if self.lambdas is not None:
+            for lam in self.lambdas:
+                check_lambda(lam)
+            _refuse_repeated("--lambdas", [f"{lam:g}" for lam in self.lambdas])
+            object.__setattr__(self, "lambdas", tuple(sorted({0.0, *map(float, self.lambdas)})))
+        if self.seeds is not None and self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1; got {self.seeds}")
+
+    @classmethod
+    def of(cls, models: str | None, lambdas: str | None, seeds: int | None) -> "Choice":
+        """What the options of the command line choose, such as "A,C" and "0,50"."""
+        return cls(
+            None if models is None else [name.strip() for name in models.split(",")],
+            None if lambdas is None else [_parse_lambda(lambdas, value) for value in lambdas.split(",")],
+            seeds,
+        )
+
+    def options(self) -> dict[str, str | int | None]:
+        """The options of the command line that make this choice."""
+        models = None if self.models is None else ",".join(self.models)
+        lambdas = None if self.lambdas is None else ",".join(str(lam).removesuffix(".0") for lam in self.lambdas)
+        return {"models": models, "lambdas": lambdas, "seeds": self.seeds}
+
+
+def _refuse_repeated(option: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{option} {','.join(names)} names {name} twice; name each once")
+
+
+def _parse_lambda(text: str, value: str) -> float:
+    try:
+        return float(value) + 0.0  # 0.0 for -0.0
+    except ValueError:
+        raise ValueError(f"--lambdas {text}: {value!r} should be a number, as in --lambdas 0,50") from None
+
+
+ALL = Choice()
 
 
 @dataclass(frozen=True)
@@ -45,22 +105,41 @@ class Experiment:
     compared: Sequence[str] = ()
     note: str = ""
 
-    def preset(self, name: str) -> Preset:
-        """The preset of that name. Raises ValueError for an unknown name."""
+    def preset(self, name: str, choice: Choice = ALL) -> Preset:
+        """What is chosen of the preset of that name. Raises ValueError for an unknown preset or model.
+
+        A lambda that the preset lacks gets those protocols of each model that all its lambdas share. So a new lambda of
+        Table 4 is trained for the longer time, and lambda = 0 and 10 keep both lengths.
+        """
         if name not in self.presets:
             raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(self.presets)}")
-        return self.presets[name]
+        whole = self.presets[name]
+        models = list(dict.fromkeys(condition.model for condition in whole))
+        for model in choice.models or ():
+            if model not in models:
+                raise ValueError(f"{self.name} --preset {name} has no model {model!r}: choose from {', '.join(models)}")
+        part: Preset = {}
+        for model in models:
+            if model in (choice.models or models):
+                part |= _with_lambdas({c: seeds for c, seeds in whole.items() if c.model == model}, choice.lambdas)
+        return part if choice.seeds is None else dict.fromkeys(part, choice.seeds)
 
-    def runs(self, preset: str, first_seed: int = 0, variants: Sequence[Mapping[str, Any]] = ({},)) -> list[Run]:
-        """All runs of a preset, seed by seed, so that a sweep stopped early has runs of every condition.
+    def runs(
+        self,
+        preset: str,
+        first_seed: int = 0,
+        variants: Sequence[Mapping[str, Any]] = ({},),
+        choice: Choice = ALL,
+    ) -> list[Run]:
+        """The chosen runs of a preset, seed by seed, so that a sweep stopped early has runs of every condition.
 
         Args:
             variants: Changes to the protocol. Each variant gets all runs; equal runs are listed once.
 
         Raises:
-            ValueError: For an unknown preset, or an unknown field or value of the protocol.
+            ValueError: For an unknown preset or model, or an unknown field or value of the protocol.
         """
-        conditions = self.preset(preset)
+        conditions = self.preset(preset, choice)
         runs = (
             Run(condition.model, condition.lam, first_seed + k, changed(condition.protocol, variant))
             for k in range(max(conditions.values()))
@@ -69,6 +148,19 @@ class Experiment:
             if k < seeds
         )
         return list(dict.fromkeys(runs))
+
+
+def _with_lambdas(conditions: Preset, lambdas: Sequence[float] | None) -> Preset:
+    """The conditions of one model with these lambdas; a lambda that is not there is added."""
+    if lambdas is None:
+        return conditions
+    found: dict[float, list[Protocol]] = {}
+    for condition in conditions:
+        found.setdefault(condition.lam, []).append(condition.protocol)
+    shared = [p for p in dict.fromkeys(c.protocol for c in conditions) if all(p in of for of in found.values())]
+    model, fewest = next(iter(conditions)).model, min(conditions.values())
+    chosen = (Condition(model, lam, protocol) for lam in lambdas for protocol in found.get(lam, shared))
+    return {condition: conditions.get(condition, fewest) for condition in chosen}
 
 
 def changed(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:

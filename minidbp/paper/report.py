@@ -163,7 +163,7 @@ def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], p
     compared = [name for name in (*experiment.compared, *sweep.vary) if rows and name in rows[0].varied]
     parts = [
         f"# {sweep.title}",
-        f"Made by `{sweep.command}`: of its {len(sweep.runs)} runs, {len(done)} are finished"
+        f"Made by {sweep.quoted_commands}: of its {len(sweep.runs)} runs, {len(done)} are finished"
         + (f" and {len(diverged)} diverged" if diverged else "")
         + f"; one after the other they take {minutes:.1f} minutes.",
         HOW_TO_READ + (FEWER if fewer else ""),

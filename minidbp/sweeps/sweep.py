@@ -37,20 +37,26 @@ BROKEN_AT_MOST = 3  # times in a row that worker processes may die without finis
 
 @dataclass(frozen=True)
 class Sweep:
-    """The experiment's name, the title and command for its report, and its runs in order.
+    """The experiment's name, the title and commands for its report, and its runs in order.
 
+    commands: one that repeats the whole sweep, or several that together do: sweeps can be extended (see `begin`).
     vary: the fields of the protocol that the user asked to vary, besides those that differ within the experiment.
     """
 
     experiment: str
     title: str
-    command: str
+    commands: list[str]
     runs: list[Run] = field(default_factory=list)
     vary: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if unknown := set(self.vary) - {field.name for field in fields(Protocol)}:
             raise ValueError(f"the protocol has no field {min(unknown)!r} to vary")
+
+    @property
+    def quoted_commands(self) -> str:
+        """The commands for a sentence."""
+        return " and ".join(f"`{command}`" for command in self.commands)
 
 
 @dataclass(frozen=True)
@@ -86,16 +92,29 @@ def folder_lock(folder: Path, names: Sequence[str]) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def begin(sweep: Sweep, folder: Path) -> None:
-    """Give the folder to this sweep.  Raises RunError if it holds another sweep, or files of another version."""
+def begin(sweep: Sweep, folder: Path, preset: Sequence[Run] = ()) -> Sweep:
+    """Give the folder to this sweep; if it holds a part of the same sweep, extend that part.
+
+    Finished runs are kept, and runs that only the folder lists stay listed.
+
+    Args:
+        preset: Runs of every model and protocol that the folder may list besides those of `sweep`.
+
+    Returns:
+        The sweep that the folder now lists.
+
+    Raises:
+        RunError: The folder holds another experiment, preset or protocol, or files of another version.
+    """
     run_dir = prepare(folder) / "runs"
     with folder_lock(folder, ["sweep.json"]):
         if (folder / "sweep.json").exists():
             present = load(folder)
-            if present.runs != sweep.runs:
-                raise RunError(f"{folder} holds the runs of another sweep, `{present.command}`: give another --out")
-            return
-        if run_dir.exists() and any(run_dir.glob("*.json")):
+            _check_extensible(present, sweep, preset, folder)
+            if set(sweep.runs) <= set(present.runs):
+                return present
+            sweep = _united(present, sweep)
+        elif run_dir.exists() and any(run_dir.glob("*.json")):
             raise RunError(f"{folder} holds runs of another version of minidbp: give another --out, or move them away")
         values = {"format": FORMAT, **asdict(sweep), "runs": [run.identity() for run in sweep.runs]}
         try:
@@ -103,6 +122,34 @@ def begin(sweep: Sweep, folder: Path) -> None:
             write_text(folder / "sweep.json", json.dumps(values, indent=1) + "\n")
         except OSError as error:
             raise RunFailed(_message(error)) from None
+    return sweep
+
+
+def _check_extensible(present: Sweep, sweep: Sweep, preset: Sequence[Run], folder: Path) -> None:
+    """Raise RunError unless both sweeps train every model of `present` under the same protocols."""
+    there, wanted = _protocols(present.runs), _protocols([*sweep.runs, *preset])
+    same = (present.experiment, present.title) == (sweep.experiment, sweep.title)
+    if not same or any(wanted.get(model) != protocols for model, protocols in there.items()):
+        raise RunError(
+            f"{folder} holds the runs of another sweep, {present.quoted_commands}: give another --out, because one "
+            "table never mixes experiments, presets or protocols"
+        )
+
+
+def _protocols(runs: Sequence[Run]) -> dict[str, set[Protocol]]:
+    """The protocols of each model."""
+    found: dict[str, set[Protocol]] = {}
+    for run in runs:
+        found.setdefault(run.model, set()).add(run.protocol)
+    return found
+
+
+def _united(present: Sweep, sweep: Sweep) -> Sweep:
+    """The runs of both, seed by seed, and commands that repeat them all."""
+    new = set(sweep.runs)
+    kept = [] if new >= set(present.runs) else present.commands
+    runs = sorted(dict.fromkeys([*present.runs, *sweep.runs]), key=lambda run: run.seed)
+    return replace(present, commands=[*kept, *sweep.commands], runs=runs)
 
 
 def load(folder: Path) -> Sweep:

@@ -95,7 +95,7 @@ def test_a_sweep_goes_on_in_its_default_folder(
 
 @pytest.mark.parametrize(
     "extra",
-    [("--penalty-target", "softmax"), ("--vary", "eps=0.1,0.2"), ("--seed", "1"), ("--preset", "smoke"), ()],
+    [("--penalty-target", "softmax"), ("--vary", "eps=0.1,0.2"), ("--preset", "smoke"), ()],
     ids=lambda extra: " ".join(extra) or "table4",
 )
 def test_another_sweep_needs_another_folder(
@@ -107,6 +107,46 @@ def test_another_sweep_needs_another_folder(
     refused = command(name, *preset, *(extra or ("--preset", "smoke")), "--out", copy)
     assert_refused(refused, "--out", str(copy), "another sweep", "minidbp table2 --preset tiny")
     assert {name: (copy / name).read_bytes() for name in files_in(copy)} == before
+
+
+@pytest.mark.slow
+def test_a_sweep_is_extended_by_the_same_command(
+    copy: Path, command: Command, files_in: FilesIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, honest = [], execute.execute
+
+    def counted(run: Run, *rest: Any) -> Any:
+        trained.append((run.lam, run.seed))
+        return honest(run, *rest)
+
+    monkeypatch.setattr(execute, "execute", counted)
+    finished = {name: (copy / name).read_bytes() for name in files_in(copy) if name.startswith("runs/")}
+    result = command("table2", "--preset", "tiny", "--lambdas", "7", "--seeds", "2", "--out", copy, "--json")
+    assert result.exit_code == 0
+    assert "lambda 0, which every table needs, is added" in result.stderr
+    assert trained == [(7, 0), (0, 1), (7, 1)]
+    assert [(row["lambda"], row["runs"]) for row in json.loads(result.stdout)] == [(0, 2), (7, 2), (50, 1)]
+    assert {name: (copy / name).read_bytes() for name in finished} == finished
+    text = (copy / "table.md").read_text(encoding="utf-8")
+    both = ["minidbp table2 --preset tiny", "minidbp table2 --preset tiny --lambdas 0,7 --seeds 2"]
+    assert f"Made by `{both[0]}` and `{both[1]}`: of its 5 runs, 5 are finished" in text
+
+    result = command("table2", "--preset", "tiny", "--models", "C", "--lambdas", "0", "--out", copy, "--json")
+    assert result.exit_code == 0
+    assert "lists 4 other runs of this sweep" in result.stderr
+    assert [(row["lambda"], row["runs"]) for row in json.loads(result.stdout)] == [(0, 2), (7, 2), (50, 1)]
+    assert len(trained) == 3
+    assert load(copy).commands == both
+
+    for path in (copy / "runs").glob("C_lambda7_*.json"):
+        path.unlink()
+    result = command("status", copy)
+    assert "3 of 5 runs finished" in " ".join(result.stdout.split())
+    for line in both:
+        assert f"to resume: {line} --out {copy}" in " ".join(result.stdout.split())
+    assert [(row["lambda"], row["runs"]) for row in json.loads(command("report", copy, "--json").stdout)] == [
+        (0, 2), (50, 1),
+    ]  # fmt: skip
 
 
 def test_runs_of_before_are_refused(
@@ -144,9 +184,9 @@ def test_what_the_paper_leaves_unsaid_can_be_varied(name: str, command: Command,
     there = load(tmp_path / "a b")
     assert there.vary == ["penalty_target", "eps"]
     assert {(run.seed, run.protocol.reduction, run.protocol.eps) for run in there.runs} == {(4, "sum", 0.1)}
-    assert (
-        there.command == f"minidbp {name} --preset tiny --seed 4 --reduction sum --vary penalty_target --vary eps=0.1"
-    )
+    assert there.commands == [
+        f"minidbp {name} --preset tiny --seed 4 --reduction sum --vary penalty_target --vary eps=0.1"
+    ]
     text = (tmp_path / "a b" / "table.md").read_text(encoding="utf-8")
     assert "## The paper's claims: penalty_target = softmax, eps = 0.1" in text
     assert ("## Distance to the paper's table" in text) == (name == "table3")  # the paper has no Table 2 at eps 0.1
@@ -228,6 +268,11 @@ def test_a_divergence_is_exit_code_1(
         (("--vary", "penalty_target=tanh"), ("tanh", "logits", "softmax")),
         (("--vary", "eps=0.1", "--vary", "eps=0.2"), ("eps", "twice")),
         (("--vary", "n_train=60001"), ("n_train", "60001")),
+        (("--models", "A"), ("--preset tiny has no model 'A'", "choose from C")),
+        (("--models", "C,C"), ("--models", "C twice")),
+        (("--lambdas", "0,x"), ("--lambdas 0,x", "'x'", "a number")),
+        (("--lambdas", "0,-1"), ("lambda", "at least 0", "-1")),
+        (("--seeds", "0"), ("--seeds must be at least 1", "0")),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -13,6 +13,7 @@ from minidbp.paper.experiments import (
     TABLE2,
     TABLE3,
     TABLE4,
+    Choice,
     Condition,
     Experiment,
     changed,
@@ -84,6 +85,84 @@ def test_a_variant_that_means_nothing() -> None:
         EXPERIMENT.runs("one", variants=[{"colour": "red"}])
     with pytest.raises(ValueError, match="seed"):
         EXPERIMENT.runs("one", -1)
+
+
+# -- a part of a preset ----------------------------------------------------------------------------------------------
+
+
+def chosen(experiment: Experiment, preset: str, *choice: Any) -> dict[tuple[str, float, int], int]:
+    """The seeds by model, lambda and length of training."""
+    part = experiment.preset(preset, Choice.of(*choice))
+    return {(c.model, c.lam, c.protocol.max_epochs): seeds for c, seeds in part.items()}
+
+
+def test_models_and_seeds_of_a_preset() -> None:
+    assert chosen(EXPERIMENT, "one", None, None, None) == {("A", 0, 1): 1, ("C", 0, 1): 3, ("C", 10, 2): 2}
+    assert chosen(EXPERIMENT, "one", "C", None, None) == {("C", 0, 1): 3, ("C", 10, 2): 2}
+    assert chosen(EXPERIMENT, "one", "C, A", None, 5) == {("A", 0, 1): 5, ("C", 0, 1): 5, ("C", 10, 2): 5}
+    runs = EXPERIMENT.runs("one", 3, choice=Choice(models=["A"], seeds=2))
+    assert [(run.model, run.seed) for run in runs] == [("A", 3), ("A", 4)]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
+def test_the_whole_choice_is_the_preset(name: str, preset: str) -> None:
+    experiment = EXPERIMENTS[name]
+    whole = experiment.preset(preset)
+    lambdas = ",".join(str(lam) for lam in {c.lam for c in whole})
+    models = ",".join({c.model for c in whole})
+    assert experiment.preset(preset, Choice.of(models, None, None)) == whole
+    assert set(experiment.preset(preset, Choice.of(models, lambdas, None))) >= set(whole)
+    assert set(experiment.preset(preset, Choice.of(None, "0", 2))) == {c for c in whole if c.lam == 0}
+
+
+def test_lambda_0_is_always_there() -> None:
+    for text in "50", "50,0", "-0,50.0", " 0, 5e1":
+        choice = Choice.of("C", text, 1)
+        assert {lam for _, lam, _ in chosen(TABLE2, "paper", "C", text, 1)} == {0.0, 50.0}
+        assert choice.options() == {"models": "C", "lambdas": "0,50", "seeds": 1}
+    assert Choice.of("A,C", "0.125", None).options() == {"models": "A,C", "lambdas": "0,0.125", "seeds": None}
+    assert Choice.of(None, None, None).options() == {"models": None, "lambdas": None, "seeds": None}
+
+
+def test_a_lambda_that_the_preset_lacks_is_trained_as_its_others() -> None:
+    assert chosen(TABLE2, "paper", "C", "0,7", None) == {("C", 0, 100): 10, ("C", 7, 100): 10}
+    table3 = TABLE3.preset("paper", Choice.of("B", "0,7", None))
+    assert {(c.lam, c.protocol.eps) for c in table3} == {(lam, eps) for lam in (0, 7) for eps in (0.05, 0.1, 0.2, 0.3)}
+    assert chosen(TABLE4, "paper", None, "10,7", None) == {
+        ("C", 0, 100): 10, ("C", 0, 150): 10, ("C", 10, 100): 10, ("C", 10, 150): 10, ("C", 7, 150): 10,
+    }  # fmt: skip
+    credit = CREDIT.preset("paper", Choice.of(None, "7", 1))
+    assert {c.protocol for c in credit if c.lam == 7} == {c.protocol for c in CREDIT.preset("paper")}
+
+
+@pytest.mark.parametrize(
+    ("choice", "named"),
+    [
+        (("D", None, None), ["table2 --preset smoke has no model 'D'", "A, B, C"]),
+        (("c", None, None), ["no model 'c'", "A, B, C"]),
+        (("A,,C", None, None), ["no model ''", "A, B, C"]),
+        (("", None, None), ["no model ''"]),
+        (("A,C,A", None, None), ["--models A,C,A names A twice"]),
+        ((None, "0,50,5e1", None), ["--lambdas", "names 50 twice"]),
+        ((None, "0,,50", None), ["--lambdas 0,,50", "''", "a number"]),
+        ((None, "", None), ["''", "a number"]),
+        ((None, "0;50", None), ["'0;50'", "a number"]),
+        ((None, "-1", None), ["lambda must be a number of at least 0", "-1"]),
+        ((None, "nan", None), ["at least 0", "nan"]),
+        ((None, "inf", None), ["at least 0", "inf"]),
+        ((None, None, 0), ["--seeds must be at least 1", "0"]),
+    ],
+)
+def test_choices_that_cannot_be(choice: tuple[Any, ...], named: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        TABLE2.preset("smoke", Choice.of(*choice))
+    assert "\n" not in str(caught.value)
+    for word in named:
+        assert word in str(caught.value)
+    if choice[0] == "D":
+        with pytest.raises(ValueError, match="table4 --preset smoke has no model 'A': choose from C"):
+            TABLE4.runs("smoke", choice=Choice(models=["A"]))
 
 
 # -- what --vary asks for -------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def table_below(text: str, title: str) -> list[list[str]]:
 
 
 def sweep_of(runs: Sequence[Run], vary: Sequence[str] = (), experiment: str = "table2") -> Sweep:
-    return Sweep(experiment, "Table 2, preset test", "minidbp table2 --preset test", runs, vary)
+    return Sweep(experiment, "Table 2, preset test", ["minidbp table2 --preset test"], runs, vary)
 
 
 def markdown_of(sweep: Sweep, results: Sequence[RunResult]) -> str:

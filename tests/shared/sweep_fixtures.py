@@ -34,7 +34,7 @@ def tiny_sweep() -> Sweep:
     """Table 2 of model C alone: lambda 0 and 50, two seeds."""
     preset = {Condition("C", lam, TINY): 2 for lam in (0.0, 50.0)}
     experiment = dataclasses.replace(TABLE2, presets={"tiny": preset})
-    return Sweep("table2", "Table 2, preset tiny", "minidbp table2 --preset tiny", experiment.runs("tiny"))
+    return Sweep("table2", "Table 2, preset tiny", ["minidbp table2 --preset tiny"], experiment.runs("tiny"))
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -189,12 +190,12 @@ def test_a_damaged_result_stops_before_anything_is_trained(
 def test_a_sweep_comes_back_from_its_folder(tmp_path: Path) -> None:
     for name, experiment in EXPERIMENTS.items():
         runs = experiment.runs("smoke", 3, protocol_variants(["penalty_target", "eps=0.1,0.2"]))
-        written = Sweep(name, "title", f"minidbp {name}", runs, ["penalty_target", "eps"])
+        written = Sweep(name, "title", [f"minidbp {name}"], runs, ["penalty_target", "eps"])
         sweep.begin(written, tmp_path / name)
         assert (tmp_path / name / "runs").is_dir()
         read = sweep.load(tmp_path / name)
         assert read.experiment == name
-        assert (read.title, read.command, list(read.vary)) == ("title", f"minidbp {name}", ["penalty_target", "eps"])
+        assert (read.title, read.commands, read.vary) == ("title", [f"minidbp {name}"], ["penalty_target", "eps"])
         assert list(read.runs) == runs
 
 
@@ -204,24 +205,102 @@ def test_a_sweep_begins_again_in_its_own_folder(copy: Path, tiny_sweep: Sweep) -
     assert contents(copy) == before
 
 
-@pytest.mark.parametrize("change", ["seed", "protocol", "fewer", "order", "another"])
+def tiny_runs(tiny_sweep: Sweep, seeds: int = 2, *variants: dict[str, Any], first_seed: int = 0) -> list[Run]:
+    """Those of `tiny_sweep`, with other seeds or another protocol."""
+    preset = {Condition("C", lam, tiny_sweep.runs[0].protocol): seeds for lam in (0.0, 50.0)}
+    return dataclasses.replace(TABLE2, presets={"tiny": preset}).runs("tiny", first_seed, variants or [{}])
+
+
+@pytest.mark.parametrize("change", ["protocol", "more protocols", "another experiment", "another preset"])
 def test_the_folder_of_another_sweep_is_refused(copy: Path, tiny_sweep: Sweep, change: str) -> None:
-    runs = list(tiny_sweep.runs)
-    p = tiny_sweep.runs[0].protocol
-    experiment = dataclasses.replace(TABLE2, presets={"tiny": {Condition("C", lam, p): 2 for lam in (0.0, 50.0)}})
     other = {
-        "seed": lambda: experiment.runs("tiny", 1),
-        "protocol": lambda: experiment.runs("tiny", 0, [{"penalty_target": "softmax"}]),
-        "fewer": lambda: runs[:-1],
-        "order": lambda: runs[::-1],
-        "another": lambda: EXPERIMENTS["credit"].runs("smoke"),
-    }[change]()
+        "protocol": {"runs": tiny_runs(tiny_sweep, 2, {"penalty_target": "softmax"})},
+        "more protocols": {"runs": tiny_runs(tiny_sweep, 2, {}, {"penalty_target": "softmax"})},
+        "another experiment": {"experiment": "credit"},
+        "another preset": {"title": "Table 2, preset small"},
+    }[change]
     before = contents(copy)
     with pytest.raises(RunError) as caught:
-        sweep.begin(dataclasses.replace(tiny_sweep, runs=other), copy)
+        sweep.begin(dataclasses.replace(tiny_sweep, **other), copy)
     for word in str(copy), "another sweep", "`minidbp table2 --preset tiny`", "give another --out":
         assert word in str(caught.value)
     assert contents(copy) == before
+
+
+def extend(folder: Path, tiny_sweep: Sweep, runs: list[Run], command: str, preset: list[Run]) -> Sweep:
+    """What `begin` returns, which is what the folder then lists."""
+    there = sweep.begin(dataclasses.replace(tiny_sweep, commands=[command], runs=runs), folder, preset)
+    assert sweep.load(folder) == there
+    return there
+
+
+def test_more_seeds_extend_a_sweep_and_finished_runs_are_kept(copy: Path, tiny_sweep: Sweep) -> None:
+    before = contents(copy / "runs")
+    runs = tiny_runs(tiny_sweep, 3)
+    there = extend(copy, tiny_sweep, runs, "c --seeds 3", [])
+    assert (there.commands, there.runs) == (["c --seeds 3"], runs)  # this one command repeats the whole
+    assert contents(copy / "runs") == before
+    assert len(sweep.results_in(there, copy)) == 4
+
+
+def test_lambdas_models_and_seeds_extend_a_sweep_seed_by_seed(copy: Path, tiny_sweep: Sweep) -> None:
+    more = [dataclasses.replace(run, lam=10.0) for run in tiny_runs(tiny_sweep, 1)[:1]]
+    there = extend(copy, tiny_sweep, more, "c --lambdas 10", [])
+    assert there.commands == ["minidbp table2 --preset tiny", "c --lambdas 10"]  # together they repeat the whole
+    assert [(run.seed, run.lam) for run in there.runs] == [(0, 0), (0, 50), (0, 10), (1, 0), (1, 50)]
+
+    other = [dataclasses.replace(run, model="A", seed=1) for run in tiny_runs(tiny_sweep, 1)]
+    with pytest.raises(RunError, match="another sweep"):  # nothing says that A and C are of one preset
+        sweep.begin(dataclasses.replace(tiny_sweep, runs=other), copy)
+    there = extend(copy, tiny_sweep, other, "c --models A", tiny_sweep.runs)
+    assert [(run.seed, run.model, run.lam) for run in there.runs] == [
+        (0, "C", 0), (0, "C", 50), (0, "C", 10), (1, "C", 0), (1, "C", 50), (1, "A", 0), (1, "A", 50),
+    ]  # fmt: skip
+    assert there.commands == ["minidbp table2 --preset tiny", "c --lambdas 10", "c --models A"]
+
+    runs = [dataclasses.replace(run, lam=lam, model=m) for m in "AC" for lam in (0.0, 10.0, 50.0) for run in other]
+    runs = [dataclasses.replace(run, seed=seed) for seed in (0, 1) for run in dict.fromkeys(runs)]
+    assert extend(copy, tiny_sweep, runs, "c --seeds 2", []).commands == ["c --seeds 2"]
+
+
+@pytest.mark.parametrize("choose", [lambda runs: runs[:-1], lambda runs: runs[::-1], lambda runs: runs[2:]])
+def test_a_smaller_choice_changes_nothing(copy: Path, tiny_sweep: Sweep, choose: Callable[..., Any]) -> None:
+    before = contents(copy)
+    assert extend(copy, tiny_sweep, choose(tiny_sweep.runs), "c --seeds 1", []) == tiny_sweep
+    assert contents(copy) == before
+
+
+def test_sweeps_that_extend_one_folder_at_once_lose_nothing(tmp_path: Path, tiny_sweep: Sweep) -> None:
+    def extend(seed: int) -> None:
+        runs = tiny_runs(tiny_sweep, 1, first_seed=seed)
+        sweep.begin(dataclasses.replace(tiny_sweep, commands=[f"c --seed {seed}"], runs=runs), tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(extend, range(24)))
+    there = sweep.load(tmp_path)
+    assert there.runs == tiny_runs(tiny_sweep, 24)
+    assert sorted(there.commands) == sorted(f"c --seed {seed}" for seed in range(24))
+
+
+def test_a_sweep_goes_on_while_another_extends_its_folder(
+    tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trains its own runs, once, and both together all."""
+    executed, honest = [], executing.execute
+    longer = dataclasses.replace(tiny_sweep, runs=tiny_runs(tiny_sweep, 3))
+
+    def extending(run: Run, *rest: Any) -> Any:
+        if not executed:
+            sweep.begin(longer, tmp_path)
+        executed.append(run)
+        return honest(run, *rest)
+
+    monkeypatch.setattr(executing, "execute", extending)
+    sweep.begin(tiny_sweep, tmp_path)
+    assert train(tiny_sweep, tmp_path)[0] == Ending(4, [], False)
+    assert train(longer, tmp_path)[0] == Ending(6, [], False)
+    assert executed == longer.runs
+    assert len(sweep.results_in(sweep.load(tmp_path), tmp_path)) == 6
 
 
 def test_a_folder_of_runs_of_before_is_refused(
@@ -264,7 +343,8 @@ def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, for
         ({"experiment": ...}, ["experiment"]),
         ({"title": 3}, ["title"]),
         ({"title": ...}, ["title"]),
-        ({"command": None}, ["command"]),
+        ({"commands": None}, ["commands"]),
+        ({"commands": "minidbp table2"}, ["commands"]),
         ({"vary": "eps"}, ["vary"]),
         ({"vary": ["colour"]}, ["'colour'"]),
         ({"vary": [["eps"]]}, ["vary[0]"]),
@@ -276,7 +356,7 @@ def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, for
     ],
 )  # fmt: skip
 def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any], named: list[str]) -> None:
-    sweep.begin(Sweep("credit", "t", "c", EXPERIMENTS["credit"].runs("smoke")), tmp_path / "other")
+    sweep.begin(Sweep("credit", "t", ["c"], EXPERIMENTS["credit"].runs("smoke")), tmp_path / "other")
     rewritten(tmp_path / "other", **changes)
     with pytest.raises(RunError) as caught:
         sweep.load(tmp_path / "other")
