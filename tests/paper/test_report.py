@@ -473,7 +473,7 @@ def test_the_page_has_the_tables_of_the_markdown(markdown: str, folder: Path) ->
 
 def test_what_is_typed_is_text_in_the_page(made_up: MadeUp, folder: Path) -> None:
     run = Run("C", 0.0, 0, Protocol())
-    sweep = dataclasses.replace(sweep_of([run]), command="minidbp table2 --out '<b>&'", title="<i>&amp;")
+    sweep = dataclasses.replace(sweep_of([run]), commands=["minidbp table2 --out '<b>&'"], title="<i>&amp;")
     page = Page(as_html(markdown_of(sweep, [made_up(run)]), sweep.title, folder))
     assert "b" not in page.tags
     assert "--out '<b>&'" in page.data["code"]
