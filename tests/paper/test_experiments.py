@@ -311,6 +311,7 @@ def test_the_default_protocol_is_what_the_paper_says_and_design_section_6_chose(
         "batch_size": 128, "initialiser": "glorot_uniform", "attack_label": "true", "clip": True,
         "validation_split": "random",
         "n_train": 55_000, "n_test": 10_000, "n_pgd": 10_000, "pgd_steps": 40, "pgd_step": 0.01, "pgd_restarts": 1,
+        "training_attack": "fgsm", "training_attack_steps": 10, "training_attack_step": 0.03,
     }  # fmt: skip
 
 
