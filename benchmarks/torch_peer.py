@@ -3,7 +3,7 @@
 torch.compile is not among them: it refuses to differentiate a gradient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -50,7 +50,14 @@ class TorchPeer:
         """The loss, and its gradient in each parameter, laid out as minidbp's."""
         loss = self._loss(x, y)
         found = torch.autograd.grad(loss, list(self.module.parameters()))
-        return loss.item(), [back(g.contiguous().numpy()) for back, g in zip(self._back, found, strict=True)]
+        return loss.item(), self._as_ours(found)
+
+    def parameters(self) -> list[np.ndarray]:
+        """The values of the parameters now, laid out as minidbp's."""
+        return self._as_ours([p.detach().clone() for p in self.module.parameters()])
+
+    def _as_ours(self, arrays: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        return [back(a.contiguous().numpy()) for back, a in zip(self._back, arrays, strict=True)]
 
     def right(self, x: torch.Tensor, y: torch.Tensor, eps: float) -> int:
         """How many images are classified correctly under FGSM of this size; 0 is no attack."""
