@@ -119,7 +119,7 @@ def train(
         eps, attack_name = 0.1 if adversarial is None else adversarial, training_attack or "fgsm"
         changes |= {"adversarial_training": True, "eps": eps, "training_attack": attack_name}
     protocol = Protocol(
-        n_train=images, penalty=penalty, penalty_target=penalty_target, reduction=reduction, n_pgd=1000, **changes
+        n_train=images, penalty=penalty, penalty_target=penalty_target, reduction=reduction, n_test=1000, **changes
     )
     run = Run(model, lam, seed, protocol)
     mnist_in(data)  # first, so that bad data leave no folder
@@ -143,8 +143,7 @@ def train(
 def attack(
     weights: opt.Weights,
     eps: opt.Eps = 0.3,
-    images: Annotated[int, opt.at_least(1, "How many test images are evaluated, clean and under FGSM.")] = 10_000,
-    pgd_images: Annotated[int, opt.at_least(1, "How many of them PGD attacks.")] = 1000,
+    images: Annotated[int, opt.at_least(1, "How many random test images are evaluated.")] = 1000,
     steps: opt.Steps = 40,
     step: Annotated[float, typer.Option(help="PGD's step, in pixel units.")] = 0.01,
     restarts: opt.Restarts = 1,
@@ -162,8 +161,8 @@ def attack(
     from minidbp.diagnosis import attack as attacking
 
     protocol = Protocol(
-        eps=eps, attack_label=attack_label, n_test=images, n_pgd=min(images, pgd_images), pgd_steps=steps,
-        pgd_step=step, pgd_restarts=restarts,
+        eps=eps, attack_label=attack_label, n_test=images, n_tracked=1, pgd_steps=steps, pgd_step=step,
+        pgd_restarts=restarts,
     )  # fmt: skip
     load_model(weights)  # first, so that a bad file leaves no folder
     mnist = common.load_data(data)
@@ -201,7 +200,7 @@ def diagnose(
 
     if not 0 < eps <= 1:
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
-    protocol = Protocol(eps=eps, n_pgd=images, pgd_steps=steps, pgd_restarts=restarts)
+    protocol = Protocol(eps=eps, n_test=images, n_tracked=1, pgd_steps=steps, pgd_restarts=restarts)
     models = {label: load_model(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
     mnist = common.load_data(data)
     folder = common.out_folder(out, f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose")

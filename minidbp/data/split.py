@@ -64,6 +64,21 @@ def split_train_validation(
     return parts
 
 
+def random_images(
+    x: NDArray[Any], y: NDArray[Any], n: int, rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """`n` of the images x (N, ...) with their labels y (N,), in random order: the first of them are a sample too.
+
+    Raises ValueError if x and y differ in length, or n is not in 1 to N.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"images and labels must be equally many; got {len(x)} images and {len(y)} labels")
+    if not 1 <= n <= len(x):
+        raise ValueError(f"n must lie in 1..{len(x)} for {len(x)} images; got {n}")
+    rows = rng.permutation(len(x))[:n]
+    return x[rows], y[rows]
+
+
 def batches(n: int, size: int, rng: np.random.Generator | None = None) -> Iterator[NDArray[np.intp]]:
     """Index arrays (size,) that cover 0..n-1 once; the last one is smaller if size does not divide n.
 

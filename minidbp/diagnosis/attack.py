@@ -10,14 +10,15 @@ from rich.progress import Progress
 
 from minidbp.data import Mnist
 from minidbp.diagnosis.figures import adversarial_twins
-from minidbp.diagnosis.judge import correct_by_attack
+from minidbp.diagnosis.judge import correct_by_attack, judged_images
 from minidbp.files.atomic import write_text
 from minidbp.files.plots import save
 from minidbp.nn import load_model
 from minidbp.training import Protocol, percent, workers
 from minidbp.training.environment import environment
+from minidbp.training.evaluate import FGSM_PASSES
 
-PROTOCOL = ("eps", "attack_label", "clip", "n_test", "n_pgd", "pgd_steps", "pgd_step", "pgd_restarts")
+PROTOCOL = ("eps", "attack_label", "clip", "n_test", "pgd_steps", "pgd_step", "pgd_restarts")
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ def attack(
     """Judge the model of a weights file.  Writes attack.json and images.png to `folder`."""
     model, name = load_model(weights)
     with workers(threads) as pool, Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        names = {"clean test images": protocol.n_test, "FGSM": protocol.n_test, "PGD": protocol.n_pgd}
-        tasks = {name: bar.add_task(name, total=total) for name, total in names.items()}
-        right = correct_by_attack(model, mnist, protocol, seed, pool, lambda n, what: bar.advance(tasks[what], n))
+        passes = protocol.n_test * (1 + FGSM_PASSES + 2 * protocol.pgd_steps * protocol.pgd_restarts)
+        task = bar.add_task("attacks", total=passes)
+        x, y = judged_images(mnist, protocol, seed)
+        right = correct_by_attack(model, x, y, protocol, pool, seed=seed, report=lambda n, what: bar.advance(task, n))
     accuracies = {attack: percent(of_attack) for attack, of_attack in right.items()}
     fields = {field: getattr(protocol, field) for field in PROTOCOL}
     result = AttackResult(name, str(weights), seed, **accuracies, protocol=fields, environment=environment())

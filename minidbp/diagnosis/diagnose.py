@@ -209,7 +209,7 @@ def labels_of(weights: Sequence[Path]) -> list[str]:
 def work(models: int, p: Protocol) -> int:
     """How many passes of an image `diagnose` reports for this number of models."""
     each = sum(trial.passes for group in trials(p).values() for trial in group.values()) + GRADIENT_PASSES
-    return models * p.n_pgd * (each + (transfer_trial(p).passes if models > 1 else 0))
+    return models * p.n_test * (each + (transfer_trial(p).passes if models > 1 else 0))
 
 
 def diagnose(models: Mapping[str, Sequential], images: LabelledImages, protocol: Protocol) -> Diagnosis:

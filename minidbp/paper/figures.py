@@ -93,12 +93,11 @@ def _places(values: Sequence[Any], along: str) -> dict[Any, float]:
 
 
 def _counts(rows: Sequence[Row], model: str) -> str:
-    """'2 to 3 runs; 10,000 test images, PGD: 1,000'."""
+    """'n = 2 to 3 runs; 1,000 test images'."""
     done = [row for row in rows if row.model == model and row.results]
     runs = _range(len(row.results) for row in done)
     protocols = [result.run.protocol for row in done for result in row.results]
-    images, attacked = (_range(getattr(p, name) for p in protocols) for name in ("n_test", "n_pgd"))
-    return f"n = {runs} run{'s' * (runs != '1')}; {images} test images, PGD: {attacked}"
+    return f"n = {runs} run{'s' * (runs != '1')}; {_range(p.n_test for p in protocols)} test images"
 
 
 def _range(numbers: Iterable[int]) -> str:

@@ -40,9 +40,6 @@ HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the r
 numbers for the column to its left. FGSM is the paper's attack. PGD takes many steps on the same weights. Where it
 leaves fewer images than FGSM, the accuracy under FGSM is no measure of robustness. A stronger attack than this PGD may
 leave fewer still. λ = 0 is training without the penalty."""
-FEWER = """
-PGD attacks only the first n_pgd of the n_test images that FGSM attacks. So the two differ for that reason too, and PGD
-may leave more."""
 TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class
 that its model predicts"""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
@@ -159,14 +156,13 @@ def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], p
     minutes = sum(result.seconds.training + result.seconds.judging for result in done) / 60
     diverged = [result for result in results if isinstance(result, DivergedRun)]
     names = labels(sweep.runs)
-    fewer = any(result.run.protocol.n_pgd < result.run.protocol.n_test for result in done)
     compared = [name for name in (*experiment.compared, *sweep.vary) if rows and name in rows[0].varied]
     parts = [
         f"# {sweep.title}",
         f"Made by {sweep.quoted_commands}: of its {len(sweep.runs)} runs, {len(done)} are finished"
         + (f" and {len(diverged)} diverged" if diverged else "")
         + f"; one after the other they take {minutes:.1f} minutes.",
-        HOW_TO_READ + (FEWER if fewer else ""),
+        HOW_TO_READ,
         *([experiment.note] if experiment.note else []),
         markdown_table(header(rows), map(cells, rows), RIGHT),
         *(f"- {names[result.run]}: {result.diverged.message}." for result in diverged),

@@ -13,7 +13,7 @@ from minidbp.files.atomic import remove_leftovers
 from minidbp.nn import Sequential
 from minidbp.sweeps.monitor import Cost, Heartbeat, Stopped
 from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunError, RunResult, Seconds, find, keep
-from minidbp.training import DivergenceError, Epoch, Workers, load_checkpoint, save_checkpoint, train, workers
+from minidbp.training import DivergenceError, Epoch, Tracked, Workers, load_checkpoint, save_checkpoint, train, workers
 from minidbp.training.environment import environment
 from minidbp.training.judgement import Judge, Report
 
@@ -105,7 +105,7 @@ def execute(
 
     def on_step(epoch: int, step: int, steps: int) -> None:
         last = f", validation {history[-1].validation_accuracy:.2f}%" if history else ""
-        report(cost.epoch / steps, f"epoch {epoch}, step {step}/{steps}{last}")
+        report(run.protocol.n_train * cost.train_image / steps, f"epoch {epoch}, step {step}/{steps}{last}")
 
     def on_epoch(epoch: Epoch) -> None:
         if checkpoint:
@@ -114,15 +114,16 @@ def execute(
     def on_passes(passes: float, what: str) -> None:
         report(cost.forward * passes, what)
 
-    train(state, run.split(mnist), pool, on_step, on_epoch)
+    def track(model: Sequential) -> Tracked:
+        return judge.track(model, mnist, run.protocol, run.seed, pool, on_passes)
+
+    train(state, run.split(mnist), pool, on_step, on_epoch, track)
     started = perf_counter()
     try:
         judgement = judge.judge(state.model, mnist, run.protocol, run.seed, pool, on_passes)
     except DivergenceError as error:  # caused by the last step, which no later step could notice
         epochs = len(history)
-        where = f"at its end, after epoch {epochs}, at lambda {run.lam:g}"
-        message = f"training diverged {where}: {error}; a smaller learning rate or lambda may help"
-        raise DivergenceError(message, epochs, state.adam.t // epochs) from None
+        raise error.at(f"at its end, after epoch {epochs}", run.lam, epochs, state.adam.t // epochs) from None
     result = RunResult(
         **vars(judgement),
         run=run,

@@ -19,6 +19,7 @@ from minidbp.files.atomic import write_text
 from minidbp.files.reading import from_json, read_json
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, build_model
 from minidbp.sweeps.runs import Outcome, Run, RunError, find, labels
+from minidbp.training import track_passes
 from minidbp.training.judgement import Judge
 
 INTERVAL = 1.0  # seconds between two heartbeats
@@ -37,7 +38,7 @@ class Cost:
             steps = p.training_attack_steps if p.training_attack == "pgd" else 1
             self.train_image = 2 * self.train_image + 3 * steps * self.forward
         epochs = p.max_epochs if p.stop_rule == "none" else min(p.max_epochs, 2 * p.min_epochs)  # the paper's 20
-        self.epoch = p.n_train * self.train_image
+        self.epoch = p.n_train * self.train_image + p.n_tracked * track_passes(p) * self.forward
         self.total = epochs * self.epoch + judge.passes(p) * self.forward
 
 

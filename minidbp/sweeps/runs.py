@@ -23,7 +23,7 @@ from minidbp.robust.penalties import check_lambda
 from minidbp.training import Epoch, Protocol, TrainingState
 from minidbp.training.judgement import Judgement
 
-FORMAT = 3  # of runs and their folders; 1 had no hash in the names, 2 said `penalised` for `penalty_target`
+FORMAT = 4  # of runs and their folders; 1 had no hash in the names, 3 had one size of attack and no tracked epochs
 
 
 class RunError(ValueError):
@@ -129,7 +129,28 @@ class RunResult(Judgement):
         """The result in one line."""
         seconds = self.seconds.training + self.seconds.judging
         effort = f"{self.epochs} epoch{'s' * (self.epochs != 1)}, {seconds:.0f} s"
-        return f"{label}: clean {self.clean:.2f}%, FGSM {self.fgsm:.2f}%, PGD {self.pgd:.2f}% ({effort})"
+        p = self.run.protocol
+        attacked = [
+            f"eps {eps:g}: FGSM {self.at(eps).fgsm:.2f}%, worst case {self.at(eps).worst_case:.2f}%"
+            for eps in dict.fromkeys((p.eps, p.small_eps))
+        ]
+        figures = f"clean {self.clean:.2f}%; {'; '.join(attacked)}"
+        return f"{label}: {figures} ({p.n_test} test images; {effort})"
+
+    @property
+    def worst(self) -> float:
+        """Accuracy in percent at the protocol's eps, in the worst case."""
+        return self.at(self.run.protocol.eps).worst_case
+
+    @property
+    def fgsm_small(self) -> float:
+        """Accuracy in percent under FGSM of size small_eps."""
+        return self.at(self.run.protocol.small_eps).fgsm
+
+    @property
+    def worst_small(self) -> float:
+        """Accuracy in percent at small_eps, in the worst case."""
+        return self.at(self.run.protocol.small_eps).worst_case
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the run's identity, then the fields by their names."""
@@ -175,7 +196,8 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
             raise RunError(f"{path} is not the result of the run that its name says")
         rest = {name: value for name, value in values.items() if name not in identity}
         kind: type[Outcome] = RunResult if rest.get("diverged") is None else DivergedRun
-        return from_json(kind, {**rest, "run": asdict(run)}, str(path), RunError)
+        values = {"model": run.model, "lam": run.lam, "seed": run.seed, "protocol": run.protocol.as_dict()}
+        return from_json(kind, {**rest, "run": values}, str(path), RunError)
     except RunError as error:
         raise RunError(f"{error}; move it away, and the run is trained again") from None
 
@@ -197,5 +219,7 @@ def varied_fields(runs: Sequence[Run]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A value of the protocol as text: 10 for 10.0."""
+    """A value of the protocol as text: 10 for 10.0, and '0.1 and 0.3' for several."""
+    if isinstance(value, tuple):
+        return " and ".join(map(shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,6 +3,7 @@
 from minidbp.training.adam import Adam
 from minidbp.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidbp.training.evaluate import (
+    Tracked,
     accuracy,
     correct,
     correct_under_fgsm,
@@ -10,6 +11,8 @@ from minidbp.training.evaluate import (
     percent,
     percent_by_class,
     predict,
+    track,
+    track_passes,
 )
 from minidbp.training.gradients import BatchGradient, DivergenceError, batch_gradient
 from minidbp.training.loop import Epoch, TrainingState, quickly_trained, train, training_step
@@ -23,6 +26,7 @@ __all__ = [
     "DivergenceError",
     "Epoch",
     "Protocol",
+    "Tracked",
     "TrainingState",
     "Workers",
     "accuracy",
@@ -37,6 +41,8 @@ __all__ = [
     "predict",
     "quickly_trained",
     "save_checkpoint",
+    "track",
+    "track_passes",
     "train",
     "training_step",
     "workers",

@@ -121,10 +121,10 @@ def parse_checkpoint(
 def _most_header(state: TrainingState, identity: dict[str, Any]) -> int:
     """More bytes than a checkpoint's header can have.
 
-    In the JSON of the texts an epoch has fewer than 300 bytes; as a text in JSON it at most doubles.  An array's entry
+    In the JSON of the texts an epoch has fewer than 800 bytes; as a text in JSON it at most doubles.  An array's entry
     has fewer than 200 bytes.
     """
-    text = len(json.dumps(identity)) + 1024 + 300 * state.protocol.max_epochs
+    text = len(json.dumps(identity)) + 1024 + 800 * state.protocol.max_epochs
     return 2 * text + 4 * 200 * len(state.model.parameters())
 
 

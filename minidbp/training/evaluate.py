@@ -1,14 +1,20 @@
 """How many images a model gets right, clean and under attack."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
+from minidbp.autodiff import no_grad
 from minidbp.nn import N_CLASSES, Sequential, fuse
+from minidbp.robust import jacobian_l1
 from minidbp.robust.images import predict
 from minidbp.training.gradients import DivergenceError
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Result, Workers, shard_size, shards
+
+FGSM_PASSES = 3  # forward, backward, and the forward pass that judges
+JACOBIAN_PASSES = 1 + N_CLASSES
 
 Done = Callable[[int], None] | None  # its argument: how many more images are done
 Attack = Callable[[Sequential, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # x, y and rng to new images
@@ -74,10 +80,71 @@ def correct_under_pgd(
     seed: int = 0,
     done: Done = None,
 ) -> np.ndarray:
-    """`correct` under the protocol's PGD, for the first n_pgd images."""
-    x, y = x[: protocol.n_pgd], y[: protocol.n_pgd]
+    """`correct` under the protocol's PGD."""
     images = attacked(model, x, y, pool, protocol.pgd, seed=seed, done=done)
     return correct(model, images, y, pool)
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """Accuracy in percent after an epoch: clean, under FGSM and PGD of size eps and small_eps; the mean ||J||_1,1."""
+
+    clean: float
+    fgsm: float
+    pgd: float
+    fgsm_small: float
+    pgd_small: float
+    jacobian_l1: float
+
+
+def track(
+    model: Sequential,
+    x: np.ndarray,
+    y: np.ndarray,
+    protocol: Protocol,
+    pool: Workers,
+    *,
+    seed: int = 0,
+    done: Done = None,
+) -> Tracked:
+    """What `model` does with images x (N, ...) with labels y (N,) under the protocol's attacks.
+
+    done: told how many more passes of an image through the model are done, `track_passes` for each image in all.
+    """
+
+    def report(passes: int) -> Done:
+        return (lambda n: done(n * passes)) if done else None
+
+    small = protocol.at(protocol.small_eps)
+    pgd_passes = _pgd_passes(protocol)
+    fgsm, fgsm_small = (correct_under_fgsm(model, x, y, p, pool, report(FGSM_PASSES)) for p in (protocol, small))
+    pgd, pgd_small = (
+        correct_under_pgd(model, x, y, p, pool, seed=seed, done=report(pgd_passes)) for p in (protocol, small)
+    )
+    return Tracked(
+        percent(correct(model, x, y, pool, report(1))), percent(fgsm), percent(pgd), percent(fgsm_small),
+        percent(pgd_small), float(jacobian_norms(model, x, pool, report(JACOBIAN_PASSES)).mean()),
+    )  # fmt: skip
+
+
+def track_passes(protocol: Protocol) -> int:
+    """How many passes of each image `track` reports."""
+    return 1 + 2 * (FGSM_PASSES + _pgd_passes(protocol)) + JACOBIAN_PASSES
+
+
+def _pgd_passes(protocol: Protocol) -> int:
+    return 2 * protocol.pgd_steps * protocol.pgd_restarts
+
+
+def jacobian_norms(model: Sequential, x: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
+    """||J||_1,1 of the logits at each image x (N, ...): (N,), where an image has the mean of its shard."""
+    fused = fuse(model)
+
+    def on_shard(part: slice) -> np.ndarray:
+        with no_grad():
+            return np.full(part.stop - part.start, jacobian_l1(fused, x[part]).item())
+
+    return np.concatenate(over_shards(model, x, pool, on_shard, done, rows=N_CLASSES))
 
 
 def over_shards(

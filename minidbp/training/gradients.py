@@ -19,6 +19,11 @@ class DivergenceError(ArithmeticError):
         super().__init__(message)
         self.epoch, self.step = epoch, step
 
+    def at(self, where: str, lam: float, epoch: int, step: int) -> "DivergenceError":
+        """The same error as that of a training, which diverged at this epoch and step; `where` says so in words."""
+        message = f"training diverged {where}, at lambda {lam:g}: {self}; a smaller learning rate or lambda may help"
+        return DivergenceError(message, epoch, step)
+
 
 @dataclass(frozen=True)
 class BatchGradient:

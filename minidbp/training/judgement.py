@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from minidbp.data import Mnist
 from minidbp.nn import N_CLASSES, Sequential
+from minidbp.training.evaluate import Tracked
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Workers
 
@@ -34,18 +35,44 @@ class MaskingFigures(GradientFigures):
 
 
 @dataclass(frozen=True)
+class AccuracyAt:
+    """Accuracy in percent under attacks of size `eps`, all on the same images.
+
+    The strongest attacks follow each other: each figure is of images that withstand that attack and those before it.
+    """
+
+    eps: float
+    fgsm: float
+    apgd_ce: float
+    apgd_dlr: float
+    square: float
+    worst_case: float  # of images that withstand the strongest attacks and every other attack of this size
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """Test accuracy in percent: clean, under FGSM and under PGD; of each class (None without images); the diagnosis."""
+    """Test accuracy in percent: clean, under FGSM and under PGD; of each class (None without images); the diagnosis.
+
+    by_eps: accuracy at each of the protocol's `attack_sizes`, in their order.
+    """
 
     clean: float
     fgsm: float
     pgd: float
+    by_eps: list[AccuracyAt]
     per_class: dict[str, list[float | None]]
     diagnosis: MaskingFigures
 
     def __post_init__(self) -> None:
         if {name: len(of_class) for name, of_class in self.per_class.items()} != dict.fromkeys(ACCURACIES, N_CLASSES):
             raise ValueError(f"per_class must hold {N_CLASSES} numbers for each of {', '.join(ACCURACIES)}")
+
+    def at(self, eps: float) -> AccuracyAt:
+        """The accuracies under attacks of this size.  Raises ValueError if the model was not judged at it."""
+        for accuracies in self.by_eps:
+            if accuracies.eps == eps:
+                return accuracies
+        raise ValueError(f"the model was judged at eps {[a.eps for a in self.by_eps]}; got {eps:g}")
 
 
 @dataclass(frozen=True)
@@ -56,7 +83,10 @@ class Judge:
         judge: Takes a model, MNIST, the protocol, the run's seed, the threads and a report.  It reports every forward
             pass of one image that it has done.  It raises DivergenceError for a model that no attack can follow.
         passes: Takes the protocol; returns how many forward passes `judge` reports in all.
+        track: Takes the same as `judge`; says what a model does after an epoch.  It reports `track_passes` for each
+            tracked image.
     """
 
     judge: Callable[[Sequential, Mnist, Protocol, int, Workers, Report], Judgement]
     passes: Callable[[Protocol], float]
+    track: Callable[[Sequential, Mnist, Protocol, int, Workers, Report], Tracked]

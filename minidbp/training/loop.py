@@ -12,15 +12,19 @@ from minidbp.data import Split, batches
 from minidbp.nn import Sequential, build_model
 from minidbp.nn.checks import validate_images
 from minidbp.training.adam import Adam
-from minidbp.training.evaluate import accuracy
+from minidbp.training.evaluate import Tracked, accuracy
 from minidbp.training.gradients import BatchGradient, DivergenceError, batch_gradient
 from minidbp.training.protocol import Protocol
+from minidbp.training.rules import stops
 from minidbp.training.workers import Workers, workers
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: the mean of the loss and of its two parts over the steps, accuracy in percent, seconds."""
+    """One epoch: the mean of the loss and of its two parts over the steps, accuracy in percent, seconds in all.
+
+    tracked: what the model does with test images after the epoch; None if no `track` was given.
+    """
 
     number: int
     loss: float
@@ -28,6 +32,7 @@ class Epoch:
     penalty: float
     validation_accuracy: float
     seconds: float
+    tracked: Tracked | None = None
 
 
 class TrainingState:
@@ -77,6 +82,7 @@ def train(
     pool: Workers,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    track: Callable[[Sequential], Tracked] | None = None,
 ) -> list[Epoch]:
     """Train the state's model in place until its protocol says stop, and return all epochs, earlier ones included.
 
@@ -87,6 +93,7 @@ def train(
     Args:
         on_step: called after every step with the epoch, the step (both from 1) and the number of steps in an epoch.
         on_epoch: called after every epoch; the state can be saved there.
+        track: called with the model after every epoch; its result becomes part of the history.
 
     Raises:
         DivergenceError: a NaN or an infinity, with its epoch, step and lambda.
@@ -103,42 +110,32 @@ def train(
             f"a training of {len(split.x_train)} images continues after {steps * len(history)} steps, the whole of "
             f"{len(history)} epochs; this state is after {state.adam.t}: start again, or resume from a checkpoint"
         )
-    while not _finished(history, protocol):
+    while not stops([epoch.validation_accuracy for epoch in history], protocol):
         number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)
         state.model.train()
         for step, indices in enumerate(batches(len(split.x_train), protocol.batch_size, state.rng), start=1):
             try:
                 batch = training_step(state, split.x_train[indices], split.y_train[indices], pool)
             except DivergenceError as error:
-                raise DivergenceError(
-                    f"training diverged in epoch {number}, step {step}, at lambda {state.lam:g}: {error}; "
-                    "a smaller learning rate or lambda may help",
-                    number,
-                    step,
-                ) from None
+                raise error.at(f"in epoch {number}, step {step}", state.lam, number, step) from None
             sums += len(indices) * np.array([batch.loss, batch.cross_entropy, batch.penalty])
             if on_step:
                 on_step(number, step, steps)
         state.model.eval()
         validation = accuracy(state.model, split.x_validation, split.y_validation, pool)
+        try:
+            tracked = track(state.model) if track else None
+        except DivergenceError as error:  # caused by the last step, which no later step could notice
+            raise error.at(f"at the end of epoch {number}", state.lam, number, steps) from None
         loss, cross_entropy, penalty = map(float, sums / len(split.x_train))
-        state.end_epoch(Epoch(number, loss, cross_entropy, penalty, validation, time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        state.end_epoch(Epoch(number, loss, cross_entropy, penalty, validation, seconds, tracked))
         if on_epoch:
             on_epoch(history[-1])
     if protocol.keep == "best":
         for parameter, values in zip(state.model.parameters(), state.best, strict=True):
             parameter.data = values
     return history
-
-
-def _finished(history: list[Epoch], protocol: Protocol) -> bool:
-    """The paper's rule: after min_epochs, stop when validation accuracy changes by less than the tolerance."""
-    if len(history) >= protocol.max_epochs:
-        return True
-    if protocol.stop_rule == "none" or len(history) < max(2, protocol.min_epochs + 1):
-        return False
-    change = (history[-1].validation_accuracy - history[-2].validation_accuracy) / 100
-    return (abs(change) if protocol.stop_rule == "absolute" else change) < protocol.stop_tolerance
 
 
 def quickly_trained(

@@ -1,7 +1,7 @@
 """The protocol: everything that decides a result, except the model, lambda and the seed."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class Protocol:
     """The paper's protocol, with Table 2's values as defaults. Raises ValueError for a value that makes no sense.
 
     The paper gives the fields of the first group. It does not give those of the second; docs/protocol.md argues for
-    their defaults. The third group is ours: how much of the data is used, and the PGD beside the paper's FGSM, to
+    their defaults. The third group is ours: how much of the data is used, and the attacks beside the paper's FGSM, to
     judge and to train.
     """
 
@@ -60,11 +60,16 @@ class Protocol:
     validation_split: str = "random"
 
     n_train: int = 55_000
-    n_test: int = 10_000
-    n_pgd: int = 10_000  # how many of the test images PGD attacks
+    n_test: int = 10_000  # chosen at random by the run's seed; every attack gets the same images
+    n_tracked: int = 1000  # of them, on which accuracy is measured after every epoch
+    small_eps: float = 0.1  # tracked too, and shown beside eps: at 0.3 nothing here is robust
+    judged_eps: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)  # FGSM and the strongest attacks, besides eps and small_eps
     pgd_steps: int = 40
     pgd_step: float = 0.01
     pgd_restarts: int = 1
+    apgd_steps: int = 100  # of APGD, which is one of the strongest attacks, for each loss and restart
+    apgd_restarts: int = 5
+    square_queries: int = 5000  # of Square, another one
     training_attack: str = "fgsm"  # what makes the adversarial images of adversarial_training, of size eps
     training_attack_steps: int = 10  # of training_attack "pgd"
     training_attack_step: float = 0.03  # in pixel units
@@ -85,14 +90,27 @@ class Protocol:
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be less than 1; got {getattr(self, name)}")
-        limits = {"n_train": 60_000 - self.n_validation, "n_test": 10_000, "n_pgd": self.n_test}
-        for name, most in {"label_smoothing": 1, "eps": 1, **limits}.items():  # pixels lie between 0 and 1
+        if not all(isinstance(eps, int | float) and 0 <= eps <= 1 for eps in self.judged_eps):
+            raise ValueError(f"judged_eps must be numbers from 0 to 1; got {self.judged_eps!r}")
+        object.__setattr__(self, "judged_eps", tuple(float(eps) + 0.0 for eps in self.judged_eps))
+        limits = {"n_train": 60_000 - self.n_validation, "n_test": 10_000, "n_tracked": self.n_test}
+        for name, most in {"label_smoothing": 1, "eps": 1, "small_eps": 1, **limits}.items():  # pixels are in 0 to 1
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most}; got {getattr(self, name)}")
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields by name, for JSON."""
-        return asdict(self)
+        """All fields by name, as JSON gives them back: a tuple is a list."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @property
+    def attack_sizes(self) -> list[float]:
+        """Every eps at which a model is judged, from small to large."""
+        return sorted({*self.judged_eps, self.small_eps, self.eps})
+
+    def at(self, eps: float) -> "Protocol":
+        """The same protocol with attacks of another size; PGD's step grows and shrinks with it."""
+        step = self.pgd_step * eps / self.eps if self.eps > 0 else self.pgd_step
+        return replace(self, eps=eps, pgd_step=step)
 
     def objective(self, lam: float) -> Objective:
         """The loss that is trained, with this lambda."""

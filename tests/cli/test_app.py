@@ -83,7 +83,7 @@ def test_errors_become_one_sentence(
 
 @pytest.mark.parametrize(
     ("option", "least"),
-    [("--pgd-images", 1), ("--images", 1), ("--steps", 1), ("--restarts", 1), ("--threads", 1), ("--seed", 0)],
+    [("--images", 1), ("--steps", 1), ("--restarts", 1), ("--threads", 1), ("--seed", 0)],
 )
 def test_a_number_below_the_least(option: str, least: int, command: Command) -> None:
     result = command("attack", "none.safetensors", option, str(least - 1))

@@ -14,7 +14,7 @@ from minidbp.sweeps.runs import Run, find
 
 Command = Callable[..., Any]
 TRAIN = ("train", "--epochs", "1", "--images", "128")
-ATTACK = ("--images", "50", "--pgd-images", "20", "--steps", "2")
+ATTACK = ("--images", "50", "--steps", "2")
 PENALTIES = ("jacobian_l1", "summed_jacobian_l1", "loss_gradient_l2", "loss_gradient_l1")
 
 
@@ -51,7 +51,9 @@ def test_trained_again_it_is_there(
     assert "1 of 1 runs are in" in again.stderr
     words = command(*TRAIN, "--model", "C", "--lambda", "2", "--seed", "3", "--out", out)
     result = json.loads(printed.stdout)
-    assert f"model C, lambda 2, seed 3: clean {result['clean']:.2f}%, FGSM {result['fgsm']:.2f}%" in words.stdout
+    assert (
+        f"model C, lambda 2, seed 3: clean {result['clean']:.2f}%; eps 0.3: FGSM {result['fgsm']:.2f}%" in words.stdout
+    )
 
 
 @pytest.mark.slow
@@ -162,7 +164,7 @@ def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPa
         (("attack", "WEIGHTS", "--steps", "0"), ("steps", "0")),
         (("attack", "WEIGHTS", "--restarts", "0"), ("restarts", "0")),
         (("attack", "WEIGHTS", "--images", "10001"), ("10001", "10000")),
-        (("attack", "WEIGHTS", "--pgd-images", "0"), ("pgd", "0")),
+        (("attack", "WEIGHTS", "--images", "0"), ("--images", "0")),
         (("attack", "WEIGHTS", "--attack-label", "no"), ("no", "true", "predicted", "smoothed")),
         (("attack", "WEIGHTS", "--threads", "0"), ("threads", "0")),
     ],

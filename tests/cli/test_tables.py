@@ -21,7 +21,8 @@ from minidbp.training import DivergenceError, Protocol
 Command = Callable[..., Any]
 FilesIn = Callable[[Path], set[str]]
 TINY = Protocol(
-    stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_pgd=10, pgd_steps=1
+    stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_tracked=10, pgd_steps=1,
+    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1,
 )  # fmt: skip
 SWEEPS = ("table2", "table3", "table4", "credit")
 
@@ -395,4 +396,4 @@ def test_what_is_no_sweep_is_refused(
     (copy / "runs" / f"{load(copy).runs[0].name}.json").write_text("{}")
     assert_refused(command(name, copy), "move it away")
     (copy / "sweep.json").write_text('{"format": 1}')
-    assert_refused(command(name, copy), "format 1", "format 3")
+    assert_refused(command(name, copy), "format 1", "format 4")

@@ -16,7 +16,7 @@ from minidbp.robust import fgsm
 from minidbp.training import Protocol, correct_under_pgd, percent, workers
 
 PIXELS = 78  # of each class, in the model of blocks
-QUICK = Protocol(eps=0.3, n_pgd=200, pgd_steps=5)
+QUICK = Protocol(eps=0.3, n_test=200, n_tracked=1, pgd_steps=5)
 
 
 class Layer:
@@ -56,7 +56,7 @@ def block_images(brightness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def diagnosed(models: dict[str, nn.Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol = QUICK) -> Any:
-    n = protocol.n_pgd
+    n = protocol.n_test
     with workers(1) as pool:
         return asdict(diagnose(models, LabelledImages(x[:n], y[:n], pool), protocol))
 
@@ -116,7 +116,9 @@ def test_gradients_of_a_linear_model_are_its_formula() -> None:
 
     g, h = gradient(x), gradient(fgsm(model, x, y, 0.3))
     cosines = (g * h).sum(1) / np.sqrt((g * g).sum(1) * (h * h).sum(1))
-    found = diagnosed({"linear": model}, x, y, Protocol(n_pgd=40, pgd_steps=1))["models"]["linear"]["gradients"]
+    found = diagnosed({"linear": model}, x, y, Protocol(n_test=40, n_tracked=1, pgd_steps=1))["models"]["linear"][
+        "gradients"
+    ]
     assert found["gradient_cosine"] == pytest.approx(cosines.mean(), abs=1e-5)
     assert found["jacobian_l1"] == pytest.approx(np.abs(w).sum(), rel=1e-5)
 
@@ -192,7 +194,7 @@ def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray)
     other = nn.build_model("C", seed=4)
     models = {"fitted": nn.Sequential([nn.Flatten(), linear(fitted)]), "C": other}
     x, y = mnist.x_test[:260], mnist.y_test[:260]
-    protocol, counted = Protocol(eps=0.05, n_pgd=260, pgd_steps=3, pgd_restarts=2), []
+    protocol, counted = Protocol(eps=0.05, n_test=260, n_tracked=1, pgd_steps=3, pgd_restarts=2), []
     found = {}
     for threads in (1, 2):
         with workers(threads) as pool:
@@ -213,7 +215,7 @@ def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray)
 def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> None:
     model = nn.Sequential([nn.Flatten(), linear(fitted)])
     x, y = mnist.x_test[:300], mnist.y_test[:300]
-    protocol = Protocol(eps=0.02, n_pgd=300, pgd_steps=4)
+    protocol = Protocol(eps=0.02, n_test=300, n_tracked=1, pgd_steps=4)
     with workers(2) as pool:
         by_pgd = correct_under_pgd(model, x, y, protocol, pool, seed=3)
         passes: list[int] = []
@@ -228,7 +230,7 @@ def test_columns_are_the_figures_of_a_run(mnist: Mnist, fitted: np.ndarray) -> N
 def test_columns_of_blocks_are_their_closed_form() -> None:
     x, y = block_images(np.where(np.arange(100) % 10 < 6, 0.9, 0.4))
     with workers(1) as pool:
-        images, protocol = LabelledImages(x, y, pool), Protocol(n_pgd=100, pgd_steps=5, pgd_step=0.1)
+        images, protocol = LabelledImages(x, y, pool), Protocol(n_test=100, n_tracked=1, pgd_steps=5, pgd_step=0.1)
         found = masking_figures(blocks(), images, np.ones(100, bool), protocol)
         first_fooled = np.arange(100) > 0
         other = masking_figures(blocks(), images, first_fooled, protocol)

@@ -23,7 +23,7 @@ def diagnosis(request: pytest.FixtureRequest, mnist: Mnist) -> Diagnosis:
     models = {f"seed {seed}": nn.build_model("C", seed=seed) for seed in range(request.param)}
     with workers(1) as pool:
         images = LabelledImages(mnist.x_test[:20], mnist.y_test[:20], pool)
-        result = diagnose(models, images, Protocol(eps=0.1, n_pgd=20, pgd_steps=2))
+        result = diagnose(models, images, Protocol(eps=0.1, n_test=20, n_tracked=1, pgd_steps=2))
     where = {"minidbp": "1", "python": "3", "processor": "p", "cores": 2, "blas": [], "variables": {}}
     return replace(result, environment=where)
 

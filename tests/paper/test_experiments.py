@@ -310,7 +310,9 @@ def test_the_default_protocol_is_what_the_paper_says_and_design_section_6_chose(
         "reduction": "mean", "padding": "same_first", "stop_rule": "absolute", "keep": "last",
         "batch_size": 128, "initialiser": "glorot_uniform", "attack_label": "true", "clip": True,
         "validation_split": "random",
-        "n_train": 55_000, "n_test": 10_000, "n_pgd": 10_000, "pgd_steps": 40, "pgd_step": 0.01, "pgd_restarts": 1,
+        "n_train": 55_000, "n_test": 10_000, "n_tracked": 1000, "small_eps": 0.1,
+        "judged_eps": [0.05, 0.1, 0.2, 0.3], "pgd_steps": 40, "pgd_step": 0.01, "pgd_restarts": 1, "apgd_steps": 100,
+        "apgd_restarts": 5, "square_queries": 5000,
         "training_attack": "fgsm", "training_attack_steps": 10, "training_attack_step": 0.03,
     }  # fmt: skip
 

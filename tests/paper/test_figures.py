@@ -179,7 +179,7 @@ def test_a_picture_says_how_many_runs_and_images_and_what_the_bars_are(make: Mak
     two = make("A", (0.0, 50.0), 2)
     figure = figures.accuracy_along([*two, *make("C", (0.0,), 1), *make("C", (50.0,), 3)], "lambda")
     a, c = (axes.get_title() for axes in figure.axes)
-    assert a == "model A\nn = 2 runs; 10,000 test images, PGD: 10,000"
+    assert a == "model A\nn = 2 runs; 10,000 test images"
     assert "n = 1 to 3 runs" in c
     assert "Bars: ± 1 standard deviation over runs" in figure.get_suptitle()
     assert "the paper's" in figure.get_suptitle()

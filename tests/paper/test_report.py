@@ -584,7 +584,7 @@ def test_the_page_of_a_real_sweep(reported: Path, tiny: Protocol) -> None:
     assert embedded == [(reported / name).read_bytes() for name in ("accuracy.png", "images.png")]
     text = (reported / "table.md").read_text(encoding="utf-8")
     for field in dataclasses.fields(Protocol):
-        value = re.escape(str(getattr(tiny, field.name)))
+        value = re.escape(shown(getattr(tiny, field.name)))
         assert re.search(rf"\| (\*\*)?{field.name}(\*\*)? \| {value}( \(in full: .*\))? \|", text)
 
 

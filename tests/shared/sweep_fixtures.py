@@ -17,10 +17,11 @@ from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunResult, Seconds
 from minidbp.sweeps.sweep import Sweep
 from minidbp.training import Protocol
 from minidbp.training.environment import environment
-from minidbp.training.judgement import MaskingFigures
+from minidbp.training.judgement import AccuracyAt, MaskingFigures
 
 TINY = Protocol(
-    stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_pgd=10, pgd_steps=1
+    stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_tracked=10, pgd_steps=1,
+    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1,
 )  # fmt: skip
 
 
@@ -62,6 +63,7 @@ def made_up_result(
     figures = {"clean": clean, "fgsm": fgsm, "pgd": pgd}
     parts: dict[str, Any] = {
         "diagnosis": MaskingFigures(*(pgd + place for place in range(9))),
+        "by_eps": [AccuracyAt(eps, fgsm, pgd, pgd, pgd, pgd) for eps in run.protocol.attack_sizes],
         "per_class": {name: [value] * 10 for name, value in figures.items()},
         "history": [],
         "seconds": Seconds(50.0, 10.0),

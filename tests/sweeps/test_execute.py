@@ -12,19 +12,22 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+import minidbp as mdb
 from minidbp.data import Mnist
-from minidbp.diagnosis.judge import JUDGE
+from minidbp.diagnosis.judge import JUDGE, judged_images
 from minidbp.nn import Sequential, load_model
 from minidbp.sweeps import execute as module
 from minidbp.sweeps.execute import execute, perform
 from minidbp.sweeps.monitor import Cost, Heartbeat, Stopped
 from minidbp.sweeps.runs import DivergedRun, Outcome, Run, RunError, RunResult, find
-from minidbp.training import DivergenceError, Protocol, predict, workers
+from minidbp.training import DivergenceError, Protocol, predict, track, workers
 
 TINY = Protocol(
-    stop_rule="none", max_epochs=3, n_train=64, batch_size=32, n_validation=100, n_test=60, n_pgd=20, pgd_steps=2
+    stop_rule="none", max_epochs=3, n_train=64, batch_size=32, n_validation=100, n_test=60, n_tracked=20, pgd_steps=2,
+    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1,
 )  # fmt: skip
 RUN = Run("C", 2.5, 3, TINY)
+EPOCH = 2 + 6  # reports: one for each step, and one for each measure of `track`
 DIVERGES = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, learning_rate=1e38))
 Executed = tuple[RunResult, Sequential, list[tuple[float, str]]]
 
@@ -74,22 +77,22 @@ def test_a_result_has_what_other_programs_read(executed: Executed) -> None:
 
 def test_the_accuracy_is_that_of_the_model(executed: Executed, mnist: Mnist) -> None:
     result, model, _ = executed
-    y = mnist.y_test[:60]
-    right = predict(model, mnist.x_test[:60]) == y
+    x, y = judged_images(mnist, TINY, RUN.seed)
+    right = predict(model, x) == y
     assert result.clean == pytest.approx(100 * right.mean())
     for digit, share in enumerate(result.per_class["clean"]):
         mine = [said for said, label in zip(right, y, strict=True) if label == digit]
         assert share == (pytest.approx(100 * sum(mine) / len(mine)) if mine else None)
 
 
-@pytest.mark.parametrize(("figure", "n"), [("clean", 60), ("fgsm", 60), ("pgd", 20)])
-def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Mnist, figure: str, n: int) -> None:
+@pytest.mark.parametrize("figure", ["clean", "fgsm", "pgd"])
+def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Mnist, figure: str) -> None:
     result, _, _ = executed
-    counts = np.bincount(mnist.y_test[:n], minlength=10)
+    counts = np.bincount(judged_images(mnist, TINY, RUN.seed)[1], minlength=10)
     shares = result.per_class[figure]
     assert [share is None for share in shares] == [count == 0 for count in counts]
     right = sum(share * count / 100 for share, count in zip(shares, counts, strict=True) if count)
-    assert getattr(result, figure) == pytest.approx(100 * right / n)
+    assert getattr(result, figure) == pytest.approx(100 * right / 60)
 
 
 def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Mnist) -> None:
@@ -106,10 +109,38 @@ def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
     assert sum(work for work, _ in said) == pytest.approx(Cost(RUN, JUDGE).total)
     assert said[0] == (0, "beginning")
     assert all(work > 0 and what for work, what in said[1:])
-    assert [what.partition(",")[0] for _, what in said[1:7:2]] == ["epoch 1", "epoch 2", "epoch 3"]
-    assert said[2][1] == "epoch 1, step 2/2"
-    assert said[3][1].startswith("epoch 2, step 1/2, validation ")
-    assert [what for _, what in said[7:]] == ["clean test images", "FGSM", "PGD", *["diagnosis"] * 4]
+    steps = said[1 : 1 + 3 * EPOCH : EPOCH], said[2 : 1 + 3 * EPOCH : EPOCH]
+    assert [what.partition(",")[0] for _, what in steps[0]] == ["epoch 1", "epoch 2", "epoch 3"]
+    assert steps[1][0][1] == "epoch 1, step 2/2"
+    assert steps[0][1][1].startswith("epoch 2, step 1/2, validation ")
+    assert {what for _, what in said[3 : 1 + EPOCH]} == {"accuracy along the training"}
+    judging = list(dict.fromkeys(what for _, what in said[1 + 3 * EPOCH :]))
+    sizes = ["strongest attacks, eps 0.1", "strongest attacks, eps 0.3"]
+    assert judging == ["clean test images", "FGSM", "PGD", *sizes, "diagnosis"]
+
+
+def test_every_epoch_tracks_the_first_of_the_judged_images(executed: Executed, mnist: Mnist) -> None:
+    result, model, _ = executed
+    x, y = (array[:20] for array in judged_images(mnist, TINY, RUN.seed))
+    with workers(1) as pool:
+        assert result.history[-1].tracked == track(model, x, y, TINY, pool, seed=RUN.seed)
+        for eps, figure in (TINY.eps, "fgsm"), (TINY.small_eps, "fgsm_small"):
+            x_adv = mdb.robust.fgsm(model, x, y, eps)
+            assert getattr(result.history[-1].tracked, figure) == 100 * np.mean(predict(model, x_adv) == y)
+    assert len({epoch.tracked for epoch in result.history}) > 1
+
+
+def test_a_larger_eps_never_leaves_more_under_the_strongest_attacks(executed: Executed) -> None:
+    result, _, _ = executed
+    small, large = result.by_eps
+    assert (small.eps, large.eps) == (0.1, 0.3)
+    for accuracies in result.by_eps:
+        assert result.clean >= accuracies.apgd_ce >= accuracies.apgd_dlr >= accuracies.square >= accuracies.worst_case
+    assert small.worst_case >= large.worst_case
+    assert result.at(0.3) == large
+    assert large.fgsm == result.fgsm
+    with pytest.raises(ValueError, match=r"was judged at eps \[0.1, 0.3\]; got 0.2"):
+        result.at(0.2)
 
 
 def test_a_divergence_comes_out(mnist: Mnist) -> None:
@@ -121,12 +152,12 @@ def test_a_divergence_comes_out(mnist: Mnist) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 8, 11])
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 20, 25, 26, 30])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     executed: Executed, mnist: Mnist, tmp_path: Path, steps: int
 ) -> None:
     """After so many reports: in the first epoch (nothing is kept), at its end, in the second, while it is judged."""
-    result, model, _ = executed
+    result, model, without_stop = executed
     checkpoint, left, said = tmp_path / "checkpoint", [None] * steps, []
 
     def stopping(work: float, what: str) -> None:
@@ -137,12 +168,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     with workers(1) as pool:
         with pytest.raises(Stopped):
             execute(RUN, mnist, pool, JUDGE, stopping, checkpoint)
-        assert checkpoint.exists() == (steps > 3)
+        assert checkpoint.exists() == (steps > 1 + EPOCH)
         again, twin = execute(RUN, mnist, pool, JUDGE, lambda work, what: said.append(what), checkpoint)
     assert bits(twin) == bits(model)
     assert without_time(again) == without_time(result)
-    trained_again = {1: 6, 2: 6, 3: 6, 4: 4, 7: 2, 8: 0, 11: 0}[steps]  # steps: whole epochs are not
-    assert len(said) == 1 + trained_again + 7
+    epochs_again = {1: 3, 2: 3, 9: 3, 10: 2, 20: 1, 25: 1, 26: 0, 30: 0}[steps]  # whole epochs are not trained again
+    assert len(said) == len(without_stop) - (3 - epochs_again) * EPOCH
 
 
 def test_what_an_earlier_process_did_counts_as_done(mnist: Mnist, tmp_path: Path) -> None:
@@ -209,7 +240,7 @@ def test_a_stopped_run_leaves_its_checkpoint_and_goes_on(
     executed: Executed, tmp_path: Path, stop_after: Callable[[int, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = tmp_path / "stop"
-    stop_after(4, stop)  # in the second epoch
+    stop_after(2 + EPOCH, stop)  # in the second epoch
     assert perform(RUN, tmp_path, JUDGE, None, 1, stop) == "stopped"
     assert files(tmp_path) - {".lock"} == {".checkpoint.safetensors", "stop"}
     stop.unlink()

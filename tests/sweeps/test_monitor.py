@@ -36,7 +36,7 @@ def files(run_dir: Path) -> list[str]:
     return sorted(p.name for p in run_dir.iterdir())
 
 
-SHORT = Protocol(stop_rule="none", max_epochs=3, n_train=100, n_test=50, n_pgd=20, pgd_steps=7, pgd_restarts=2)
+SHORT = Protocol(stop_rule="none", max_epochs=3, n_train=100, n_test=50, n_tracked=20, pgd_steps=7, pgd_restarts=2)
 
 
 # -- the work of a run, against counting by hand ------------------------------------------------------------------
@@ -79,11 +79,11 @@ def test_the_cost_of_an_exact_step() -> None:
 
 def test_a_run_is_its_epochs_and_its_judging() -> None:
     cost = Cost(Run("C", 0.0, 0, SHORT), JUDGE)
-    passes = (
-        3 * 100 * 3 + 50 * (1 + 3) + 20 * (2 * 7 * 2 + masking_passes(SHORT))
-    )  # epochs; clean, FGSM; PGD, diagnosis
-    assert cost.total == pytest.approx(passes * cost.forward)
-    assert cost.epoch == pytest.approx(300 * cost.forward)
+    pgd, strongest = 2 * 7 * 2, 2 * 2 * 100 * 5 + 5000  # forward and backward; APGD for two losses, Square
+    epoch = 100 * 3 + 20 * (1 + 2 * (3 + pgd) + 11)  # training; clean, FGSM and PGD at two eps, and J
+    judging = 50 * (1 + 3 + pgd + 4 * (3 + strongest) + masking_passes(SHORT))
+    assert cost.total == pytest.approx((3 * epoch + judging) * cost.forward)
+    assert cost.epoch == pytest.approx(epoch * cost.forward)
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,15 @@ from minidbp.sweeps.runs import DivergedRun, Run, RunError, RunResult, find, kee
 from minidbp.training import Protocol
 from minidbp.training.judgement import MaskingFigures
 
-RUN = Run("C", 2.5, 3, Protocol(n_train=64, n_pgd=100))
+RUN = Run("C", 2.5, 3, Protocol(n_train=64, n_tracked=100))
 OTHERS = {  # of each field of the protocol, a value that is not the default
     "learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "adam_eps": 1e-7, "label_smoothing": 0.0, "eps": 0.2,
     "n_validation": 4000, "min_epochs": 9, "max_epochs": 99, "stop_tolerance": 0.0, "adversarial_training": True,
     "penalty": "summed_jacobian_l1", "penalty_target": "softmax", "reduction": "sum", "padding": "same",
     "stop_rule": "signed", "keep": "best", "batch_size": 64, "initialiser": "he_normal", "attack_label": "smoothed",
-    "clip": False, "validation_split": "last", "n_train": 63, "n_test": 9999, "n_pgd": 99, "pgd_steps": 39,
-    "pgd_step": 0.02, "pgd_restarts": 2, "training_attack": "pgd", "training_attack_steps": 9,
+    "clip": False, "validation_split": "last", "n_train": 63, "n_test": 9999, "n_tracked": 99, "pgd_steps": 39,
+    "pgd_step": 0.02, "pgd_restarts": 2, "small_eps": 0.05, "judged_eps": (0.3,), "apgd_steps": 9,
+    "apgd_restarts": 1, "square_queries": 9, "training_attack": "pgd", "training_attack_steps": 9,
     "training_attack_step": 0.02,
 }  # fmt: skip
 
@@ -84,7 +85,7 @@ def test_the_protocol_shapes_the_model() -> None:
 
 
 def test_the_same_run_has_the_same_name() -> None:
-    again = Run("C", 2.5, 3, Protocol(n_train=64, n_pgd=100))
+    again = Run("C", 2.5, 3, Protocol(n_train=64, n_tracked=100))
     assert (again, again.identity(), again.name) == (RUN, RUN.identity(), RUN.name)
     assert RUN.name.startswith("C_lambda2.5_seed3_")
 
@@ -128,8 +129,8 @@ def test_the_format_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_name_does_not_change_between_versions() -> None:
     """Folders that people have are found again; who changes Protocol or the name raises FORMAT, then this."""
-    assert runs.FORMAT == 3
-    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_53811dca8f"
+    assert runs.FORMAT == 4
+    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_4ff16aa543"
 
 
 @pytest.mark.parametrize("run", [RUN, *map(other, OTHERS), Run("A", 0.0, 0, Protocol())], ids=lambda run: run.name)
@@ -143,8 +144,8 @@ def test_a_run_comes_back_from_its_identity(run: Run) -> None:
 @pytest.mark.parametrize(
     ("identity", "named"),
     [
-        (changed("format", 2), ["format 2", "format 3"]),
-        (changed("format", None), ["format None", "format 3"]),
+        (changed("format", 2), ["format 2", "format 4"]),
+        (changed("format", None), ["format None", "format 4"]),
         ({k: v for k, v in RUN.identity().items() if k != "format"}, ["format None"]),
         ({k: v for k, v in RUN.identity().items() if k != "seed"}, ["seed"]),
         (changed("extra", 1), ["extra"]),
@@ -161,7 +162,7 @@ def test_a_run_comes_back_from_its_identity(run: Run) -> None:
         (changed("protocol", {k: v for k, v in RUN.protocol.as_dict().items() if k != "eps"}), ["eps"]),
         (changed("protocol", {**RUN.protocol.as_dict(), "eps": -1}), ["eps", "-1"]),
         (changed("protocol", {**RUN.protocol.as_dict(), "keep": ["last"]}), ["keep"]),
-        ({}, ["format None"]), ({"format": 3}, ["model"]), ("C_lambda2.5_seed3", []), ([], []), (None, []), (3, []),
+        ({}, ["format None"]), ({"format": 4}, ["model"]), ("C_lambda2.5_seed3", []), ([], []), (None, []), (3, []),
     ],
     ids=lambda value: None if isinstance(value, list) and value else str(value)[-60:],
 )  # fmt: skip
@@ -223,7 +224,8 @@ def test_a_class_without_images_is_a_whole_result(result: RunResult, tmp_path: P
 def test_outcomes_in_one_line(made_up: Callable[..., RunResult], diverged_run: DivergedRun, epochs: int) -> None:
     plural = "s" * (epochs > 1)
     assert made_up(RUN, clean=98.0, fgsm=20.0, pgd=2.0, epochs=epochs).in_words("who") == (
-        f"who: clean 98.00%, FGSM 20.00%, PGD 2.00% ({epochs} epoch{plural}, 60 s)"
+        "who: clean 98.00%; eps 0.3: FGSM 20.00%, worst case 2.00%; eps 0.1: FGSM 20.00%, worst case 2.00% "
+        f"(10000 test images; {epochs} epoch{plural}, 60 s)"
     )
     assert diverged_run.in_words("who") == "who: diverged in epoch 3, step 2"
 

@@ -78,18 +78,16 @@ def test_fgsm_reads_the_protocol(
     assert percentage == pytest.approx(expected, abs=100 / N * 1.01)  # one image may stand on the border by rounding
 
 
-def test_pgd_reads_the_protocol_and_its_first_images(
-    model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]
-) -> None:
-    x, y = images
-    protocol = Protocol(eps=0.05, n_pgd=100, pgd_steps=4, pgd_step=0.02, pgd_restarts=2)
+def test_pgd_reads_the_protocol(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = (array[:100] for array in images)
+    protocol = Protocol(eps=0.05, pgd_steps=4, pgd_step=0.02, pgd_restarts=2)
     rng = np.random.default_rng([7, 0])
     with workers(2) as pool:
         percentage = percent(correct_under_pgd(model, x, y, protocol, pool, seed=7))
-        expected = share_right(model, pgd(model, x[:100], y[:100], 0.05, 0.02, 4, restarts=2, seed=rng), y[:100])
+        expected = share_right(model, pgd(model, x, y, 0.05, 0.02, 4, restarts=2, seed=rng), y)
         assert percentage == pytest.approx(expected, abs=1e-12)
-        assert percentage <= percent(correct_under_fgsm(model, x[:100], y[:100], protocol, pool)) + 5
-        assert percentage < accuracy(model, x[:100], y[:100], pool)
+        assert percentage <= percent(correct_under_fgsm(model, x, y, protocol, pool)) + 5
+        assert percentage < accuracy(model, x, y, pool)
 
 
 def test_the_number_of_threads_changes_nothing(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
@@ -107,7 +105,7 @@ def test_the_number_of_threads_changes_nothing(model: nn.Sequential, images: tup
 
 
 def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
-    protocol, counted = Protocol(eps=0.1, n_pgd=300, pgd_steps=1), []
+    protocol, counted = Protocol(eps=0.1, pgd_steps=1), []
     with workers(1) as pool:
         for judge in (
             lambda done: correct(model, *images, pool, done),
@@ -118,7 +116,7 @@ def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.nda
             judge(calls.append)
             counted.append(sum(calls))
             assert len(calls) > 1
-    assert counted == [N, N, 300]
+    assert counted == [N, N, N]
 
 
 def test_percent_by_class_against_counting(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:

@@ -130,7 +130,7 @@ def test_values_that_mean_nothing(name: str, value: Any) -> None:
         ({"n_train": 55_001}, 55_000),
         ({"n_validation": 10_000, "n_train": 50_001}, 50_000),
         ({"n_test": 10_001}, 10_000),
-        ({"n_test": 50, "n_pgd": 51}, 50),
+        ({"n_test": 50, "n_tracked": 51}, 50),
     ],
 )
 def test_there_are_only_so_many_images(changes: dict[str, int], most: int) -> None:
