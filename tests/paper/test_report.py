@@ -38,7 +38,7 @@ from minidbp.paper.experiments import (
 )
 from minidbp.paper.report import FILES, TWINS, UNSAID, as_markdown, on_screen, write_report
 from minidbp.paper.tables import Row, cells, header, rows_of
-from minidbp.sweeps.runs import Run, RunResult, keep
+from minidbp.sweeps.runs import Run, RunResult, keep, shown
 from minidbp.sweeps.sweep import Sweep, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import environment
