@@ -34,6 +34,10 @@ Reduction = Annotated[
     str | None, Option(help="The reduction of the penalty over classes and pixels: mean (the default) or sum.")
 ]
 Label = Annotated[str | None, Option(help="The label in the attack: true (the default), predicted or smoothed.")]
+Preset = Annotated[
+    str,
+    Option(help="smoke (a minute), laptop (up to 15 minutes), overnight (up to 10 hours) or paper (days to weeks)."),
+]
 Models = Annotated[str | None, Option(help="Train only these models of the preset, such as C or A,C.")]
 Lambdas = Annotated[
     str | None, Option(help="Train these lambdas instead of the preset's, such as 0,50; 0 is added if it is missing.")
@@ -47,11 +51,11 @@ Vary = Annotated[
 ]
 
 
-def _sweep_command(name: str, about: str, laptop: str) -> None:
+def _sweep_command(name: str, about: str) -> None:
     """Add the command that trains the runs of the experiment of that name and reports on them."""
 
     def run(
-        preset: Annotated[str, Option(help=f"smoke (about a minute), laptop ({laptop}) or paper (days).")] = "laptop",
+        preset: Preset = "laptop",
         out: opt.Out = None,
         models: Models = None,
         lambdas: Lambdas = None,
@@ -148,10 +152,10 @@ TABLE2 = "Table 2: train models A, B, C with several lambdas and compare clean a
 TABLE3 = "Table 3: train models A, B, C adversarially at four eps, with the penalty and without."
 TABLE4 = "Table 4: train model C adversarially with lambda from 0 to 1000."
 CREDIT = "Find what raises accuracy under FGSM: vary lambda, label smoothing and length of training, each by itself."
-_sweep_command("table2", TABLE2, "under 15 minutes")
-_sweep_command("table3", TABLE3, "under 30 minutes")
-_sweep_command("table4", TABLE4, "under 30 minutes")
-_sweep_command("credit", CREDIT, "under 20 minutes")
+_sweep_command("table2", TABLE2)
+_sweep_command("table3", TABLE3)
+_sweep_command("table4", TABLE4)
+_sweep_command("credit", CREDIT)
 
 
 @common.command

@@ -252,7 +252,7 @@ def test_a_divergence_is_exit_code_1(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--preset", "huge"), ("huge", "smoke", "laptop", "paper")),
+        (("--preset", "huge"), ("huge", "smoke", "laptop", "overnight", "paper")),
         (("--penalty", "l1"), ("l1", "jacobian_l1", "summed_jacobian_l1")),
         (("--penalty-target", "tanh"), ("tanh", "logits", "softmax")),
         (("--reduction", "max"), ("max", "sum", "mean")),

@@ -2,7 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from minidbp.sweeps.runs import Run, RunError
 from minidbp.training import Protocol
 from minidbp.training.protocol import CHOICES
 
+PRESETS = ("smoke", "laptop", "overnight", "paper")
 SHORT, LONG = (Protocol(stop_rule="none", max_epochs=epochs) for epochs in (1, 2))
 SEEDS = {Condition("A", 0.0, SHORT): 1, Condition("C", 0.0, SHORT): 3, Condition("C", 10.0, LONG): 2}
 EXPERIMENT = Experiment("e", "E", {"one": SEEDS, "two": {}})
@@ -87,6 +89,48 @@ def test_a_variant_that_means_nothing() -> None:
         EXPERIMENT.runs("one", -1)
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_lambda_has_more_seeds_than_its_lambda_0(name: str, preset: str) -> None:
+    """So that every run has its control: the same model, protocol and seed."""
+    seeds = EXPERIMENTS[name].preset(preset)
+    assert all(count <= seeds[dataclasses.replace(c, lam=0.0)] for c, count in seeds.items())
+
+
+def shown(values: Iterable[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(set(values)))
+
+
+def preset_row(experiment: Experiment, name: str, models: str) -> str:
+    """A line of the table of presets in docs/experiments.md."""
+    part = {c: seeds for c, seeds in experiment.preset(name).items() if c.model in models}
+    protocols = [c.protocol for c in part]
+    paper = [c.protocol for c in experiment.preset("paper")]
+    length = max(p.max_epochs for p in paper) if paper[0].stop_rule == "none" else 20  # "around the 20th epoch"
+    shorter = any(p.n_train < 55_000 for p in protocols) or max(p.max_epochs for p in protocols) < length
+    epochs = ("" if protocols[0].stop_rule == "none" else "up to ") + shown(p.max_epochs for p in protocols)
+    cells = [
+        experiment.name, f"`{name}`", ", ".join(models), shown(c.lam for c in part), shown(part.values()), epochs,
+        shown(p.n_train for p in protocols), shown(p.n_test for p in protocols), "shorter" if shorter else "",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def test_the_docs_list_what_each_preset_trains() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    found = [line for line in page.splitlines() if re.match(r"\| (table[234]|credit) \| `", line)]
+    expected = []
+    for experiment in EXPERIMENTS.values():
+        for name in PRESETS:
+            by_row: dict[str, str] = {}
+            for model in sorted({c.model for c in experiment.preset(name)}):
+                row = preset_row(experiment, name, model)
+                by_row.setdefault(row.replace(f"| {model} |", "| |"), model)
+            whole = "".join(sorted({c.model for c in experiment.preset(name)}))
+            expected += [preset_row(experiment, name, m) for m in ([whole] if len(by_row) == 1 else whole)]
+    assert found == expected
+
+
 # -- a part of a preset ----------------------------------------------------------------------------------------------
 
 
@@ -105,7 +149,7 @@ def test_models_and_seeds_of_a_preset() -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_whole_choice_is_the_preset(name: str, preset: str) -> None:
     experiment = EXPERIMENTS[name]
     whole = experiment.preset(preset)
@@ -253,7 +297,7 @@ def test_an_unknown_name_is_answered_with_all(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_all_presets_can_be_planned_named_and_described_again(name: str, preset: str) -> None:
     runs = EXPERIMENTS[name].runs(preset)
     assert len(runs) == sum(EXPERIMENTS[name].preset(preset).values())
@@ -276,22 +320,41 @@ def test_all_experiments_can_be_varied(name: str, vary: list[str]) -> None:
 # -- Table 2 -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_all_models_lambda_zero_and_the_penalty(name: str) -> None:
     preset = TABLE2.preset(name)
     assert all(count >= 1 for count in preset.values())
     lambdas = {c.lam for c in preset}
-    assert {(c.model, c.lam) for c in preset} == {(m, lam) for m in "ABC" for lam in lambdas}
-    assert {0.0, 50.0} <= lambdas <= {0.0, *LAMBDAS}
-    assert len(preset) == 3 * len(lambdas)  # one protocol for each model
+    assert {(c.model, c.lam) for c in preset} >= {(m, lam) for m in "ABC" for lam in (0.0, 50.0)}
+    assert lambdas <= {0.0, *LAMBDAS}
+    assert len({(c.model, c.protocol) for c in preset}) == 3  # one protocol for each model
     for condition in preset:
         protocol = condition.protocol
         assert (protocol.penalty, protocol.eps, protocol.label_smoothing) == ("jacobian_l1", 0.3, 0.1)
         assert not protocol.adversarial_training
 
 
-def test_the_laptop_has_at_least_three_of_the_papers_lambdas() -> None:
-    assert len({c.lam for c in TABLE2.preset("laptop")} & set(LAMBDAS)) >= 3
+def test_the_laptop_trains_c_on_all_images_for_the_papers_length() -> None:
+    for condition in TABLE2.preset("laptop"):
+        if condition.model == "C":
+            p = condition.protocol
+            assert (p.n_train, p.batch_size, p.n_validation, p.stop_rule, p.max_epochs) == (
+                55_000,
+                128,
+                5000,
+                "none",
+                20,
+            )
+
+
+def test_overnight_has_all_models_on_all_images_and_at_least_three_of_the_papers_lambdas() -> None:
+    for experiment in TABLE2, TABLE3, TABLE4, CREDIT:
+        preset = experiment.preset("overnight")
+        assert {c.model for c in preset} == {c.model for c in experiment.preset("paper")}
+        assert {(c.protocol.n_train, c.protocol.batch_size, c.protocol.stop_rule) for c in preset} == {
+            (55_000, 128, "none")
+        }
+    assert len({c.lam for c in TABLE2.preset("overnight")} & set(LAMBDAS)) >= 3
 
 
 def test_the_paper_preset_is_the_paper_and_lambda_0() -> None:
@@ -336,7 +399,7 @@ PAPERS = Protocol(
 )  # section 4.2
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_trains_every_model_with_and_without_the_penalty(name: str) -> None:
     preset = TABLE3.preset(name)
     epsilons = {c.protocol.eps for c in preset}
@@ -351,8 +414,8 @@ def test_every_preset_trains_every_model_with_and_without_the_penalty(name: str)
         assert condition.protocol.stop_rule == "none"
 
 
-def test_laptop_and_paper_have_every_cell_of_the_papers_table() -> None:
-    for name in "laptop", "paper":
+def test_all_but_smoke_have_every_cell_of_the_papers_table() -> None:
+    for name in PRESETS[1:]:
         assert {(c.model, c.protocol.eps, c.lam) for c in TABLE3.preset(name)} == set(TABLE_3)
 
 
@@ -381,7 +444,7 @@ SHORT, LONG = (
 )
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_lambda_0_and_10_are_trained_for_both_lengths_and_the_rest_for_the_longer(name: str) -> None:
     preset = TABLE4.preset(name)
     lengths = sorted({c.protocol.max_epochs for c in preset})
@@ -403,10 +466,11 @@ def test_table4s_paper_preset_is_the_papers_protocol() -> None:
     expected = {("C", lam, SHORT) for lam in (0.0, 10.0)} | {("C", lam, LONG) for lam in TABLE_4}
     assert {(c.model, c.lam, c.protocol) for c in seeds} == expected
     assert set(seeds.values()) == {10}
-    assert {c.lam for c in TABLE4.preset("laptop")} == set(TABLE_4)
+    for name in PRESETS[1:]:
+        assert {c.lam for c in TABLE4.preset(name)} == set(TABLE_4)
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_the_papers_numbers_stand_beside_the_length_that_they_come_from(name: str) -> None:
     """Its lambda = 0 and 10 are Table 3's, after 100 epochs; the others were trained for up to 150."""
     conditions = list(TABLE4.preset(name))
@@ -438,7 +502,7 @@ def test_the_verdicts_look_at_the_longer_training_alone(made_up: Callable[..., d
 # -- credit ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_every_combination(name: str) -> None:
     preset = CREDIT.preset(name)
     found = {(c.lam, c.protocol.label_smoothing, c.protocol.max_epochs) for c in preset}
