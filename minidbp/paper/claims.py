@@ -1,23 +1,25 @@
 """What the finished runs say of each claim of the paper: it holds, it does not hold, or the runs do not decide it.
 
 All comparisons are paired by seed within one protocol, and 95% t intervals decide. The finding is "not decided" for
-fewer than two seeds, for an interval that includes the margin, and where runs are missing.
+fewer than two seeds, for an interval that includes the margin, and where runs are missing. It is "trained too short to
+tell" while the accuracy of the control, lambda = 0, still changes: then the length of training alone moves it.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from minidbp.files.page import markdown_table
 from minidbp.nn.models import N_PARAMETERS
 from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, REPETITIONS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
+from minidbp.paper.readings import still_changing
 from minidbp.paper.statistics import ACCURACIES, ALPHA, Summary, by_seed, contrast, holm, number, ratio, welch
 from minidbp.sweeps.runs import RunResult, varied_fields
 from minidbp.training import Protocol
 
 MODELS = tuple(N_PARAMETERS)
-HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
+HOLDS, FAILS, OPEN, SHORT = "holds", "does not hold", "not decided", "trained too short to tell"
 
 # The paper gives no numbers for some of its words. These are ours, in percentage points and in epochs:
 CLEAN_MARGIN = 0.5  # a loss of clean accuracy up to this is "keeping the efficiency on the clean data"
@@ -31,7 +33,7 @@ MORE = "; more seeds are needed"
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A claim in the paper's words with its place; HOLDS, FAILS or OPEN; and the numbers."""
+    """A claim in the paper's words with its place; HOLDS, FAILS, OPEN or SHORT; and the numbers."""
 
     claim: str
     finding: str
@@ -73,6 +75,21 @@ class _Runs:
             range_ = f"between {above:g} and {below:g}" if below < math.inf else f"above {above:g}"
             return f"no finished runs for {self.name} at a λ {range_}"
         return ""
+
+    def if_long_enough(self, verdict: ClaimVerdict, figure: str) -> ClaimVerdict:
+        """The verdict, or SHORT if the figure of the runs at lambda = 0 still changed when training ended."""
+        if not self.by_lambda:
+            return verdict
+        if 0.0 not in self.by_lambda:
+            reason = f"no finished runs for {self.name} at λ = 0"
+            return (
+                verdict
+                if verdict.finding == OPEN
+                else replace(verdict, finding=OPEN, evidence=f"{verdict.evidence}; {reason}")
+            )
+        if reason := still_changing(self.by_lambda[0.0], figure):
+            return replace(verdict, finding=SHORT, evidence=f"{reason}; {verdict.evidence}")
+        return verdict
 
     def between(self, low: float, high: float) -> list[float]:
         return sorted(lam for lam in self.by_lambda if low < lam < high)
@@ -157,12 +174,14 @@ def table2_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
         for runs in _runs_by_protocol(ours, model):
             positive = runs.between(0, math.inf)
             verdicts += [
-                _robustness_rises(runs, "fgsm"),
-                _robustness_rises(runs, "pgd"),
-                _clean_accuracy_is_kept(runs),
-                _fgsm_accuracy_doubles(runs, 0.0),
+                runs.if_long_enough(_robustness_rises(runs, "fgsm"), "fgsm"),
+                runs.if_long_enough(_robustness_rises(runs, "pgd"), "pgd"),
+                runs.if_long_enough(_clean_accuracy_is_kept(runs), "clean"),
+                runs.if_long_enough(_fgsm_accuracy_doubles(runs, 0.0), "fgsm"),
                 # The paper's table begins with the smallest positive lambda.
-                _fgsm_accuracy_doubles(runs, min(positive if len(positive) > 1 else LAMBDAS)),
+                runs.if_long_enough(
+                    _fgsm_accuracy_doubles(runs, min(positive if len(positive) > 1 else LAMBDAS)), "fgsm"
+                ),
                 _training_ends_around_epoch_20(runs),
             ]
     return verdicts
@@ -261,15 +280,21 @@ def table3_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
     """With adversarial training: is the penalty better for model A at eps 0.3, equal for each model at other eps, and
     better anywhere at all? The paper claims nothing else for B and C at 0.3."""
     ours = [r for r in results if r.run.protocol.adversarial_training]
-    verdicts, differences = [], {}
+    verdicts, differences, changing = [], {}, 0
     for model in MODELS:
         for eps in EPSILONS:
             for runs in _runs_by_protocol(ours, model, eps):
                 differences[runs.name] = runs.difference(TABLE_3_LAMBDA, 0.0, "fgsm")
                 if eps != EPS or model == "A":
-                    verdicts.append(_penalty_changes(runs, eps))
+                    verdicts.append(runs.if_long_enough(_penalty_changes(runs, eps), "fgsm"))
+                control = runs.by_lambda.get(0.0, ())
+                changing += bool(control) and bool(still_changing(control, "fgsm"))
     claim = "“for some settings, the penalization helps” (section 4.2), all models and ε of Table 3"
-    return [*verdicts, _verdict_on_any(claim, differences, sign=1)]
+    helps = _verdict_on_any(claim, differences, sign=1)
+    if changing:
+        reason = f"in {changing} of the {len(differences)} settings the accuracy at λ = 0 still changes"
+        helps = replace(helps, finding=SHORT, evidence=f"{reason}; {helps.evidence}")
+    return [*verdicts, helps]
 
 
 def _penalty_changes(runs: _Runs, eps: float) -> ClaimVerdict:
@@ -313,5 +338,5 @@ def table4_verdicts(results: Iterable[RunResult]) -> list[ClaimVerdict]:
             if reason := runs.missing(end, above=0.0, below=HIGHEST):
                 verdicts.append(ClaimVerdict(claim, OPEN, reason))
             else:
-                verdicts.append(_verdict_on_any(claim, differences, sign=sign))
+                verdicts.append(runs.if_long_enough(_verdict_on_any(claim, differences, sign=sign), "fgsm"))
     return verdicts

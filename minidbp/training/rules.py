@@ -18,21 +18,25 @@ def stops(validation: Sequence[float], protocol: Protocol) -> bool:
     return len(validation) >= protocol.max_epochs or _rule_holds(validation, protocol)
 
 
-def judged_epoch(validation: Sequence[float], protocol: Protocol, stop_rule: str, keep: str) -> int | None:
-    """The epoch, from 1, that would be judged under other rules; None if the training ended before that rule holds.
+def last_epoch(validation: Sequence[float], protocol: Protocol, stop_rule: str) -> int | None:
+    """The epoch, from 1, after which this stop rule would end a training that `protocol` ended after the last one.
 
-    Under the protocol's own stop rule, and under "none", training ends where it ended.
+    None if the rule does not hold at any epoch: then nobody knows how long it would train. Under the protocol's own
+    rule, and under "none", training ends where it ended.
 
     Args:
-        validation: the accuracy of each epoch of a training by this protocol, in percent.
+        validation: accuracy after each epoch, in percent.
     """
-    other, last = replace(protocol, stop_rule=stop_rule), len(validation)
-    if stop_rule not in (protocol.stop_rule, "none"):
-        ends = [k for k in range(1, last + 1) if _rule_holds(validation[:k], other)]
-        if not ends:
-            return None
-        last = ends[0]
-    return last if keep == "last" else 1 + int(np.argmax(validation[:last]))
+    if stop_rule in (protocol.stop_rule, "none"):
+        return len(validation)
+    other = replace(protocol, stop_rule=stop_rule)
+    ends = (k for k in range(1, len(validation) + 1) if _rule_holds(validation[:k], other))
+    return next(ends, None)
+
+
+def kept_epoch(validation: Sequence[float], keep: str) -> int:
+    """The epoch, from 1, whose weights are judged after a training with these validation accuracies."""
+    return len(validation) if keep == "last" else 1 + int(np.argmax(validation))
 
 
 def _rule_holds(validation: Sequence[float], protocol: Protocol) -> bool:

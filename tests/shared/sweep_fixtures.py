@@ -15,7 +15,7 @@ from minidbp.paper.experiments import TABLE2, Condition
 from minidbp.sweeps import executors, sweep
 from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunResult, Seconds
 from minidbp.sweeps.sweep import Sweep
-from minidbp.training import Protocol
+from minidbp.training import Epoch, Protocol, Tracked
 from minidbp.training.environment import environment
 from minidbp.training.judgement import AccuracyAt, MaskingFigures
 
@@ -65,13 +65,19 @@ def made_up_result(
         "diagnosis": MaskingFigures(*(pgd + place for place in range(9))),
         "by_eps": [AccuracyAt(eps, fgsm, pgd, pgd, pgd, pgd) for eps in run.protocol.attack_sizes],
         "per_class": {name: [value] * 10 for name, value in figures.items()},
-        "history": [],
+        "history": [_epoch(number, clean, fgsm, pgd) for number in range(1, epochs + 1)],
         "seconds": Seconds(50.0, 10.0),
         "threads": 2,
         "environment": _environment(),
         **changes,
     }
     return RunResult(**figures, run=run, epochs=epochs, **parts)
+
+
+@functools.cache
+def _epoch(number: int, clean: float, fgsm: float, pgd: float) -> Epoch:
+    """An epoch of a training in which nothing changes any more."""
+    return Epoch(number, 0.5, 0.4, 0.1, clean, 2.0, Tracked(clean, fgsm, pgd, fgsm, pgd, 50.0))
 
 
 _environment = functools.cache(environment)

@@ -1,0 +1,72 @@
+"""Finished runs read again: under other stop and keep rules, and whether accuracy still changed when training ended.
+
+Both need only the history of a run, which holds accuracy on the same test images after every epoch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from minidbp.sweeps.runs import RunResult
+from minidbp.training import Tracked
+from minidbp.training.rules import kept_epoch, last_epoch
+
+LEAST_EPOCHS = 10  # of a history that can show whether accuracy has stopped changing
+CHANGE_LIMITS = {"clean": 0.5, "fgsm": 3.0, "pgd": 3.0}  # in points, over the last half of a training
+
+
+def read(result: RunResult, stop_rule: str, keep: str) -> RunResult | None:
+    """The result as if the run had had these rules; None if the stop rule does not hold within its epochs.
+
+    Clean, FGSM and PGD accuracy are then those of the tracked images, and `by_eps` is empty: only the weights at the
+    end were attacked by the strongest attacks. Raises ValueError if the run tracked nothing.
+    """
+    protocol = result.run.protocol
+    validation = [epoch.validation_accuracy for epoch in result.history]
+    last = last_epoch(validation, protocol, stop_rule)
+    if last is None:
+        return None
+    tracked = tracked_epochs(result)[kept_epoch(validation[:last], keep) - 1]
+    run = replace(result.run, protocol=replace(protocol, stop_rule=stop_rule, keep=keep))
+    accuracies = {"clean": tracked.clean, "fgsm": tracked.fgsm, "pgd": tracked.pgd}
+    return replace(result, run=run, epochs=last, history=result.history[:last], by_eps=[], **accuracies)
+
+
+def tracked_epochs(result: RunResult) -> list[Tracked]:
+    """What a run tracked after each epoch. Raises ValueError if it tracked nothing after one of them."""
+    tracked = [epoch.tracked for epoch in result.history]
+    if None in tracked:
+        raise ValueError(f"{result.run.name} tracked nothing after epoch {tracked.index(None) + 1}")
+    return [epoch for epoch in tracked if epoch]
+
+
+def change_at_the_end(results: Sequence[RunResult], figure: str) -> float | None:
+    """By how many points "clean", "fgsm" or "pgd" changes over the last half of a training, mean over the runs.
+
+    The change is that of the straight line fitted to the accuracies of those epochs, because single epochs differ by
+    some points. None if a run has fewer than LEAST_EPOCHS.
+    """
+    changes = []
+    for result in results:
+        values = [getattr(tracked, figure) for tracked in tracked_epochs(result)]
+        if len(values) < LEAST_EPOCHS:
+            return None
+        half = values[len(values) // 2 :]
+        slope = np.polyfit(np.arange(len(half)), half, 1)[0]
+        changes.append(float(slope) * (len(half) - 1))
+    return float(np.mean(changes)) if changes else None
+
+
+def still_changing(control: Sequence[RunResult], figure: str) -> str:
+    """Why the runs at lambda = 0 are too short for a verdict on this figure; empty if they are long enough."""
+    change, limit = change_at_the_end(control, figure), CHANGE_LIMITS[figure]
+    epochs = min(len(result.history) for result in control)
+    if change is None:
+        return f"{epochs} epoch{'s' * (epochs != 1)} at λ = 0, and at least {LEAST_EPOCHS} are needed"
+    if abs(change) <= limit:
+        return ""
+    return (
+        f"at λ = 0 the accuracy still changes by {change:+.1f} points over the last half of its {epochs} epochs, "
+        f"more than {limit:g}"
+    )
