@@ -12,8 +12,9 @@ import pytest
 import minidbp
 from minidbp.data import Mnist
 from minidbp.nn import build_model
-from minidbp.robust import pgd_from
-from minidbp.training import Protocol
+from minidbp.robust import apgd, pgd_from
+from minidbp.sweeps.runs import Run
+from minidbp.training import Protocol, percent, predict
 
 torch = pytest.importorskip("torch")
 
@@ -41,9 +42,33 @@ def test_the_attack_in_pytorch_is_pgd_from(script: Any, mnist: Mnist) -> None:
 
 
 @pytest.mark.slow
-def test_the_model_is_as_robust_as_that_of_pytorch(script: Any, tmp_path: Path) -> None:
-    """5,000 images for 3 epochs, then the strongest attacks on 500 test images at the size of the training."""
-    script.main(["--images", "5000", "--epochs", "3", "--test-images", "500", "--json", str(tmp_path / "found.json")])
-    ours, theirs = json.loads((tmp_path / "found.json").read_text())["results"]
-    assert ours["apgd_dlr"] > 40  # a model trained without attacks for as long has 9
-    assert abs(ours["apgd_dlr"] - theirs["apgd_dlr"]) <= 6
+def test_the_models_are_as_robust_as_those_of_pytorch(script: Any, mnist: Mnist) -> None:
+    """Three seeds of 5,000 images for 3 epochs; the orders of images and the starts are not the same in both.
+
+    The difference of one seed has a standard deviation of 4.3 points (8 seeds), that of the mean of three 2.5.
+    """
+    torch.set_num_threads(1)
+    protocol = Protocol(
+        eps=0.1, n_train=5000, max_epochs=3, stop_rule="none", adversarial_training=True, training_attack="pgd"
+    )
+    rows = np.random.default_rng(0).choice(len(mnist.x_test), 500, replace=False)
+    x, y = mnist.x_test[rows], mnist.y_test[rows]
+    accuracies = []
+    for run in (Run("C", 0.0, seed, protocol) for seed in range(3)):
+        models = [training(run, run.split(mnist)) for training in (script.trained_by_minidbp, script.trained_by_torch)]
+        accuracies.append([percent(predict(m, apgd(m, x, y, 0.1, "dlr", 20)) == y) for m in models])
+    print(f"\nmodel C under APGD-DLR at eps 0.1, minidbp and PyTorch, percent: {accuracies}")
+    ours, theirs = np.mean(accuracies, axis=0)
+    assert ours > 40  # a model trained without attacks for as long has 9
+    assert abs(ours - theirs) <= 6
+
+
+@pytest.mark.slow
+def test_the_script_writes_what_it_found(script: Any, tmp_path: Path) -> None:
+    sizes = ("--images", "128", "--epochs", "1", "--steps", "2", "--test-images", "5")
+    script.main([*sizes, "--json", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [result["trained_by"] for result in found["results"]] == ["minidbp", "torch"]
+    assert found["protocol"]["training_attack_steps"] == 2
+    for result in found["results"]:
+        assert result["square"] <= result["apgd_dlr"] <= result["apgd_ce"] <= result["clean"]
