@@ -7,16 +7,25 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from minidbp.files.plots import COLOURS, MARKERS
+from minidbp.paper.readings import tracked_epochs
 from minidbp.paper.statistics import ACCURACIES, Summary
 from minidbp.paper.tables import Row
-from minidbp.sweeps.runs import shown
+from minidbp.sweeps.runs import RunResult, shown
 
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
 SYMBOLS = {"lambda": "λ", "eps": "ε", "max_epochs": "epochs"}
 SPACING = {"lambda": " (logarithmic; 0 stands apart)"}  # of the axis; all others are linear
 BARS = "Points: means over runs. Bars: ± 1 standard deviation over runs (n − 1), none for one run."
+EPOCHS_BARS = "Lines: means over runs. Bands: from the least to the largest run. Solid: FGSM. Dashed: PGD."
+TRACKED: tuple[dict[str, str], ...] = (  # the figures of each row of panels, with their attacks
+    {"clean": ""},
+    {"fgsm": "FGSM", "pgd": "PGD"},
+    {"fgsm_small": "FGSM", "pgd_small": "PGD"},
+    {"jacobian_l1": ""},
+)
 PAPERS_BARS = " Open, dotted: the paper's means and deviations, after its own lengths of training."
 
 
@@ -79,6 +88,72 @@ def describe(rows: Sequence[Row], along: str) -> str:
     return f"Test accuracy against {AXES.get(along, along)}. " + ". ".join(parts) + "."
 
 
+STYLES: dict[str, Any] = {"FGSM": "-", "PGD": "--"}
+
+
+def along_epochs(rows: Sequence[Row]) -> Figure:
+    """Accuracy on the tracked test images and mean ||J||_1,1 after every epoch: means over runs, bands to the extremes.
+
+    A column for each model; a row for clean accuracy, one for each size of attack, and one for the Jacobian. A line
+    for each lambda and each combination of what varies.
+    """
+    groups = list(dict.fromkeys(_group(row) for row in rows if row.results))
+    models = sorted({row.model for row in rows if row.results})
+    figure = Figure(figsize=(3.6 * len(models) + 2.2, 9.6), layout="constrained")
+    panels = figure.subplots(4, len(models), sharex="col", sharey="row", squeeze=False)
+    for column, model in zip(panels.T, models, strict=True):
+        for row in (row for row in rows if row.model == model and row.results):
+            colour, group = COLOURS[groups.index(_group(row)) % len(COLOURS)], _group(row)
+            for axes, figures in zip(column, TRACKED, strict=True):
+                for name, attack in figures.items():
+                    _plot_epochs(axes, row.results, name, color=colour, linestyle=STYLES.get(attack, "-"), label=group)
+        column[0].set_title(f"model {model}\n{_counts(rows, model, tracked=True)}", fontsize=10)
+        column[-1].set_xlabel("epoch")
+    sizes = {name: _range_of(rows, name) for name in ("eps", "small_eps")}
+    labels = ("clean", f"ε = {sizes['eps']}", f"ε = {sizes['small_eps']}")
+    for axes, label in zip(panels[:, 0], labels, strict=False):
+        axes.set_ylabel(f"{label}: accuracy (%)")
+        axes.set_ylim(0, 100)
+    panels[-1, 0].set(ylabel="‖J‖₁,₁, mean (logarithmic)", yscale="log")
+    for axes in panels.flat:
+        axes.grid(alpha=0.3)
+    figure.suptitle(EPOCHS_BARS, fontsize=9, wrap=True)
+    keys = {key: line for axes in panels.flat for line, key in zip(*axes.get_legend_handles_labels(), strict=True)}
+    keys |= {name: Line2D([], [], color="black", linestyle=style) for name, style in STYLES.items()}
+    figure.legend(keys.values(), keys.keys(), frameon=False, loc="outside right center")
+    return figure
+
+
+def describe_epochs(rows: Sequence[Row]) -> str:
+    """`along_epochs` in words: accuracy under FGSM after the first and after the last epoch of each line."""
+    parts = []
+    for row in (row for row in rows if row.results):
+        first, last = (np.mean([tracked_epochs(r)[k].fgsm for r in row.results]) for k in (0, -1))
+        parts.append(f"Model {row.model}, {_group(row)}: FGSM {first:.1f}% to {last:.1f}%")
+    return f"Accuracy and the Jacobian's norm after every epoch. {'. '.join(parts)}."
+
+
+def _group(row: Row) -> str:
+    return ", ".join(f"{name} = {shown(value)}" for name, value in {"λ": row.lam, **row.varied}.items())
+
+
+def _plot_epochs(axes: Axes, results: Sequence[RunResult], figure: str, **style: Any) -> None:
+    """The mean of a tracked figure over the runs that have reached each epoch, and a band from least to largest."""
+    series = [[getattr(tracked, figure) for tracked in tracked_epochs(result)] for result in results]
+    by_epoch = [[run[k] for run in series if len(run) > k] for k in range(max(map(len, series)))]
+    epochs = range(1, len(by_epoch) + 1)
+    axes.plot(epochs, [np.mean(values) for values in by_epoch], marker="." if len(by_epoch) < 3 else "", **style)
+    axes.fill_between(
+        epochs, list(map(min, by_epoch)), list(map(max, by_epoch)), color=style["color"], alpha=0.15, lw=0
+    )
+
+
+def _range_of(rows: Sequence[Row], field: str) -> str:
+    """'0.3', or '0.05 to 0.3': the values of a field of the protocol."""
+    values = sorted({getattr(result.run.protocol, field) for row in rows for result in row.results})
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
+
+
 def _value(row: Row, along: str) -> Any:
     return row.lam if along == "lambda" else getattr(row.results[0].run.protocol, along)
 
@@ -92,12 +167,13 @@ def _places(values: Sequence[Any], along: str) -> dict[Any, float]:
     return {lam: logarithms.get(lam, zero) for lam in values}
 
 
-def _counts(rows: Sequence[Row], model: str) -> str:
-    """'n = 2 to 3 runs; 1,000 test images'."""
+def _counts(rows: Sequence[Row], model: str, tracked: bool = False) -> str:
+    """'n = 2 to 3 runs; 1,000 test images': those that are judged, or tracked."""
     done = [row for row in rows if row.model == model and row.results]
     runs = _range(len(row.results) for row in done)
     protocols = [result.run.protocol for row in done for result in row.results]
-    return f"n = {runs} run{'s' * (runs != '1')}; {_range(p.n_test for p in protocols)} test images"
+    images = _range(p.n_tracked if tracked else p.n_test for p in protocols)
+    return f"n = {runs} run{'s' * (runs != '1')}; {images} test images"
 
 
 def _range(numbers: Iterable[int]) -> str:

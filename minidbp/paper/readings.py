@@ -5,6 +5,7 @@ Both need only the history of a run, which holds accuracy on the same test image
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,21 +17,39 @@ LEAST_EPOCHS = 10  # of a history that can show whether accuracy has stopped cha
 CHANGE_LIMITS = {"clean": 0.5, "fgsm": 3.0, "pgd": 3.0}  # in points, over the last half of a training
 
 
-def read(result: RunResult, stop_rule: str, keep: str) -> RunResult | None:
-    """The result as if the run had had these rules; None if the stop rule does not hold within its epochs.
+class Reading(NamedTuple):
+    """How long a training lasts under some rules, and what the model of the judged epoch does on the tracked images."""
 
-    Clean, FGSM and PGD accuracy are then those of the tracked images, and `by_eps` is empty: only the weights at the
-    end were attacked by the strongest attacks. Raises ValueError if the run tracked nothing.
+    epochs: int
+    tracked: Tracked
+
+
+def read(result: RunResult, stop_rule: str, keep: str) -> Reading | None:
+    """The result under these rules; None if the stop rule does not hold within its epochs.
+
+    Raises ValueError if the run tracked nothing.
     """
-    protocol = result.run.protocol
     validation = [epoch.validation_accuracy for epoch in result.history]
-    last = last_epoch(validation, protocol, stop_rule)
+    last = last_epoch(validation, result.run.protocol, stop_rule)
     if last is None:
         return None
-    tracked = tracked_epochs(result)[kept_epoch(validation[:last], keep) - 1]
-    run = replace(result.run, protocol=replace(protocol, stop_rule=stop_rule, keep=keep))
-    accuracies = {"clean": tracked.clean, "fgsm": tracked.fgsm, "pgd": tracked.pgd}
-    return replace(result, run=run, epochs=last, history=result.history[:last], by_eps=[], **accuracies)
+    return Reading(last, tracked_epochs(result)[kept_epoch(validation[:last], keep) - 1])
+
+
+def as_if_judged(result: RunResult, stop_rule: str, keep: str) -> RunResult | None:
+    """The result as if the run had had these rules, with clean, FGSM and PGD accuracy of the tracked images.
+
+    `by_eps` is empty: the strongest attacks got the weights at the end alone. None and errors are those of `read`.
+    """
+    reading = read(result, stop_rule, keep)
+    if reading is None:
+        return None
+    last, tracked = reading
+    run = replace(result.run, protocol=replace(result.run.protocol, stop_rule=stop_rule, keep=keep))
+    return replace(
+        result, run=run, epochs=last, history=result.history[:last], by_eps=[], clean=tracked.clean, fgsm=tracked.fgsm,
+        pgd=tracked.pgd,
+    )  # fmt: skip
 
 
 def tracked_epochs(result: RunResult) -> list[Tracked]:

@@ -19,21 +19,28 @@ from minidbp.files.plots import save
 from minidbp.nn import N_CLASSES, Sequential, WeightsError, load_model
 from minidbp.paper import claims
 from minidbp.paper.experiments import Experiment, experiment_named
-from minidbp.paper.figures import accuracy_along, describe
+from minidbp.paper.figures import accuracy_along, along_epochs, describe, describe_epochs
+from minidbp.paper.readings import as_if_judged, read
 from minidbp.paper.statistics import ACCURACIES, Summary, by_seed, holm, number, paired, summarise
 from minidbp.paper.tables import Row, as_csv, cells, condition_cells, header, rows_of
 from minidbp.sweeps.runs import DivergedRun, Outcome, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import in_words
+from minidbp.training.rules import RULES
 
-FILES = ("table.md", "table.csv", "report.html", "accuracy.png", "images.png")
+FILES = ("table.md", "table.csv", "report.html", "accuracy.png", "epochs.png", "images.png")
 
 # Fields of the protocol that the paper does not state, in the order in which Protocol lists them.
 UNSAID = (
     "penalty_target", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
     "validation_split",
 )  # fmt: skip
+
+TRACKED_FIGURES = {
+    "clean": "clean", "fgsm": "FGSM", "pgd": "PGD", "fgsm_small": "FGSM, small", "pgd_small": "PGD, small",
+    "jacobian_l1": "‖J‖",
+}  # fmt: skip
 
 RIGHT = "---:"  # how columns of numbers are aligned
 HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each column `paper` has the paper's
@@ -51,6 +58,12 @@ the loss's gradient that are exactly 0, in percent; the cosine between that grad
 ‖J‖₁,₁ at both points. `minidbp diagnose` examines one model more closely: docs/diagnostics.md."""
 VERDICTS = """Each verdict is given by itself, at the level of 95%. Holm's rule corrects for the comparisons within a
 verdict; nothing corrects for the number of verdicts. A verdict holds for the length of training in this table."""
+OTHER_RULES = """The table, the verdicts above and the pictures read the weights with which each training ended, by
+the protocol's stop_rule and keep. These are the findings under other rules (stop rule, keep), read from the accuracy
+on the tracked test images after each epoch. Runs in which a stop rule never holds are left out."""
+READINGS = """Each run tracks n_tracked of its test images after every epoch: clean, under FGSM and PGD, at eps and at
+small_eps. So it can be read as if another rule had ended the training (stop rule) and chosen the weights (keep).
+The figures are means over the runs in which the stop rule holds; `runs` counts them. `none` is the whole length."""
 INTERVALS = """The intervals use Student's t over the seeds, which does not know that accuracy lies between 0 and 100%.
 With two or three seeds they may reach beyond these bounds. A dash stands where all runs are equal."""
 DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals. p is that of the paired t-test,
@@ -89,10 +102,13 @@ def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
         return []
     write_text(folder / "table.csv", as_csv(rows))
     save(accuracy_along(rows, experiment.along), folder / "accuracy.png")
+    save(along_epochs(rows), folder / "epochs.png")
     models, protocol = _models_to_draw(rows, folder / "runs")
     if models:
         save(adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
-    pictures = {"accuracy.png": describe(rows, experiment.along), "images.png": TWINS}
+    pictures = {
+        "accuracy.png": describe(rows, experiment.along), "epochs.png": describe_epochs(rows), "images.png": TWINS,
+    }  # fmt: skip
     there = {name: description for name, description in pictures.items() if (folder / name).exists()}
     text = as_markdown(sweep, rows, results, there)
     write_text(folder / "table.md", text)
@@ -168,6 +184,7 @@ def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], p
         *(f"- {names[result.run]}: {result.diverged.message}." for result in diverged),
         *(f"![{description}]({name})" for name, description in pictures.items()),
         *_verdicts(experiment, sweep.vary, done, bool(diverged)),
+        *_readings(rows),
         *_intervals(rows),
         *(part for name in ("lambda", *compared) for part in _differences(rows, name)),
         *_distances(experiment, sweep.vary, done),
@@ -192,12 +209,38 @@ def _by_condition(
 
 def _verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[RunResult], diverged: bool) -> list[str]:
     """The verdicts on the paper's claims, by variant of the protocol. `diverged`: some runs are not in `done`."""
-    parts = []
+    parts, other_rules = [], []
     for variant, results in _by_variant(done, vary).items():
-        verdicts = experiment.verdicts(results)
+        verdicts, name = experiment.verdicts(results), f": {variant}" if variant else ""
         if verdicts:
-            parts += [f"## The paper's claims{': ' + variant if variant else ''}", claims.as_markdown(verdicts)]
-    return [*parts, VERDICTS, *([DIVERGED] if diverged else [])] if parts else []
+            parts += [f"## The paper's claims{name}", claims.as_markdown(verdicts)]
+            table = _findings_by_rule(experiment, results, [verdict.claim for verdict in verdicts])
+            other_rules += [f"## The claims under other rules{name}", OTHER_RULES, table]
+    return [*parts, VERDICTS, *([DIVERGED] if diverged else []), *other_rules] if parts else []
+
+
+def _findings_by_rule(experiment: Experiment, results: Sequence[RunResult], claimed: Sequence[str]) -> str:
+    """The findings on these claims, if the runs are read under each stop rule and keep rule."""
+    columns: dict[str, dict[str, str]] = {}
+    for stop, keep in RULES:
+        judged = [as_judged for result in results if (as_judged := as_if_judged(result, stop, keep))]
+        columns[f"{stop}, {keep}"] = {verdict.claim: verdict.finding for verdict in experiment.verdicts(judged)}
+    lines = [[claim, *(findings.get(claim, "–") for findings in columns.values())] for claim in claimed]
+    return markdown_table(["the paper's claim", *columns], lines)
+
+
+def _readings(rows: Sequence[Row]) -> list[str]:
+    """Each condition under every stop rule and keep rule."""
+    lines = []
+    for row in (row for row in rows if row.results):
+        for stop, keep in RULES:
+            readings = [reading for result in row.results if (reading := read(result, stop, keep))]
+            means = [summarise([getattr(r.tracked, name) for r in readings]).mean for name in TRACKED_FIGURES]
+            epochs, runs = [reading.epochs for reading in readings], f"{len(readings)} of {len(row.results)}"
+            figures = [number(summarise(epochs).mean, 1), *(number(mean, 1) for mean in means), runs]
+            lines.append([*condition_cells(row), stop, keep, *figures])
+    names = ["model", "λ", *rows[0].varied, "stop rule", "keep", "epochs", *TRACKED_FIGURES.values(), "runs"]
+    return ["## Read under other rules", READINGS, markdown_table(names, lines, RIGHT)]
 
 
 def _by_variant(results: Sequence[RunResult], vary: Sequence[str]) -> dict[str, list[RunResult]]:

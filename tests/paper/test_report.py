@@ -49,6 +49,7 @@ NOT_SAID_IN_THE_PAPER = {  # docs/protocol.md
     "validation_split",
 }  # fmt: skip
 DIAGNOSIS = [field.name for field in dataclasses.fields(MaskingFigures)]
+PICTURES = ("accuracy.png", "epochs.png", "images.png")
 MadeUp = Callable[..., RunResult]
 
 
@@ -84,7 +85,10 @@ def sweep_of(runs: Sequence[Run], vary: Sequence[str] = (), experiment: str = "t
 def markdown_of(sweep: Sweep, results: Sequence[RunResult]) -> str:
     experiment = experiment_named(sweep.experiment)
     rows = rows_of(experiment, results)
-    pictures = {"accuracy.png": figures.describe(rows, experiment.along), "images.png": TWINS}
+    pictures = {
+        "accuracy.png": figures.describe(rows, experiment.along), "epochs.png": figures.describe_epochs(rows),
+        "images.png": TWINS,
+    }  # fmt: skip
     return as_markdown(sweep, rows, results, pictures)
 
 
@@ -182,7 +186,7 @@ def test_the_machine_is_named_and_so_are_several(markdown: str, sweep: Sweep, re
 
 def test_the_pictures_have_words(markdown: str) -> None:
     found = {name: text for text, name in re.findall(r"!\[(.*?)\]\((\w+\.png)\)", markdown, re.DOTALL)}
-    assert set(found) == {"accuracy.png", "images.png"}
+    assert set(found) == set(PICTURES)
     words = "Model C, λ 0 to 50: clean 98.1% to 97.6%; FGSM 31.5% to 81.5%; PGD 3.8% to 4.2%"
     assert words in found["accuracy.png"]
     assert len(found["images.png"]) > 50
@@ -432,7 +436,7 @@ def folder(markdown: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixel = base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     )
-    for name in "accuracy.png", "images.png":
+    for name in PICTURES:
         (folder / name).write_bytes(pixel)
     return folder
 
@@ -451,7 +455,7 @@ def assert_self_contained(text: str) -> Page:
         assert name != "src" or value.startswith("data:image/png;base64,")
     assert "url(" not in page.data["style"]
     assert "@import" not in page.data["style"]
-    assert len(page.images) == 2
+    assert len(page.images) == len(PICTURES)
     for image in page.images:
         raw = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)
         assert raw.startswith(b"\x89PNG\r\n\x1a\n")
@@ -573,7 +577,7 @@ def test_everything_is_written(reported: Path, tiny_sweep: Sweep) -> None:
             assert float(line[f"{name}_mean"]) == pytest.approx(np.mean(found))
             assert float(line[f"{name}_sd"]) == pytest.approx(np.std(found, ddof=1))
     assert float(lines[1]["paper_fgsm_mean"]) == 29.92
-    for picture in ("accuracy.png", "images.png"):
+    for picture in PICTURES:
         assert matplotlib.image.imread(reported / picture)[..., :3].std() > 0.03
 
 
@@ -581,7 +585,7 @@ def test_everything_is_written(reported: Path, tiny_sweep: Sweep) -> None:
 def test_the_page_of_a_real_sweep(reported: Path, tiny: Protocol) -> None:
     page = assert_self_contained((reported / "report.html").read_text(encoding="utf-8"))
     embedded = [base64.b64decode(image["src"].partition(",")[2]) for image in page.images]
-    assert embedded == [(reported / name).read_bytes() for name in ("accuracy.png", "images.png")]
+    assert embedded == [(reported / name).read_bytes() for name in PICTURES]
     text = (reported / "table.md").read_text(encoding="utf-8")
     for field in dataclasses.fields(Protocol):
         value = re.escape(shown(getattr(tiny, field.name)))
@@ -664,3 +668,38 @@ def test_an_experiment_of_ones_own_is_reported_too(made_up: MadeUp, monkeypatch:
     for title in "The paper's claims", "Distance to the paper's table", "Against λ = 0":
         assert title not in text
     assert tables_in(text)[0][2][:2] == ["B", "3"]
+
+
+# -- read under other rules -----------------------------------------------------------------------------------------
+
+
+def test_a_condition_is_read_under_every_rule() -> None:
+    """20 epochs of fixed length: `signed` would have ended after 12, and the best epoch before that is the third."""
+    validation = [90.0, 95.0, 99.0, *(96.0 + 0.1 * k for k in range(8)), 96.0, *(96.5 + 0.1 * k for k in range(8))]
+    protocol = Protocol(stop_rule="none", max_epochs=20)
+    result = made_up_result(Run("C", 0.0, 0, protocol), epochs=20)
+    history = [
+        dataclasses.replace(
+            epoch, validation_accuracy=v, tracked=dataclasses.replace(epoch.tracked, fgsm=float(epoch.number))
+        )
+        for epoch, v in zip(result.history, validation, strict=True)
+    ]
+    runs = [result.run, dataclasses.replace(result.run, seed=1)]
+    results = [dataclasses.replace(result, run=run, history=history) for run in runs]
+    text = markdown_of(sweep_of(runs), results)
+    lines = {(line[2], line[3]): line[4:] for line in table_below(text, "Read under other rules")}
+    assert {rules: (line[0], line[2], line[-1]) for rules, line in lines.items()} == {
+        ("absolute", "last"): ("–", "–", "0 of 2"),
+        ("absolute", "best"): ("–", "–", "0 of 2"),
+        ("signed", "last"): ("12.0", "12.0", "2 of 2"),
+        ("signed", "best"): ("12.0", "3.0", "2 of 2"),
+        ("none", "last"): ("20.0", "20.0", "2 of 2"),
+        ("none", "best"): ("20.0", "3.0", "2 of 2"),
+    }
+
+
+def test_the_findings_are_given_under_every_rule(markdown: str) -> None:
+    claims = [line[0] for line in table_below(markdown, "The paper's claims")]
+    by_rule = table_below(markdown, "The claims under other rules")
+    assert [line[0] for line in by_rule] == claims
+    assert all(len(line) == 1 + 6 for line in by_rule)
