@@ -12,15 +12,17 @@ from minidbp.files.atomic import write_text
 
 STYLE = """
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; }
-th, td { padding: 0.2rem 0.6rem; border-bottom: 1px solid #ccc; } th { border-bottom: 2px solid #555; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; display: block; overflow-x: auto; }
+th, td { padding: 0.2rem 0.5rem; border-bottom: 1px solid #ccc; } th { border-bottom: 2px solid #555; }
+th { text-align: left; } td[style] { white-space: nowrap; } /* numbers, which are aligned at the right */
 img { max-width: 100%; } code { background: #f2f2f2; padding: 0 0.2rem; }
 """
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---") -> str:
-    """A Markdown table; all columns except the first have the alignment mark `align`."""
-    lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | Sequence[str] = "---") -> str:
+    """A Markdown table. `align` is the alignment mark of all columns except the first, or has one for each of them."""
+    marks = [align] * (len(header) - 1) if isinstance(align, str) else align
+    lines = [header, ["---", *marks], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 

@@ -93,6 +93,8 @@ class Experiment:
         verdicts: What finished runs say of the paper's claims.
         along: The horizontal axis of the picture: "lambda" or a field of the protocol.
         compared: Fields of the protocol whose effect the report shows, besides that of lambda.
+        length: Which of the experiment's lengths of training a protocol has, where the experiment compares several. Two
+            presets have the same lengths, in other numbers of epochs.
         note: What a reader of the table must know.
     """
 
@@ -103,6 +105,7 @@ class Experiment:
     verdicts: Callable[[Sequence[RunResult]], Sequence[ClaimVerdict]] = lambda results: ()
     along: str = "lambda"
     compared: Sequence[str] = ()
+    length: Callable[[Protocol], Any] = lambda protocol: None
     note: str = ""
 
     def preset(self, name: str, choice: Choice = ALL) -> Preset:
@@ -344,6 +347,7 @@ TABLE4 = Experiment(
     _table4_paper,
     _table4_verdicts,
     compared=("max_epochs",),
+    length=lambda protocol: protocol.max_epochs in LONG,
     note="The paper trained λ = 0 and 10 for 100 epochs and the other λ for up to 150. Its numbers stand beside our "
     "shorter trainings for λ = 0 and 10, and beside our longer ones for the others, whatever their length in epochs.",
 )
@@ -364,6 +368,7 @@ CREDIT = Experiment(
     },
     along="max_epochs",
     compared=("label_smoothing", "max_epochs"),
+    length=lambda protocol: protocol.max_epochs,
 )
 
 EXPERIMENTS = {experiment.name: experiment for experiment in (TABLE2, TABLE3, TABLE4, CREDIT)}

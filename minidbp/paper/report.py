@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from minidbp.data import Mnist
 from minidbp.diagnosis.figures import adversarial_twins
@@ -21,8 +23,21 @@ from minidbp.paper import claims
 from minidbp.paper.experiments import Experiment, experiment_named
 from minidbp.paper.figures import accuracy_along, along_epochs, describe, describe_epochs
 from minidbp.paper.readings import as_if_judged, read
-from minidbp.paper.statistics import ACCURACIES, Summary, by_seed, holm, number, paired, summarise
-from minidbp.paper.tables import Row, as_csv, cells, condition_cells, header, rows_of
+from minidbp.paper.statistics import Summary, by_seed, holm, number, paired, summarise
+from minidbp.paper.tables import (
+    FULL_LENGTH,
+    THIS_RUN,
+    Line,
+    Row,
+    accuracies,
+    as_csv,
+    body,
+    condition_cells,
+    header,
+    line_cells,
+    n_images,
+    rows_of,
+)
 from minidbp.sweeps.runs import DivergedRun, Outcome, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
 from minidbp.training import Protocol
@@ -43,10 +58,16 @@ TRACKED_FIGURES = {
 }  # fmt: skip
 
 RIGHT = "---:"  # how columns of numbers are aligned
-HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each column `paper` has the paper's
-numbers for the column to its left. FGSM is the paper's attack. PGD takes many steps on the same weights. Where it
-leaves fewer images than FGSM, the accuracy under FGSM is no measure of robustness. A stronger attack than this PGD may
-leave fewer still. λ = 0 is training without the penalty."""
+HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each run is judged on test images
+that its seed draws at random: n = {n_images}. All attacks get the same images. Tables of other images say so.
+A heading names the size of the attack. FGSM is the paper's attack. `worst` is the worst case: the images that withstand
+the strongest attacks (APGD on two losses, then Square, which uses no gradient) and every other attack of that size.
+Where it leaves fewer images than FGSM, the accuracy under FGSM is no measure of robustness. λ = 0 is training without
+the penalty.
+
+The lines of a condition stand below each other. `paper` has the paper's numbers, after its own length of training.
+`this run` has the runs of this folder. `ours, full length`, where there is such a line, has fuller runs of the same
+condition, which minidbp ships. Its epochs, runs and images are in the table; its attacks may be stronger too."""
 TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class
 that its model predicts"""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
@@ -67,7 +88,7 @@ The figures are means over the runs in which the stop rule holds; `runs` counts 
 INTERVALS = """The intervals use Student's t over the seeds, which does not know that accuracy lies between 0 and 100%.
 With two or three seeds they may reach beyond these bounds. A dash stands where all runs are equal."""
 DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals. p is that of the paired t-test,
-for FGSM and for PGD, adjusted by Holm's method over its column. A dash stands where there are too few seeds, or where
+for each attack, adjusted by Holm's method over its column. A dash stands where there are too few seeds, or where
 all differences are equal."""
 DISTANCES = """## Distance to the paper's table
 
@@ -140,25 +161,39 @@ def _models_to_draw(rows: Sequence[Row], run_dir: Path) -> tuple[dict[str, Seque
 
 
 def on_screen(rows: Sequence[Row], title: str) -> Table:
-    """The table for a terminal of at least 80 columns: accuracy in percent, the paper's column beside each of ours.
+    """The table for a terminal of at least 80 columns: accuracy in percent, the lines of a condition below each other.
 
-    Where one field varies, a cell may take two lines, the deviation on the second. Where two fields vary, the paper's
-    columns are left out.
+    A line of its own names the model and what varies. In 80 columns, "ours, full length" may take two lines.
     """
-    varied = rows[0].varied if rows else {}
-    caption = "test accuracy in percent, mean±standard deviation over runs"
-    screen = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
-    plus_minus = " ±" if varied else "±"  # lines break at blanks
-    body = [[cell.replace(" ± ", plus_minus) for cell in cells(row, digits=1)] for row in rows]
-    columns = [(i, name) for i, name in enumerate(header(rows)) if name != "paper" or len(varied) < 2]
-    for i, name in columns:
-        widest = max((len(word) for line in body for word in line[i].split()), default=1)
-        style = "dim" if name == "paper" else ""
-        screen.add_column(name.replace("_", " "), justify="right", style=style, overflow="fold", min_width=widest)
-    for i, line in enumerate(body):
-        last_of_model = i + 1 == len(rows) or rows[i + 1].model != rows[i].model
-        screen.add_row(*(line[k] for k, _ in columns), end_section=last_of_model)
+    screen = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, caption=_caption(rows))
+    screen.add_column("λ", justify="right", no_wrap=True)
+    screen.add_column("from", overflow="fold")
+    for name in (*accuracies(rows).values(), "epochs", "runs"):
+        screen.add_column(name, justify="right", no_wrap=True)
+    for _, group in groupby(rows, key=lambda row: (row.model, row.varied)):
+        block = list(group)
+        varied = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in block[0].varied.items()]
+        screen.add_row("", Text(", ".join([f"model {block[0].model}", *varied]), style="bold"))
+        for row in block:
+            lam = f"{row.lam:g}"
+            for line in row.lines():
+                *figures, _ = line_cells(line, accuracies(rows), digits=1)
+                screen.add_row(lam, *(cell.replace(" ± ", "±") for cell in figures), style=_style(line))
+                lam = ""  # only beside the first line of a condition
+        screen.add_section()
     return screen
+
+
+def _caption(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    caption = f"accuracy in percent of {n_images(rows)} random test images, mean±standard deviation over runs"
+    full = {f"{row.full_length.condition.protocol.n_test:,}" for row in rows if row.full_length}
+    return caption + (f"; {FULL_LENGTH}: of {' or '.join(sorted(full))}" if full else "")
+
+
+def _style(line: Line) -> str:
+    return "" if line.source == THIS_RUN else "dim"
 
 
 def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], pictures: Mapping[str, str]) -> str:
@@ -178,9 +213,9 @@ def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], p
         f"Made by {sweep.quoted_commands}: of its {len(sweep.runs)} runs, {len(done)} are finished"
         + (f" and {len(diverged)} diverged" if diverged else "")
         + f"; one after the other they take {minutes:.1f} minutes.",
-        HOW_TO_READ,
+        HOW_TO_READ.format(n_images=n_images(rows)),
         *([experiment.note] if experiment.note else []),
-        markdown_table(header(rows), map(cells, rows), RIGHT),
+        markdown_table(header(rows), body(rows), ["---" if name == "from" else RIGHT for name in header(rows)[1:]]),
         *(f"- {names[result.run]}: {result.diverged.message}." for result in diverged),
         *(f"![{description}]({name})" for name, description in pictures.items()),
         *_verdicts(experiment, sweep.vary, done, bool(diverged)),
@@ -256,9 +291,10 @@ def _intervals(rows: Sequence[Row]) -> list[str]:
     """The intervals of the means, of rows that have at least two runs."""
 
     def figures(row: Row) -> list[str]:
-        return [*(_interval(row.summary(name)) for name in ACCURACIES), str(len(row.results))]
+        return [*(_interval(row.summary(name)) for name in names), str(len(row.results))]
 
-    table = _by_condition(rows, [*ACCURACIES.values(), "runs"], figures, least=2)
+    names = accuracies(rows)
+    table = _by_condition(rows, [*names.values(), "runs"], figures, least=2)
     return ["## 95% intervals of the means", INTERVALS, table] if table else []
 
 
@@ -279,12 +315,13 @@ def _differences(rows: Sequence[Row], field: str) -> list[str]:
     first = 0 if field == "lambda" else values[0] if values else None
     bases = {rest: row for row in rows for value, rest in [split(row)] if value == first}
     lines: list[list[str]] = []
-    p_values: dict[str, list[float]] = {"fgsm": [], "pgd": []}
+    headings = accuracies(rows)
+    p_values: dict[str, list[float]] = {name: [] for name in headings if name != "clean"}
     for row in rows:
         value, rest = split(row)
         if value == first or rest not in bases:
             continue
-        compared = {name: paired(by_seed(row.results, name), by_seed(bases[rest].results, name)) for name in ACCURACIES}
+        compared = {name: paired(by_seed(row.results, name), by_seed(bases[rest].results, name)) for name in headings}
         n = compared["fgsm"].n
         if n:
             for name, column in p_values.items():
@@ -295,8 +332,8 @@ def _differences(rows: Sequence[Row], field: str) -> list[str]:
     for column in p_values.values():
         for line, p in zip(lines, holm(column), strict=True):
             line.insert(-1, number(p, 3))
-    tested = [f"p ({ACCURACIES[name]})" for name in p_values]
-    names = ["model", "λ", *rows[0].varied, *ACCURACIES.values(), *tested, "seeds"]
+    tested = [f"p ({headings[name]})" for name in p_values]
+    names = ["model", "λ", *rows[0].varied, *headings.values(), *tested, "seeds"]
     heading = f"## Against {'λ' if field == 'lambda' else field} = {shown(first)}"
     return [heading, DIFFERENCES, markdown_table(names, lines, RIGHT)]
 

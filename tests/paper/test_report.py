@@ -25,7 +25,7 @@ from sweep_fixtures import diverged, made_up_result
 from minidbp.data import Mnist
 from minidbp.files.page import as_html
 from minidbp.nn import load_model
-from minidbp.paper import figures, report
+from minidbp.paper import figures, full_length, report
 from minidbp.paper.experiments import (
     EXPERIMENTS,
     SECTION_4_2,
@@ -37,12 +37,12 @@ from minidbp.paper.experiments import (
     protocol_variants,
 )
 from minidbp.paper.report import FILES, TWINS, UNSAID, as_markdown, on_screen, write_report
-from minidbp.paper.tables import Row, cells, header, rows_of
+from minidbp.paper.tables import Row, accuracies, as_csv, line_cells, rows_of
 from minidbp.sweeps.runs import Run, RunResult, keep, shown
 from minidbp.sweeps.sweep import Sweep, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import environment
-from minidbp.training.judgement import MaskingFigures
+from minidbp.training.judgement import AccuracyAt, MaskingFigures
 
 NOT_SAID_IN_THE_PAPER = {  # docs/protocol.md
     "penalty_target", "reduction", "padding", "stop_rule", "keep", "batch_size", "initialiser", "attack_label", "clip",
@@ -122,14 +122,27 @@ def markdown(sweep: Sweep, results: list[RunResult]) -> str:
 
 def test_the_table_has_no_cell_missing(markdown: str, results: list[RunResult]) -> None:
     numbers = tables_in(markdown)[0]
-    assert numbers[0] == ["model", "λ", "clean", "paper", "FGSM", "paper", "PGD", "epochs", "runs"]
-    assert numbers[2:] == [
-        ["A", "0", "97.12", "–", "31.50", "–", "4.75", "18", "1"],
-        ["A", "50", "97.12", "99.37 ± 0.04", "81.50", "45.09 ± 5.36", "4.75", "18", "1"],
-        ["C", "0", "98.12 ± 1.00", "–", "31.50 ± 0.00", "–", "3.75 ± 1.00", "20 ± 2", "3"],
-        ["C", "50", "97.62 ± 0.71", "98.63 ± 0.11", "81.50 ± 0.00", "29.92 ± 14.24", "4.25 ± 0.71", "19 ± 1",
-         "2 + 1 diverged"],
+    assert numbers[0] == [
+        "model", "λ", "from", "clean", "FGSM 0.3", "worst 0.3", "FGSM 0.1", "worst 0.1", "epochs", "runs", "images",
     ]  # fmt: skip
+    none = ["–"] * 6
+    assert numbers[2:] == [
+        ["A", "0", "this run", "97.12", "31.50", "4.75", "31.50", "4.75", "18", "1", "10,000"],
+        ["A", "50", "paper", "99.37 ± 0.04", "45.09 ± 5.36", *none],
+        ["A", "50", "this run", "97.12", "81.50", "4.75", "81.50", "4.75", "18", "1", "10,000"],
+        ["C", "0", "this run", "98.12 ± 1.00", "31.50 ± 0.00", "3.75 ± 1.00", "31.50 ± 0.00", "3.75 ± 1.00", "20 ± 2",
+         "3", "10,000"],
+        ["C", "50", "paper", "98.63 ± 0.11", "29.92 ± 14.24", *none],
+        ["C", "50", "this run", "97.62 ± 0.71", "81.50 ± 0.00", "4.25 ± 0.71", "81.50 ± 0.00", "4.25 ± 0.71", "19 ± 1",
+         "2", "10,000"],
+        ["C", "50", "diverged", *none, "1", "–"],
+    ]  # fmt: skip
+
+
+def test_the_page_says_how_many_random_test_images(made_up: MadeUp) -> None:
+    runs = [Run(model, 0.0, 0, Protocol(n_test=n, n_tracked=100)) for model, n in (("B", 250), ("C", 1000))]
+    text = " ".join(markdown_of(sweep_of(runs), [made_up(run) for run in runs]).split())
+    assert "test images that its seed draws at random: n = 250 to 1,000. All attacks get the same images" in text
 
 
 def test_every_table_is_well_formed(markdown: str) -> None:
@@ -242,7 +255,8 @@ def test_the_intervals_are_students(made_up: MadeUp) -> None:
     lines = table_below(markdown_of(sweep_of(runs), found), "95% intervals of the means")
     half = 4.302652730 / math.sqrt(3)  # of Student's t with two degrees of freedom: a table's value
     fgsm = f"21.00 [{21 - half:.2f}, {21 + half:.2f}]"
-    assert lines == [["C", "0", "98.00 [–, –]", fgsm, "2.00 [–, –]", "3"]]  # one run of lambda 10 has no interval
+    pairs = [fgsm, "2.00 [–, –]"]  # FGSM and the worst case, at each of two sizes
+    assert lines == [["C", "0", "98.00 [–, –]", *pairs, *pairs, "3"]]  # one run of lambda 10 has no interval
 
 
 @pytest.mark.slow
@@ -272,9 +286,13 @@ FGSM = {0.0: [20.0, 30.0, 25.0, 40.0], 10.0: [24.0, 33.0, 30.0, 41.0], 50.0: [30
 def against_zero(made_up: MadeUp) -> list[list[str]]:
     runs = [Run("C", lam, seed, Protocol()) for lam in FGSM for seed in range(4)]
     found = [
-        made_up(run, clean=98.0 - run.lam / 100, fgsm=FGSM[run.lam][run.seed], pgd=float(run.seed * (run.lam > 0)))
+        made_up(
+            run, clean=98.0 - run.lam / 100, fgsm=FGSM[run.lam][run.seed],
+            by_eps=[AccuracyAt(0.1, 3.0, 2.0, 2.0, 2.0, 2.0),
+                    AccuracyAt(0.3, 50.0, 9.0, 9.0, 9.0, float(run.seed * (run.lam > 0)))],
+        )
         for run in runs
-    ]
+    ]  # fmt: skip
     return table_below(markdown_of(sweep_of(runs), found), "Against λ = 0")
 
 
@@ -291,6 +309,7 @@ def test_differences_are_paired_by_seed(against_zero: list[list[str]]) -> None:
     assert against_zero[0][3] == "+3.25 [+0.53, +5.97]"
     assert [line[4] for line in against_zero] == [by_hand([0, 1, 2, 3])] * 2
     assert [line[2] for line in against_zero] == ["-0.10 [–, –]", "-0.50 [–, –]"]  # no spread, no interval
+    assert [line[5:7] for line in against_zero] == [["+0.00 [–, –]"] * 2] * 2  # at 0.1 nothing changes
     assert [line[-1] for line in against_zero] == ["4", "4"]
 
 
@@ -298,9 +317,9 @@ def test_p_values_are_scipys_adjusted_by_holm(against_zero: list[list[str]]) -> 
     p = [stats.ttest_rel(FGSM[lam], FGSM[0.0]).pvalue for lam in (10.0, 50.0)]
     least, most = sorted(p)
     adjusted = {least: 2 * least, most: max(2 * least, most)}
-    assert [line[5] for line in against_zero] == [f"{adjusted[value]:.3f}" for value in p]
-    (pgd,) = {stats.ttest_1samp([0, 1, 2, 3], 0).pvalue}  # the same for both
-    assert [line[6] for line in against_zero] == [f"{2 * pgd:.3f}"] * 2
+    assert [line[7] for line in against_zero] == [f"{adjusted[value]:.3f}" for value in p]
+    (worst,) = {stats.ttest_1samp([0, 1, 2, 3], 0).pvalue}  # the same for both
+    assert [line[8:11] for line in against_zero] == [[f"{2 * worst:.3f}", "–", "–"]] * 2
 
 
 def test_only_seeds_that_both_have_are_compared(made_up: MadeUp) -> None:
@@ -493,53 +512,71 @@ def text_of(rows: Sequence[Row], width: int = 200) -> str:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("width", [80, 200])
-def test_the_screen_shows_every_row(width: int, results: list[RunResult]) -> None:
-    rows = rows_of(TABLE2, [r for r in results if r.diverged is None])
-    text = text_of(rows, width)
+def lines_on_screen(text: str) -> list[list[str]]:
+    """The lines below the rule, as words; a dash is a word, and so are a mean and its deviation together."""
+    return [line.split() for line in text.partition("──\n")[2].splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_screen_shows_every_line(width: int, results: list[RunResult]) -> None:
+    text = text_of(rows_of(TABLE2, results), width)
     assert "Table 2, preset test" in text
     assert "…" not in text  # nothing is cut off
-    for name in ("FGSM", "PGD", "clean", "paper", "epochs"):
-        assert name in text
-    lines = [line.split() for line in text.splitlines() if line.split()[:1] in (["A"], ["C"])]
-    assert len(lines) == len(rows)
-    for line, row in zip(lines, rows, strict=True):
-        assert float(line[1]) == row.lam
-        assert int(line[-1]) == len(row.results)
-        shown = {round(float(number), 1) for number in re.findall(r"\d+\.\d+", " ".join(line))}
-        paper = [row.paper.clean, row.paper.fgsm] if row.paper else []
-        ours = [(s.mean, s.sd) for s in map(row.summary, ("clean", "fgsm", "pgd"))]
-        for mean, deviation in [*ours, *paper]:
-            assert any(abs(number - mean) < 0.11 for number in shown)
-            assert math.isnan(deviation) or any(abs(number - deviation) < 0.11 for number in shown)
+    none = ["–"] * 6
+    assert lines_on_screen(text)[:-2] == [
+        ["model", "A"],
+        ["0", "this", "run", "97.1", "31.5", "4.8", "31.5", "4.8", "18", "1"],
+        ["50", "paper", "99.4±0.0", "45.1±5.4", *none[1:]],
+        ["this", "run", "97.1", "81.5", "4.8", "81.5", "4.8", "18", "1"],
+        ["model", "C"],
+        ["0", "this", "run", "98.1±1.0", "31.5±0.0", "3.8±1.0", "31.5±0.0", "3.8±1.0", "20±2", "3"],
+        ["50", "paper", "98.6±0.1", "29.9±14.2", *none[1:]],
+        ["this", "run", "97.6±0.7", "81.5±0.0", "4.2±0.7", "81.5±0.0", "4.2±0.7", "19±1", "2"],
+        ["diverged", *none, "1"],
+    ]  # fmt: skip
+    caption = " ".join(text.partition("accuracy in percent")[2].split())
+    assert caption == "of 10,000 random test images, mean±standard deviation over runs"
 
 
-def test_the_screen_shows_what_varies_and_what_diverged(made_up: MadeUp) -> None:
-    section_4_2 = [Protocol(**SECTION_4_2, eps=eps) for eps in (0.1, 0.3)]
-    runs = [Run("C", lam, 0, protocol) for protocol in section_4_2 for lam in (0.0, 10.0)]
-    found = [made_up(run) for run in runs]
-    text = text_of(rows_of(TABLE3, [*found[:-1], diverged(found[-1])]))
-    assert "eps" in text
-    assert re.search(r"C +10 +0\.1 +98\.00 +98\.87 ±0\.07 +20\.0 +94\.6 ±0\.2 +2\.0 +18 +1 *\n", text)
-    assert re.search(r"C +10 +0\.3 +– +98\.42 ±0\.08 +– +96\.6 ±0\.5 +– +– +0 \+ 1 diverged *\n", text)
+def test_the_screen_shows_what_varies(made_up: MadeUp) -> None:
+    runs = [Run("C", lam, 0, Protocol(**SECTION_4_2, eps=eps)) for eps in (0.1, 0.3) for lam in (0.0, 10.0)]
+    text = text_of(rows_of(TABLE3, [made_up(run) for run in runs]), 80)
+    assert "FGSM ε worst ε FGSM 0.1 worst 0.1" in " ".join(text.split())
+    lines = lines_on_screen(text)
+    assert lines[0] == ["model", "C,", "eps", "0.1"]
+    assert lines[3:5] == [
+        ["10", "paper", "98.9±0.1", "94.6±0.2", *["–"] * 5],
+        ["this", "run", "98.0", "20.0", "2.0", "20.0", "2.0", "18", "1"],
+    ]
+    assert lines[5] == ["model", "C,", "eps", "0.3"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("vary", [[], ["penalty_target"]])
-def test_every_experiment_fits_80_columns(name: str, vary: list[str], made_up: MadeUp) -> None:
-    """Cells may take two or three lines; nothing may be cut off."""
+@pytest.mark.parametrize("ten", [1, 10])
+def test_every_experiment_fits_80_columns(
+    name: str, vary: list[str], ten: int, made_up: MadeUp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every line of every condition, with deviations below and above ten; only words may break."""
     runs = [run for run in EXPERIMENTS[name].runs("laptop", 0, protocol_variants(vary)) if run.model == "C"]
-    found = [made_up(run, clean=91.11 + run.seed, fgsm=22.2 + run.seed, pgd=13.3 + 9 * run.seed) for run in runs]
-    text = text_of(rows_of(EXPERIMENTS[name], [*found[:-1], diverged(found[-1])]), width=80)
+    runs += [dataclasses.replace(run, seed=9) for run in runs]
+    found = [made_up(run, clean=91.11 + run.seed, fgsm=22.2 + ten * run.seed, pgd=13.3 + run.seed) for run in runs]
+    rows = rows_of(EXPERIMENTS[name], found)
+    (tmp_path / f"{name}.csv").write_text(as_csv(rows), encoding="utf-8")
+    monkeypatch.setattr(full_length, "FOLDER", tmp_path)
+    full_length._shipped.cache_clear()
+    rows = rows_of(EXPERIMENTS[name], [*found[:-1], diverged(found[-1])])
+    assert all(row.full_length for row in rows)
+    text = text_of(rows, width=80)
     assert "…" not in text
     assert all(len(line) <= 80 for line in text.splitlines())
-    assert "div" in text  # where it is narrowest, words break
-    first = rows_of(EXPERIMENTS[name], found)[0]
-    shown = dict(zip(header(rows_of(EXPERIMENTS[name], found)), cells(first, digits=1), strict=True))
-    if len(first.varied) > 1:  # the paper's two columns have no room
-        del shown["paper"]
-    for number in re.findall(r"[\d.]+", " ".join(shown.values())):
-        assert number in text
+    numbers = [cell.replace(" ", "") for row in rows for line in row.lines()
+               for cell in line_cells(line, accuracies(rows), digits=1)[1:-1]]  # fmt: skip
+    words = text.split()
+    assert set(numbers) <= set(words)
+    assert "diverged" in words
+    assert text.count("length") >= len(rows)
+    assert "full length: of" in " ".join(words)
 
 
 def test_no_rows_make_an_empty_table() -> None:
@@ -572,7 +609,7 @@ def test_everything_is_written(reported: Path, tiny_sweep: Sweep) -> None:
     ]  # fmt: skip
     for line in lines:
         runs = [run for run in tiny_sweep.runs if run.lam == float(line["lambda"])]
-        for name in "clean", "fgsm", "pgd":
+        for name in "clean", "fgsm", "pgd", "epochs":
             found = [json.loads((reported / "runs" / f"{run.name}.json").read_text())[name] for run in runs]
             assert float(line[f"{name}_mean"]) == pytest.approx(np.mean(found))
             assert float(line[f"{name}_sd"]) == pytest.approx(np.std(found, ddof=1))
@@ -648,7 +685,7 @@ def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Swee
     rows = write_report(tiny_sweep, copy, mnist)
     assert [(row.lam, len(row.results), row.diverged) for row in rows] == [(0.0, 2, 0), (50.0, 0, 2)]
     text = (copy / "table.md").read_text(encoding="utf-8")
-    assert "0 + 2 diverged" in text
+    assert re.search(r"\| C \| 50 \| diverged \|.* 2 \| – \|", text)
     assert text.count("lambda 50, seed") == 2
     assert "nan" not in text
     assert matplotlib.image.imread(copy / "images.png").shape[0] > 0
