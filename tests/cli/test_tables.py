@@ -65,7 +65,7 @@ def results(out: Path) -> list[Outcome | None]:
 def test_a_sweep_prints_and_writes_the_table(finished: tuple[Any, Path], files_in: FilesIn) -> None:
     result, out = finished
     assert result.exit_code == 0
-    for word in ("Table 2, preset tiny", "FGSM", "PGD", "clean", "paper", "29.9"):
+    for word in ("Table 2, preset tiny", "FGSM 0.3", "worst 0.3", "FGSM 0.1", "worst 0.1", "clean", "paper", "29.9"):
         assert word in result.stdout
     names = {f"runs/{run.name}.{end}" for run in load(out).runs for end in ("json", "safetensors")}
     assert files_in(out) == {*FILES, "sweep.json", *names}
