@@ -86,6 +86,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     names = zipfile.ZipFile(tmp_path / wheel).namelist()
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert {name.split("/")[0] for name in names} == {"minidbp", f"minidbp-{minidbp.__version__}.dist-info"}
+    files = [path.relative_to(ROOT) for path in (ROOT / "minidbp").rglob("*") if path.is_file()]
+    assert {path.as_posix() for path in files if "__pycache__" not in path.parts} <= set(names)  # data files too
     assert "minidbp/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "urls" not in settings["project"]
