@@ -180,7 +180,7 @@ def diagnose(
     ],
     eps: opt.Eps = 0.3,
     # with fewer than 100 images, sampling noise would hide every difference
-    images: Annotated[int, opt.at_least(100, "How many test images each attack gets.")] = 500,
+    images: Annotated[int, opt.at_least(100, "How many random test images each attack gets.")] = 500,
     steps: opt.Steps = 40,
     restarts: opt.Restarts = 3,
     seed: opt.Seed = 0,
@@ -191,11 +191,14 @@ def diagnose(
 ) -> None:
     """Tell robust models from masked gradients: many attacks, the worst case of each image, a verdict by stated rules.
 
-    With several files, adversarial images are also transferred between the models.  Writes diagnosis.json,
+    Images of a plainly trained model and of one that imitates it are tried on each model; with several files, images
+    of the others too.  Writes diagnosis.json,
     diagnosis.md and pictures to --out, by default out/diagnose-NAME, or out/diagnose for several files.
     """
     from minidbp.diagnosis import diagnose as diagnosing
     from minidbp.diagnosis import report
+    from minidbp.diagnosis.judge import judged_images
+    from minidbp.diagnosis.trials import LabelledImages
     from minidbp.training.environment import environment
 
     if not 0 < eps <= 1:
@@ -205,8 +208,8 @@ def diagnose(
     mnist = common.load_data(data)
     folder = common.out_folder(out, f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose")
     with workers(threads) as pool, common.progress("attacks", diagnosing.work(len(models), protocol)) as advance:
-        test_images = diagnosing.LabelledImages(mnist.x_test[:images], mnist.y_test[:images], pool, seed, advance)
-        diagnosis = replace(diagnosing.diagnose(models, test_images, protocol), environment=environment())
+        test_images = LabelledImages(*judged_images(mnist, protocol, seed), pool, seed, advance)
+        diagnosis = replace(diagnosing.diagnose(models, test_images, protocol, mnist), environment=environment())
     repeat = common.command_line(
         "diagnose", *(path.name for path in weights), eps=eps, images=images, steps=steps, restarts=restarts, seed=seed
     )

@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from minidbp.diagnosis.diagnose import CHANCE, DRAWS, Diagnosis
+from minidbp.diagnosis.diagnose import Diagnosis
+from minidbp.diagnosis.trials import DRAWS
+from minidbp.diagnosis.verdict import CHANCE
 from minidbp.files.plots import COLOURS, MARKERS
 from minidbp.nn import N_CLASSES, Sequential
 from minidbp.training import Protocol, predict
@@ -89,7 +91,7 @@ def transfer(diagnosis: Diagnosis) -> Figure:
 
 def _counts(diagnosis: Diagnosis) -> str:
     """What each value of a picture is. A model was trained once, so there are no bars."""
-    return f"Each value: one trained model on {diagnosis.settings.images:,} test images; no bars."
+    return f"Each value: one trained model on {diagnosis.settings.images:,} random test images; no bars."
 
 
 def adversarial_twins(models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol) -> Figure:

@@ -10,7 +10,8 @@ from rich import box
 from rich.table import Table
 
 from minidbp.diagnosis import figures
-from minidbp.diagnosis.diagnose import Diagnosis
+from minidbp.diagnosis.diagnose import Diagnosis, ModelDiagnosis
+from minidbp.diagnosis.substitutes import SUBSTITUTES
 from minidbp.files.atomic import write_text
 from minidbp.files.page import markdown_table
 from minidbp.files.plots import save
@@ -29,7 +30,13 @@ ATTACKS = {
     "fgsm_smoothed_unclipped": "FGSM, smoothed, not clipped",
     "pgd": "PGD, cross-entropy",
     "pgd_margin": "PGD, margin",
+    "pgd_half": "PGD, half of ε",
+    "pgd_all": "PGD, ε = 1",
+    "apgd_ce": "APGD, cross-entropy",
+    "apgd_dlr": "then APGD, DLR",
+    "square": "then Square",
 }
+ENDS = "clean", "noise_sign", "fgsm_smoothed_unclipped", "pgd_all", "square"  # of groups of rows
 GRADIENTS = {
     "zero_gradients": ("gradient elements of exactly 0, %", 2),
     "zero_gradient_images": ("images with a gradient of 0, %", 2),
@@ -38,13 +45,12 @@ GRADIENTS = {
     "jacobian_l1_adv": ("‖J‖₁,₁ at x + δ", 1),
     "same_prediction": ("same class at x and x + δ, %", 1),
 }
+WORST_CASE = "worst case of each image"
 DESCRIPTIONS = {
     "against_eps.png": "Accuracy of each model under noise, FGSM and PGD against ε from 0 to 1, with chance",
     "against_steps.png": "Accuracy of each model under PGD against its number of steps, with chance",
     "transfer.png": "The table of transfer as a matrix of colours",
 }
-NO_TRANSFER = "No transfer: it needs a second model's weights, best those of a plain one."
-
 _markdown = partial(markdown_table, align="---:")
 
 
@@ -52,35 +58,42 @@ def table(diagnosis: Diagnosis) -> tuple[list[str], list[list[str]]]:
     """The header and the rows: one column for each model."""
     models = diagnosis.models.values()
     rows = [[name, *(f"{m.accuracy[key]:.1f}" for m in models)] for key, name in ATTACKS.items()]
+    for source in SUBSTITUTES:
+        rows.append([f"images made on {source}", *(f"{m.transfer[source]:.1f}" for m in models)])
     if diagnosis.transfer:
-        rows.append(["transfer, the strongest", *(f"{min(m.transfer.values()):.1f}" for m in models)])
-    rows.append(["worst case of each image", *(f"{m.worst_case:.1f}" for m in models)])
+        rows.append(["made on the others here, strongest", *(f"{_by_others(m):.1f}" for m in models)])
+    rows.append([WORST_CASE, *(f"{m.worst_case:.1f}" for m in models)])
     for key, (name, digits) in GRADIENTS.items():
         rows.append([name, *(f"{getattr(m.gradients, key):.{digits}f}" for m in models)])
     rows.append(["verdict", *(m.verdict.word for m in models)])
     return ["accuracy in %", *diagnosis.models], rows
 
 
+def _by_others(model: ModelDiagnosis) -> float:
+    """Accuracy on the strongest images made on another model of the diagnosis."""
+    return min(accuracy for source, accuracy in model.transfer.items() if source not in SUBSTITUTES)
+
+
 def verdicts(diagnosis: Diagnosis) -> list[str]:
-    """A line for each model, and one if there was no transfer."""
+    """A line for each model."""
     lines = []
     for label, model in diagnosis.models.items():
         sentences = ". ".join(sentence[0].upper() + sentence[1:] for sentence in model.verdict.sentences)
         lines.append(f"{label}: {model.verdict.word}. {sentences}.")
-    return lines if diagnosis.transfer else [*lines, NO_TRANSFER]
+    return lines
 
 
 def on_screen(diagnosis: Diagnosis) -> Table:
     """The table for a terminal."""
     s = diagnosis.settings
     header, rows = table(diagnosis)
-    title = f"eps {s.eps:g}, {s.images} test images, PGD {s.steps} steps, {s.restarts} starts"
+    title = f"eps {s.eps:g}, {s.images} random test images, PGD {s.steps} steps, {s.restarts} starts"
     screen = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, name in enumerate(header):
         screen.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    ends = {0, 2, 8, len(ATTACKS) - 1, len(rows) - len(GRADIENTS) - 2, len(rows) - 2}  # of groups of rows
-    for i, row in enumerate(rows):
-        screen.add_row(*row, end_section=i in ends)
+    ends = {*(ATTACKS[key] for key in ENDS), WORST_CASE, rows[-2][0]}
+    for row in rows:
+        screen.add_row(*row, end_section=row[0] in ends)
     return screen
 
 
@@ -101,9 +114,10 @@ def as_markdown(diagnosis: Diagnosis, command: str, pictures: Sequence[str]) -> 
     s, transfer = diagnosis.settings, diagnosis.transfer
     lines = [
         "# Diagnosis", "",
-        f"Made by `{command}`. Accuracy in percent of the first {s.images} test images. ε = {s.eps:g}, in pixel",
-        f"units; PGD takes {s.steps} steps of 2.5 ε / {s.steps} from {s.restarts} random starts; noise is the",
-        f"worst of {s.noise_draws} draws; δ is FGSM's. docs/diagnostics.md explains each figure.", "",
+        f"Made by `{command}`. Accuracy in percent of {s.images} test images, chosen at random by seed",
+        f"{s.seed}. ε = {s.eps:g}, in pixel units; PGD takes {s.steps} steps of 2.5 ε / {s.steps} from {s.restarts}",
+        f"random starts, APGD {s.apgd_steps} steps from {s.apgd_restarts}; Square asks {s.square_queries} times; noise",
+        f"is the worst of {s.noise_draws} draws; δ is FGSM's. docs/diagnostics.md explains each figure.", "",
         _markdown(*table(diagnosis)),
         *(f"- {sentence}" for sentence in verdicts(diagnosis)), "",
     ]  # fmt: skip

@@ -11,17 +11,20 @@ images, so the error of a difference is that of paired proportions.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
+from minidbp.nn import N_CLASSES
 from minidbp.training import percent
 
+CHANCE = 100 / N_CLASSES
 STANDARD_ERRORS = 3
+MASKING, OVERSTATED = "masking", "overstated"
 POINTS = 5.0  # honest attacks differ too: a smaller difference, in percent of the images, overstates nothing
 ZERO_IMAGES = 1.0  # percent of the images may have a gradient that is zero everywhere
+HALF = 50.0  # percent of the images, with a gradient that tells little: plain training alone can reach a third
 ROBUST = 0.5  # of the clean accuracy is left in the worst case
 
 
@@ -53,19 +56,47 @@ class MaskingVerdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Which of n images a model gets right, bool (n,) each: by attack; under PGD by eps and by steps; by source.
+    """What the rules need: of the same n images, which ones the model gets right, bool (n,) each.
 
-    The attacks are at least clean, pgd (cross-entropy, true label), pgd_margin, fgsm_true, fgsm_predicted,
-    fgsm_smoothed, noise_uniform and noise_sign.
+    Attributes:
+        right: clean; under noise_uniform, noise_sign, fgsm_true, pgd (cross-entropy) and pgd_margin of size eps; under
+            pgd_half of half that size; under pgd_all, which may make any image of any other.
+        strongest: after each attack of `robust.STRONGEST` and those before it.
+        transfer: under images made on other models, by their names.
+        no_gradient: no attack: which images have a gradient of exactly 0.
+        flattened: the margin's gradient at FGSM's x + delta is far larger than at x, and points elsewhere.
+        unexplained: the margin's gradient does not tell how the margin changes at a tenth of eps from x, or from
+            x + delta, where that is so for more images.
+        inconsistent: the model's answer depends on the other images of the batch, on chance, or on whether a graph
+            is recorded.
+        others: under further attacks, which count for the worst case alone.
     """
 
-    attacks: Mapping[str, np.ndarray]
-    pgd_eps: Mapping[float, np.ndarray]  # from 0 to an eps that reaches every image
-    pgd_steps: Mapping[int, np.ndarray]  # of `steps` steps and of more
-    steps: int
+    right: Mapping[str, np.ndarray]
+    strongest: Mapping[str, np.ndarray]
     transfer: Mapping[str, np.ndarray]
-    worst_case: np.ndarray  # under all attacks together
-    no_gradient: np.ndarray  # no attack: which images have a gradient of exactly 0
+    no_gradient: np.ndarray
+    flattened: np.ndarray
+    unexplained: np.ndarray
+    inconsistent: np.ndarray
+    others: Sequence[np.ndarray] = ()
+
+    @property
+    def by_gradients(self) -> np.ndarray:
+        """Which images withstand every attack that follows the model's own gradient."""
+        names = "clean", "fgsm_true", "pgd", "pgd_margin", "pgd_half"
+        return np.all([*(self.right[name] for name in names), self.strongest["apgd_dlr"]], axis=0)
+
+    @property
+    def by_all_kinds(self) -> np.ndarray:
+        """Which images withstand these, noise, Square and the images made on other models."""
+        noise = self.right["noise_uniform"], self.right["noise_sign"]
+        return np.all([self.by_gradients, *noise, self.strongest["square"], *self.transfer.values()], axis=0)
+
+    @property
+    def worst_case(self) -> np.ndarray:
+        """Which images withstand every attack."""
+        return np.all([self.by_all_kinds, *self.others], axis=0)
 
 
 def share_error(right: np.ndarray) -> float:
@@ -84,18 +115,21 @@ def difference_error(a: np.ndarray, b: np.ndarray) -> float:
     return 100 * math.sqrt(only_a + only_b - (only_a - only_b) ** 2 / n) / n
 
 
-def judge(evidence: Evidence, chance: float) -> MaskingVerdict:
-    """Apply the rules.  chance: the accuracy of a guess, in percent."""
-    findings = apply_rules(evidence, chance)
+def judge(evidence: Evidence, chance: float, more: Sequence[Finding] = ()) -> MaskingVerdict:
+    """Apply the rules.
+
+    chance: the accuracy of a guess, in percent.
+    more: findings about weak attacks, which the verdict repeats; they do not change its word.
+    """
+    findings = [*apply_rules(evidence, chance), *more]
     holding = [(f.kind, f"{f.rule} ({f.figure:.1f}% of the images)") for f in findings if f.holds]
-    signs = [sentence for kind, sentence in holding if kind == "masking"]
-    clean, pgd, worst = map(percent, (evidence.attacks["clean"], evidence.attacks["pgd"], evidence.worst_case))
+    signs = [sentence for kind, sentence in holding if kind == MASKING]
+    clean, worst = percent(evidence.right["clean"]), percent(evidence.worst_case)
     left = f"{worst:.1f}% of the images withstand every attack"
-    if clean <= _no_better_than(chance, evidence.attacks["clean"]):
+    if clean <= _no_better_than(chance, evidence.right["clean"]):
         word, why = "not robust", f"the model guesses: {clean:.1f}% are right without any attack, {left}"
     elif signs:
-        word = "masks"
-        why = f"{'; '.join(signs)}: the {pgd:.1f}% under PGD are no measure of robustness, {left}"
+        word, why = "masks", f"{'; '.join(signs)}: its gradients mislead attacks, and {left}"
     elif worst <= _no_better_than(chance, evidence.worst_case):
         word, why = "not robust", f"{left}, no more than a guess would get right"
     else:
@@ -105,42 +139,53 @@ def judge(evidence: Evidence, chance: float) -> MaskingVerdict:
 
 
 def apply_rules(evidence: Evidence, chance: float) -> list[Finding]:
-    """Every rule with its figure and its limit; the rule on another model's images only if there are such images."""
-    right, steps, over = evidence.attacks, evidence.pgd_steps, "overstated"
-    pgd, fgsm, margin = right["pgd"], right["fgsm_true"], right["pgd_margin"]
-    from_others = [
-        _stronger(f"images made on {source} are stronger than PGD on the model itself", images, pgd)
-        for source, images in evidence.transfer.items()
-    ]
-    *_, unbounded = evidence.pgd_eps.values()
-    rises = [
-        _stronger(f"PGD at eps {small:g} is stronger than at eps {large:g}", a, b)
-        for (small, a), (large, b) in pairwise(evidence.pgd_eps.items())
-    ]
+    """Every rule with its figure and its limit.
+
+    Two rules are about the gradient at the images, and no attack fails under them. They are signs of masking only if
+    the attacks with the gradient leave more than a guess: else the gradient does lead to adversarial images.
+    """
+    right, by_gradients = evidence.right, evidence.by_gradients
+    pgd, margin, fgsm, signs = (right[name] for name in ("pgd", "pgd_margin", "fgsm_true", "noise_sign"))
+    gradient_free = {
+        "uniform noise is": right["noise_uniform"],
+        "random signs are": signs,
+        **{f"images made on {source} are": images for source, images in evidence.transfer.items()},
+    }
+    at_images = MASKING if percent(by_gradients) > _no_better_than(chance, by_gradients) else OVERSTATED
     return [
-        _stronger("FGSM is stronger than PGD", fgsm, pgd),
-        _stronger("uniform noise is stronger than PGD", right["noise_uniform"], pgd),
-        _stronger("random signs are stronger than PGD", right["noise_sign"], pgd),
-        *from_others,
-        _more_than(chance, "PGD does not bring accuracy down to chance at the largest eps", unbounded),
-        max(rises, key=lambda rise: rise.figure - rise.limit),
+        stronger(
+            "attacks without the model's gradient break images that withstand those with it",
+            evidence.by_all_kinds, by_gradients, least=POINTS,
+        ),
+        *(
+            stronger(f"{which} stronger than all attacks with the gradient", images, by_gradients)
+            for which, images in gradient_free.items()
+        ),
+        stronger("FGSM is stronger than PGD", fgsm, pgd),
+        stronger("PGD of half the size is stronger", right["pgd_half"], pgd),
+        _more_than(chance, "PGD that may change every pixel leaves more than chance", right["pgd_all"]),
         _more_than(ZERO_IMAGES, "many images have no gradient at all", evidence.no_gradient),
-        _stronger("PGD on the margin is far stronger than on the cross-entropy", margin, pgd, least=POINTS),
-        _stronger("FGSM overstates robustness: PGD is far stronger", pgd, fgsm, over, POINTS),
-        _stronger("FGSM with the predicted label overstates robustness", fgsm, right["fgsm_predicted"], over, POINTS),
-        _stronger("FGSM with smoothed labels overstates robustness", fgsm, right["fgsm_smoothed"], over, POINTS),
-        _stronger("more steps make PGD stronger", list(steps.values())[-1], steps[evidence.steps], over),
-    ]
+        _more_than(0, "many answers depend on chance or on the batch", evidence.inconsistent),
+        _more_than(HALF, "f is flat at most images and steep beside them", evidence.flattened, at_images),
+        _more_than(HALF, "the gradient does not tell how the margin changes near most images", evidence.unexplained,
+                   at_images),
+        stronger("FGSM overstates robustness: PGD is far stronger", pgd, fgsm, OVERSTATED, POINTS),
+        stronger("FGSM overstates robustness: random signs are far stronger", signs, fgsm, OVERSTATED, POINTS),
+        stronger("the cross-entropy overstates robustness: PGD on the margin is far stronger", margin, pgd, OVERSTATED,
+                 POINTS),
+        stronger("PGD overstates robustness: the strongest attacks are far stronger", evidence.strongest["square"],
+                 pgd & margin, OVERSTATED, POINTS),
+    ]  # fmt: skip
 
 
-def _stronger(rule: str, strong: np.ndarray, weak: np.ndarray, kind: str = "masking", least: float = 0.0) -> Finding:
+def stronger(rule: str, strong: np.ndarray, weak: np.ndarray, kind: str = MASKING, least: float = 0.0) -> Finding:
     """How many more images withstand `weak` than `strong`; the limit is at least `least`."""
     limit = max(least, STANDARD_ERRORS * difference_error(weak, strong))
     return Finding(rule, kind, percent(weak) - percent(strong), limit)
 
 
-def _more_than(share: float, rule: str, images: np.ndarray) -> Finding:
-    return Finding(rule, "masking", percent(images), _no_better_than(share, images))
+def _more_than(share: float, rule: str, images: np.ndarray, kind: str = MASKING) -> Finding:
+    return Finding(rule, kind, percent(images), _no_better_than(share, images))
 
 
 def _no_better_than(share: float, right: np.ndarray) -> float:

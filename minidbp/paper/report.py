@@ -1,5 +1,6 @@
 """The report on the finished runs of a sweep: table.csv, table.md, figures, and one page of HTML with all of it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -14,7 +15,6 @@ from rich.text import Text
 
 from minidbp.data import Mnist
 from minidbp.diagnosis.figures import adversarial_twins
-from minidbp.diagnosis.verdict import POINTS
 from minidbp.files.atomic import write_text
 from minidbp.files.page import as_html, markdown_table
 from minidbp.files.plots import save
@@ -72,11 +72,11 @@ TWINS = """Test images, and below them their FGSM images for models with and wit
 that its model predicts"""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
 them."""
-MASKING = """All figures are for the images that PGD attacks. Accuracy, in percent: under random noise (random signs
-times ε; an image counts if it withstands each of ten draws, so a single draw leaves at least as many), under PGD on
-the margin, and in the worst case: of images that withstand every attack on this page. Then the share of elements of
-the loss's gradient that are exactly 0, in percent; the cosine between that gradient at x and at FGSM's x + δ; and
-‖J‖₁,₁ at both points. `minidbp diagnose` examines one model more closely: docs/diagnostics.md."""
+MASKING = """Accuracy, in percent: under random noise (random signs times ε; an image counts if it withstands each of
+ten draws, so a single draw leaves at least as many), under PGD on the margin, and in the worst case: of images that
+withstand every attack, the strongest set included. Then the share of elements of the loss's gradient that are exactly
+0, in percent; the cosine between that gradient at x and at FGSM's x + δ; and ‖J‖₁,₁ at both points. The verdict comes
+from the rules and attacks of `minidbp diagnose` (docs/diagnostics.md), and each run's JSON holds its reasons."""
 VERDICTS = """Each verdict is given by itself, at the level of 95%. Holm's rule corrects for the comparisons within a
 verdict; nothing corrects for the number of verdicts. A verdict holds for the length of training in this table."""
 OTHER_RULES = """The table, the verdicts above and the pictures read the weights with which each training ended, by
@@ -357,7 +357,7 @@ def _distances(experiment: Experiment, vary: Sequence[str], results: Sequence[Ru
 
 
 def _masking(rows: Sequence[Row]) -> list[str]:
-    """Signs of masked gradients: the means over the runs of each condition."""
+    """The verdict of the diagnosis, and figures of its evidence: the means over the runs of each condition."""
     columns = {
         "noise": "noise", "pgd_margin": "PGD, margin", "worst_case": "worst case", "zero_gradients": "dL/dx = 0",
         "gradient_cosine": "cosine", "jacobian_l1": "‖J‖ at x", "jacobian_l1_adv": "‖J‖ at x + δ",
@@ -365,20 +365,14 @@ def _masking(rows: Sequence[Row]) -> list[str]:
 
     def figures(row: Row) -> list[str]:
         means = {name: summarise([getattr(r.diagnosis, name) for r in row.results]).mean for name in columns}
-        answer = _judge_fgsm(row.summary("fgsm").mean, means["noise"], means["worst_case"])
-        return [*(number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items()), answer]
+        words = Counter(result.diagnosis.word for result in row.results)
+        counted = [f"{word} ({n} of {words.total()})" if len(words) > 1 else word for word, n in words.most_common()]
+        return [
+            *(number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items()), ", ".join(counted)
+        ]  # fmt: skip
 
-    table = _by_condition(rows, [*columns.values(), "accuracy under FGSM"], figures)
+    table = _by_condition(rows, [*columns.values(), "verdict"], figures)
     return ["## Robust, or gradients masked?", MASKING, table]
-
-
-def _judge_fgsm(fgsm: float, noise: float, worst_case: float) -> str:
-    """Whether accuracy under FGSM is a measure of robustness. The margin is that of `minidbp diagnose`."""
-    if noise < fgsm - POINTS:
-        return "is masked: noise is stronger"
-    if worst_case < fgsm - POINTS:
-        return "overstates: other attacks are stronger"
-    return "is near the worst case"
 
 
 def _per_class(rows: Sequence[Row]) -> list[str]:

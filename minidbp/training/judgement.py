@@ -27,11 +27,13 @@ class GradientFigures:
 
 @dataclass(frozen=True)
 class MaskingFigures(GradientFigures):
-    """Figures that tell robustness from masked gradients; accuracies in percent."""
+    """Figures that tell robustness from masked gradients, with accuracies in percent; and what they show."""
 
     noise: float  # under random signs, the worst of 10 draws for each image
     pgd_margin: float  # under PGD on the margin
     worst_case: float  # of images that withstand every attack of the judge
+    word: str  # the verdict of `minidbp.diagnosis`: "robust", "partly robust", "not robust" or "masks"
+    reasons: list[str]  # sentences without a capital and a full stop; the word's own first
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class Protocol:
     apgd_steps: int = 100  # of APGD, which is one of the strongest attacks, for each loss and restart
     apgd_restarts: int = 5
     square_queries: int = 5000  # of Square, another one
+    reference_steps: int = 300  # of training the two models whose adversarial images are tried on the judged one
     training_attack: str = "fgsm"  # what makes the adversarial images of adversarial_training, of size eps
     training_attack_steps: int = 10  # of training_attack "pgd"
     training_attack_step: float = 0.03  # in pixel units

@@ -21,7 +21,7 @@ from minidbp.training.judgement import AccuracyAt, MaskingFigures
 
 TINY = Protocol(
     stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_tracked=10, pgd_steps=1,
-    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1,
+    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1, reference_steps=1,
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def made_up_result(
     """A result that no run had, with these figures."""
     figures = {"clean": clean, "fgsm": fgsm, "pgd": pgd}
     parts: dict[str, Any] = {
-        "diagnosis": MaskingFigures(*(pgd + place for place in range(9))),
+        "diagnosis": MaskingFigures(*(pgd + place for place in range(9)), word="not robust", reasons=["it is not"]),
         "by_eps": [AccuracyAt(eps, fgsm, pgd, pgd, pgd, pgd) for eps in run.protocol.attack_sizes],
         "per_class": {name: [value] * 10 for name, value in figures.items()},
         "history": [_epoch(number, clean, fgsm, pgd) for number in range(1, epochs + 1)],

@@ -25,7 +25,8 @@ from minidbp.training import Protocol
 
 SMALL = {
     "stop_rule": "none", "max_epochs": 3, "n_train": 64, "batch_size": 32, "n_validation": 50, "n_test": 40,
-    "n_tracked": 10, "pgd_steps": 1, "judged_eps": (0.1, 0.3), "apgd_steps": 1, "apgd_restarts": 1, "square_queries": 1,
+    "n_tracked": 10, "pgd_steps": 1, "judged_eps": (0.1, 0.3), "apgd_steps": 1,
+    "apgd_restarts": 1, "square_queries": 1, "reference_steps": 1,
 }  # fmt: skip
 PATIENCE = 300.0  # seconds: for a machine that does much else meanwhile
 

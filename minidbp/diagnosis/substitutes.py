@@ -1,0 +1,46 @@
+"""Two models whose adversarial images a diagnosis tries on the model under test: a plain one, and one that imitates it.
+
+An attack on a substitute needs no gradient of the model under test (Papernot et al. 2017, "Practical black-box
+attacks"). The plain one shows what a model without any defence is fooled by. The imitation is trained on the answers
+that the model gives, so it has about the same classes, with gradients that lead across their borders.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from minidbp.data import Mnist
+from minidbp.nn import Sequential, build_model, fuse
+from minidbp.robust import fgsm, random_noise
+from minidbp.robust.penalties import Model
+from minidbp.training import Protocol, TrainingState, Workers, predict, quickly_trained, training_step
+
+SUBSTITUTES = PLAIN, IMITATION = "a plain model", "an imitation of it"
+SEED = 6  # a model under test may have been trained with seed 0: its substitutes begin elsewhere
+WARM_UP = 1 / 3  # of the steps: before it, the imitation is too bad to say where its answers may be wrong
+
+
+@lru_cache(maxsize=2)
+def reference(mnist: Mnist, steps: int, threads: int) -> Sequential:
+    """Model C after so many plain steps on the training images, without a penalty. The same for every model."""
+    return quickly_trained("C", mnist.x_train, mnist.y_train, steps, seed=SEED, threads=threads)
+
+
+def imitation(model: Model, mnist: Mnist, eps: float, steps: int, pool: Workers) -> Sequential:
+    """Model C, trained to answer as `model` does on training images and around them, up to eps away.
+
+    Half of each batch are training images. The others are the same images with uniform noise, and after the first
+    third of the steps with the imitation's own FGSM on top: the places where the two models are most likely to differ.
+    """
+    protocol = Protocol(label_smoothing=0.0)
+    state = TrainingState(build_model("C", seed=SEED + 1), 0.0, protocol, np.random.default_rng(SEED))
+    fused, own = fuse(model), fuse(state.model)
+    for step in range(steps):
+        x = mnist.x_train[state.rng.integers(0, len(mnist.x_train), protocol.batch_size // 2)]
+        near = random_noise(x, eps, state.rng)
+        if step >= WARM_UP * steps:
+            moved = fgsm(own, near, predict(fused, near), eps)
+            near = np.clip(moved, x - np.float32(eps), x + np.float32(eps))
+        images = np.concatenate([x, near])
+        training_step(state, images, predict(fused, images), pool)
+    return state.model
