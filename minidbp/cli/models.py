@@ -154,9 +154,11 @@ def attack(
     data: opt.Data = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Attack a trained model: test accuracy clean, under FGSM and under PGD, and a picture of adversarial images.
+    """Attack a trained model: test accuracy clean, under FGSM and PGD, and in the worst case of the strongest attacks.
 
-    Writes attack.json and images.png to --out, by default out/attack-NAME.
+    The strongest attacks are APGD on the cross-entropy and on the ratio of logits, and Square, at --eps and at 0.1.  A
+    sentence says on how many images the softmax is saturated, and what PGD on the margin leaves there.  Writes
+    attack.json and images.png to --out, by default out/attack-NAME.
     """
     from minidbp.diagnosis import attack as attacking
 
@@ -168,8 +170,7 @@ def attack(
     mnist = common.load_data(data)
     folder = common.out_folder(out, f"attack-{weights.stem}")
     result = attacking.attack(weights, protocol, seed, folder, mnist, threads=threads, console=common.messages)
-    accuracies = f"clean {result.clean:.2f}%, FGSM {result.fgsm:.2f}%, PGD {result.pgd:.2f}%"
-    common.show(result, as_json, f"model {result.model}, eps {eps:g}: {accuracies}")
+    common.show(result, as_json, *result.in_words())
     common.list_written(folder, "attack.json", "images.png")
 
 
@@ -191,9 +192,9 @@ def diagnose(
 ) -> None:
     """Tell robust models from masked gradients: many attacks, the worst case of each image, a verdict by stated rules.
 
-    Images of a plainly trained model and of one that imitates it are tried on each model; with several files, images
-    of the others too.  Writes diagnosis.json,
-    diagnosis.md and pictures to --out, by default out/diagnose-NAME, or out/diagnose for several files.
+    Adversarial images of a plainly trained model, and of a model trained to answer as this one does, are tried too;
+    with several files, those of the others as well.  Writes diagnosis.json, diagnosis.md and pictures to --out, by
+    default out/diagnose-NAME, or out/diagnose for several files.
     """
     from minidbp.diagnosis import diagnose as diagnosing
     from minidbp.diagnosis import report

@@ -1,6 +1,6 @@
 """The judge of every run of a table and of `minidbp train`: accuracies under attacks, and a small diagnosis."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,12 +44,15 @@ def judge_model(
     gathered = gather(model, images, protocol, mnist)
     by_eps = correct_by_eps(model, x, y, protocol, pool, dict(gathered.evidence.strongest), seed=seed, report=report)
     others = [right["fgsm"], right["pgd"], *by_eps[protocol.eps].values()]
-    figures = masking_figures(replace(gathered, evidence=replace(gathered.evidence, others=others)))
+    evidence = replace(gathered.evidence, others=others)
     return Judgement(
         **{name: percent(of_attack) for name, of_attack in right.items()},
-        by_eps=[_accuracy_at(eps, of_eps, figures if eps == protocol.eps else None) for eps, of_eps in by_eps.items()],
+        by_eps=[
+            accuracy_at(eps, of_eps, [evidence.worst_case] if eps == protocol.eps else [])
+            for eps, of_eps in by_eps.items()
+        ],
         per_class={name: percent_by_class(of_attack, y) for name, of_attack in right.items()},
-        diagnosis=figures,
+        diagnosis=masking_figures(replace(gathered, evidence=evidence)),
     )
 
 
@@ -113,9 +116,9 @@ def _in_passes(report: Report, passes: int, what: str) -> Callable[[int], None]:
     return lambda images: report(images * passes, what)
 
 
-def _accuracy_at(eps: float, right: Right, figures: MaskingFigures | None) -> AccuracyAt:
-    """The accuracies of one size; at the protocol's eps, the worst case also counts the attacks of the diagnosis."""
-    worst_case = figures.worst_case if figures else percent(np.all([*right.values()], axis=0))
+def accuracy_at(eps: float, right: Right, more: Sequence[np.ndarray] = ()) -> AccuracyAt:
+    """The accuracies of one size of attacks.  more: which images (N,) other attacks of this size leave right."""
+    worst_case = percent(np.all([*right.values(), *more], axis=0))
     return AccuracyAt(eps, **{name: percent(of_attack) for name, of_attack in right.items()}, worst_case=worst_case)
 
 
@@ -133,12 +136,16 @@ def masking_figures(gathered: Gathered) -> MaskingFigures:
     )
 
 
+def sizes_passes(p: Protocol) -> int:
+    """How many passes of each image `correct_by_eps` reports."""
+    sizes = len(p.attack_sizes)
+    return (sizes - 1) * strongest_passes(p) + sizes * FGSM_PASSES
+
+
 def judge_passes(protocol: Protocol) -> float:
     """How many passes of an image `judge_model` reports."""
     p = protocol
-    others = len(p.attack_sizes) - 1
-    by_eps = others * strongest_passes(p) + (others + 1) * FGSM_PASSES
-    return p.n_test * (1 + FGSM_PASSES + 2 * p.pgd_steps * p.pgd_restarts + by_eps + evidence_passes(p))
+    return p.n_test * (1 + FGSM_PASSES + 2 * p.pgd_steps * p.pgd_restarts + sizes_passes(p) + evidence_passes(p))
 
 
 JUDGE = Judge(judge_model, judge_passes, track_model)

@@ -11,14 +11,17 @@ import pytest
 from rich.console import Console
 
 from minidbp.data import Mnist
-from minidbp.diagnosis.attack import attack
+from minidbp.diagnosis.attack import Saturation, attack, saturation
 from minidbp.diagnosis.judge import judged_images
+from minidbp.diagnosis.trials import LabelledImages, as_sequential, pgd_trial
 from minidbp.nn import build_model, load_model, save_model
 from minidbp.robust import fgsm
 from minidbp.sweeps.sweep import Sweep
-from minidbp.training import Protocol, predict
+from minidbp.training import Protocol, predict, workers
 
-PROTOCOL = Protocol(eps=0.05, attack_label="predicted", n_test=50, n_tracked=20, pgd_steps=2)
+PROTOCOL = Protocol(
+    eps=0.05, attack_label="predicted", n_test=50, n_tracked=20, pgd_steps=2, apgd_steps=3, square_queries=20
+)
 
 
 def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path: Path) -> None:
@@ -31,8 +34,8 @@ def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Mni
     assert found.fgsm == pytest.approx(100 * np.mean(predict(model, twins) == y))
     assert found.pgd in [2.0 * k for k in range(51)]
     assert found.protocol == {
-        "eps": 0.05, "clip": True, "attack_label": "predicted", "n_test": 50, "pgd_steps": 2,
-        "pgd_step": 0.01, "pgd_restarts": 1,
+        "eps": 0.05, "small_eps": 0.1, "clip": True, "attack_label": "predicted", "n_test": 50, "pgd_steps": 2,
+        "pgd_step": 0.01, "pgd_restarts": 1, "apgd_steps": 3, "apgd_restarts": 5, "square_queries": 20,
     }  # fmt: skip
     assert {path.name for path in tmp_path.iterdir()} == {"attack.json", "images.png"}
     assert json.loads((tmp_path / "attack.json").read_text()) == asdict(found)
@@ -48,3 +51,32 @@ def test_threads_change_nothing_and_the_seed_is_pgds(mnist: Mnist, tmp_path: Pat
         for threads in (1, 2)
     )
     assert one == two
+
+
+def test_the_strongest_attacks_are_no_weaker(trained: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path: Path) -> None:
+    weights = trained / "runs" / f"{tiny_sweep.runs[0].name}.safetensors"
+    found = attack(weights, PROTOCOL, 5, tmp_path, mnist, threads=1, console=Console(file=io.StringIO()))
+    small, large = found.by_eps
+    assert (small.eps, large.eps) == (0.05, 0.1)
+    assert small.worst_case <= min(found.fgsm, found.pgd, small.square)
+    assert large.worst_case <= small.worst_case
+    assert "50 random test images" in found.in_words()[0]
+    assert f"{small.worst_case:.2f}% at eps 0.05" in found.in_words()[1]
+
+
+def test_saturation_is_told_of_with_what_the_margin_leaves(mnist: Mnist) -> None:
+    w = np.random.default_rng(0).normal(size=(784, 10)).astype(np.float32)
+    x, p = mnist.x_test[:60], Protocol(eps=0.01, pgd_steps=5)
+    labels = np.argmax(x.reshape(60, 784) @ w, axis=1)
+    found = {}
+    with workers(1) as pool:
+        for factor in (1e-3, 1e3):
+            model = as_sequential(lambda t, factor=factor: t.reshape((t.shape[0], -1)) @ (w * np.float32(factor)))
+            images = LabelledImages(x, labels, pool)
+            by_pgd = images.correct(model, images.attacked(model, pgd_trial(p.eps, p.pgd_steps)))
+            found[factor] = saturation(model, images, p, by_pgd)
+    assert found[1e-3] == Saturation(0.0, None, None)
+    assert str(found[1e-3]) == "the softmax is saturated on no image"
+    assert found[1e3].images > 90
+    assert found[1e3].pgd_margin < found[1e3].pgd == 100
+    assert f"PGD on the margin {found[1e3].pgd_margin:.1f}%" in str(found[1e3])

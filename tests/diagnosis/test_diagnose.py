@@ -188,20 +188,26 @@ def plain(mnist: Mnist) -> nn.Sequential:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [whole_answers, stairs, backwards, rippled, scaled, by_chance, None])
+@pytest.mark.parametrize(
+    ("build", "word"),
+    [
+        (whole_answers, "masks"), (stairs, "masks"), (backwards, "masks"), (scaled, "masks"), (by_chance, "masks"),
+        (rippled, "not robust"), (None, "masks"),
+    ],
+)  # fmt: skip
 def test_a_model_that_was_built_to_fool_attacks_is_not_called_robust(
-    build: Any, mnist: Mnist, plain: nn.Sequential
+    build: Any, word: str, mnist: Mnist, plain: nn.Sequential
 ) -> None:
-    """Each hides a plain model, which no image withstands at this eps; two hide it from every gradient."""
+    """PGD leaves many images of each, and few withstand all attacks. APGD's ratio of logits undoes the ripples."""
     model = build(plain) if build else near_binary(mnist)
     with workers(2) as pool:
         images = LabelledImages(mnist.x_test[:200], mnist.y_test[:200], pool)
         evidence = gather(as_sequential(model), images, FOOLED, mnist).evidence
     verdict = judge(evidence, CHANCE)
-    assert percent(evidence.right["clean"]) > 85
-    assert percent(evidence.right["pgd"]) > 60
-    assert percent(evidence.worst_case) < 30
-    assert verdict.word == "masks", verdict
+    assert percent(evidence.right["clean"]) > 80
+    assert percent(evidence.right["pgd"]) > 20 + percent(evidence.worst_case)
+    assert percent(evidence.worst_case) < 20
+    assert verdict.word == word, verdict
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_curves_of_accuracy_have_one_scale_from_0_to_100(diagnosis: Any) -> None
 
 
 def test_pictures_of_a_diagnosis_say_what_their_values_are(diagnosis: Any) -> None:
-    said = "one trained model on 1,000 test images"
+    said = "one trained model on 1,000 random test images"
     assert said in against_eps(diagnosis).get_suptitle()
     assert said in against_steps(diagnosis).axes[0].get_title()
     assert said in transfer(diagnosis).axes[0].get_title()
