@@ -105,7 +105,8 @@ def correct_by_eps(
                 images = LabelledImages(x[rows], y[rows], pool, seed, done)
                 for name, values in images.strongest(model, p.at(eps)).items():
                     right[name][rows] = values
-            done(passes * (len(x) - len(rows)))
+            if len(rows) < len(x):
+                done(passes * (len(x) - len(rows)))
         still_right = right[STRONGEST[-1]]
         fgsm = correct_under_fgsm(model, x, y, p.at(eps), pool, _in_passes(report, FGSM_PASSES, "FGSM"))
         by_eps[eps] = {"fgsm": fgsm, **right}

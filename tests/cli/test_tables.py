@@ -22,7 +22,7 @@ Command = Callable[..., Any]
 FilesIn = Callable[[Path], set[str]]
 TINY = Protocol(
     stop_rule="none", max_epochs=1, n_train=64, batch_size=32, n_validation=50, n_test=40, n_tracked=10, pgd_steps=1,
-    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1,
+    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1, reference_steps=1,
 )  # fmt: skip
 SWEEPS = ("table2", "table3", "table4", "credit")
 

@@ -375,7 +375,7 @@ def test_the_default_protocol_is_what_the_paper_says_and_design_section_6_chose(
         "validation_split": "random",
         "n_train": 55_000, "n_test": 10_000, "n_tracked": 1000, "small_eps": 0.1,
         "judged_eps": [0.05, 0.1, 0.2, 0.3], "pgd_steps": 40, "pgd_step": 0.01, "pgd_restarts": 1, "apgd_steps": 100,
-        "apgd_restarts": 5, "square_queries": 5000,
+        "apgd_restarts": 5, "square_queries": 5000, "reference_steps": 300,
         "training_attack": "fgsm", "training_attack_steps": 10, "training_attack_step": 0.03,
     }  # fmt: skip
 

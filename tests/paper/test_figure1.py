@@ -24,7 +24,7 @@ from minidbp.training import Protocol, workers
 TINY = Protocol(
     adversarial_training=True, penalty="summed_jacobian_l1", stop_rule="none", max_epochs=2, n_train=96, batch_size=32,
     n_validation=50, n_test=20, n_tracked=5, pgd_steps=1,
-    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1,
+    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1, reference_steps=1,
 )  # fmt: skip
 RUN = Run("C", 10.0, 3, TINY)
 IMAGE = 2

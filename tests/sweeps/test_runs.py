@@ -26,7 +26,7 @@ OTHERS = {  # of each field of the protocol, a value that is not the default
     "stop_rule": "signed", "keep": "best", "batch_size": 64, "initialiser": "he_normal", "attack_label": "smoothed",
     "clip": False, "validation_split": "last", "n_train": 63, "n_test": 9999, "n_tracked": 99, "pgd_steps": 39,
     "pgd_step": 0.02, "pgd_restarts": 2, "small_eps": 0.05, "judged_eps": (0.3,), "apgd_steps": 9,
-    "apgd_restarts": 1, "square_queries": 9, "training_attack": "pgd", "training_attack_steps": 9,
+    "apgd_restarts": 1, "square_queries": 9, "reference_steps": 9, "training_attack": "pgd", "training_attack_steps": 9,
     "training_attack_step": 0.02,
 }  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_the_format_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_does_not_change_between_versions() -> None:
     """Folders that people have are found again; who changes Protocol or the name raises FORMAT, then this."""
     assert runs.FORMAT == 4
-    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_4ff16aa543"
+    assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_cecc57888b"
 
 
 @pytest.mark.parametrize("run", [RUN, *map(other, OTHERS), Run("A", 0.0, 0, Protocol())], ids=lambda run: run.name)
@@ -267,7 +267,7 @@ def test_the_result_of_another_run_is_not_taken_for_it(
         *({name: ...} for name in ("epochs", "clean", "fgsm", "pgd", "per_class", "diagnosis", "seconds")),
         {"environment": ...}, {"diverged": ...},
         {"clean": None}, {"fgsm": "98"}, {"pgd": True}, {"epochs": []}, {"seconds": 3}, {"seconds": {"training": "1"}},
-        {"diagnosis": {}}, {"diagnosis": dict.fromkeys(vars(MaskingFigures(*([1.0] * 9))), "1")}, {"diagnosis": 5},
+        {"diagnosis": {}}, {"diagnosis": dict.fromkeys(MaskingFigures.__dataclass_fields__, "1")}, {"diagnosis": 5},
         {"environment": None}, {"diverged": {}}, {"diverged": {"epoch": 1, "step": 2}}, {"diverged": "yes"},
         {"diverged": False}, {"per_class": []}, {"per_class": {"clean": [1.0] * 10, "fgsm": [1.0] * 10}},
         {"per_class": {name: [1.0] * 9 for name in ("clean", "fgsm", "pgd")}},
