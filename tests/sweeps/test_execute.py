@@ -115,8 +115,8 @@ def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
     assert steps[0][1][1].startswith("epoch 2, step 1/2, validation ")
     assert {what for _, what in said[3 : 1 + EPOCH]} == {"accuracy along the training"}
     judging = list(dict.fromkeys(what for _, what in said[1 + 3 * EPOCH :]))
-    sizes = ["strongest attacks, eps 0.1", "strongest attacks, eps 0.3"]
-    assert judging == ["clean test images", "FGSM", "PGD", *sizes, "diagnosis"]
+    # the diagnosis runs the strongest attacks at the protocol's own eps
+    assert judging == ["clean test images", "FGSM", "PGD", "diagnosis", "strongest attacks, eps 0.1"]
 
 
 def test_every_epoch_tracks_the_first_of_the_judged_images(executed: Executed, mnist: Mnist) -> None:
