@@ -1,7 +1,7 @@
 """The picture of a table: accuracy against lambda, eps or epochs; and its description in words."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from minidbp.files.plots import COLOURS, MARKERS
 from minidbp.paper.readings import tracked_epochs
 from minidbp.paper.statistics import ACCURACIES, Summary
-from minidbp.paper.tables import Row
+from minidbp.paper.tables import Row, span
 from minidbp.sweeps.runs import RunResult, shown
 
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
@@ -170,15 +170,10 @@ def _places(values: Sequence[Any], along: str) -> dict[Any, float]:
 def _counts(rows: Sequence[Row], model: str, tracked: bool = False) -> str:
     """'n = 2 to 3 runs; 1,000 test images': those that are judged, or tracked."""
     done = [row for row in rows if row.model == model and row.results]
-    runs = _range(len(row.results) for row in done)
+    runs = span(len(row.results) for row in done)
     protocols = [result.run.protocol for row in done for result in row.results]
-    images = _range(p.n_tracked if tracked else p.n_test for p in protocols)
+    images = span(p.n_tracked if tracked else p.n_test for p in protocols)
     return f"n = {runs} run{'s' * (runs != '1')}; {images} test images"
-
-
-def _range(numbers: Iterable[int]) -> str:
-    ends = sorted(set(numbers))
-    return f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,}"
 
 
 def _lines(rows: Sequence[Row], along: str) -> dict[tuple[str, str], list[Row]]:

@@ -110,10 +110,15 @@ def _size(sizes: set[float], symbol: str) -> str:
     return f"{min(sizes):g}" if len(sizes) == 1 else symbol
 
 
-def n_images(rows: Sequence[Row]) -> str:
+def n_images(rows: Iterable[Row]) -> str:
     """How many test images the runs are judged on: '1,000', or '500 to 1,000' where the rows differ."""
-    numbers = sorted({row.condition.protocol.n_test for row in rows})
-    return " to ".join(f"{n:,}" for n in dict.fromkeys((numbers[0], numbers[-1])))
+    return span(row.condition.protocol.n_test for row in rows)
+
+
+def span(numbers: Iterable[int]) -> str:
+    """The smallest and the largest: '500 to 1,000'; one number where they are equal."""
+    ends = sorted(set(numbers))
+    return f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,} to {ends[-1]:,}"
 
 
 def header(rows: Sequence[Row]) -> tuple[str, ...]:
