@@ -1,27 +1,16 @@
 """benchmarks/peers.py: the peers compute what minidbp computes, and the page gets its tables."""
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import minidbp
 from minidbp.data import Mnist
 from minidbp.nn import build_model
 from minidbp.training import Protocol, accuracy, batch_gradient, correct_under_fgsm, percent, workers
 
-FOLDER = Path(minidbp.__file__).parents[1] / "benchmarks"
 FORMULATIONS = [(name, j, name == "A") for name in "AC" for j in ("loop", "batched", "expanded")]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A module of benchmarks/ by its name, as the script itself imports it."""
-    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
-    return importlib.import_module
 
 
 def assert_same_step(script: Any, peer: Any, name: str, lam: float, mnist: Mnist) -> None:
