@@ -22,6 +22,7 @@ SHORTENED = (
     "min_epochs", "max_epochs", "stop_rule", "stop_tolerance", "batch_size",
     "n_train", "n_validation", "n_test", "n_tracked",
     "judged_eps", "pgd_steps", "pgd_step", "pgd_restarts", "apgd_steps", "apgd_restarts", "square_queries",
+    "reference_steps",
 )  # fmt: skip
 
 

@@ -10,13 +10,14 @@ from sweep_fixtures import diverged
 
 from minidbp.paper import full_length as module
 from minidbp.paper.experiments import CREDIT, EXPERIMENTS, SECTION_4_2, TABLE2, TABLE3, TABLE4, Condition, Experiment
-from minidbp.paper.full_length import FOLDER, SHORTENED, full_length
+from minidbp.paper.full_length import SHORTENED, full_length
 from minidbp.paper.tables import FIGURES, as_csv, as_json, body, header, rows_of
 from minidbp.sweeps.runs import Run, RunResult
 from minidbp.training import Protocol
 from minidbp.training.judgement import AccuracyAt
 
 ROOT = Path(__file__).parents[2]
+FOLDER = Path(module.__file__).with_suffix("")  # of the package
 MadeUp = Callable[..., RunResult]
 Ship = Callable[[Experiment, list[Any]], None]
 
@@ -180,7 +181,8 @@ def test_the_full_length_results_are_all_shipped() -> None:
         assert (FOLDER / f"{path.parent.name}.csv").exists()
 
 
-def test_a_shipped_table_says_each_condition_once() -> None:
+def test_a_shipped_table_says_each_condition_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FOLDER", FOLDER)
     for path in FOLDER.glob("*.csv"):
         experiment = EXPERIMENTS[path.stem]
         conditions = [full.condition for full in module._shipped(path)]
@@ -189,3 +191,11 @@ def test_a_shipped_table_says_each_condition_once() -> None:
             found = full_length(experiment, each)
             assert found
             assert found.condition == each
+
+
+def test_a_shipped_table_is_at_full_length() -> None:
+    """All training images, and at least the 20 epochs around which the paper's trainings of Table 2 ended."""
+    for path in FOLDER.glob("*.csv"):
+        for full in module._shipped(path):
+            assert full.condition.protocol.n_train == Protocol().n_train
+            assert full.condition.protocol.max_epochs >= 20
