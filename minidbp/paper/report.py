@@ -73,10 +73,11 @@ that its model predicts"""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
 them."""
 MASKING = """Accuracy, in percent: under random noise (random signs times ε; an image counts if it withstands each of
-ten draws, so a single draw leaves at least as many), under PGD on the margin, and in the worst case: of images that
-withstand every attack, the strongest set included. Then the share of elements of the loss's gradient that are exactly
-0, in percent; the cosine between that gradient at x and at FGSM's x + δ; and ‖J‖₁,₁ at both points. The verdict comes
-from the rules and attacks of `minidbp diagnose` (docs/diagnostics.md), and each run's JSON holds its reasons."""
+ten draws, so a single draw leaves at least as many), under PGD, under PGD on the margin, and in the worst case: of
+images that withstand every attack, the strongest set included. Then the share of elements of the loss's gradient that
+are exactly 0, in percent; the cosine between that gradient at x and at FGSM's x + δ; and ‖J‖₁,₁ at both points. The
+verdict comes from the rules and attacks of `minidbp diagnose` (docs/diagnostics.md), and each run's JSON holds its
+reasons."""
 VERDICTS = """Each verdict is given by itself, at the level of 95%. Holm's rule corrects for the comparisons within a
 verdict; nothing corrects for the number of verdicts. A verdict holds for the length of training in this table."""
 OTHER_RULES = """The table, the verdicts above and the pictures read the weights with which each training ended, by
@@ -367,11 +368,11 @@ def _masking(rows: Sequence[Row]) -> list[str]:
         means = {name: summarise([getattr(r.diagnosis, name) for r in row.results]).mean for name in columns}
         words = Counter(result.diagnosis.word for result in row.results)
         counted = [f"{word} ({n} of {words.total()})" if len(words) > 1 else word for word, n in words.most_common()]
-        return [
-            *(number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items()), ", ".join(counted)
-        ]  # fmt: skip
+        noise, *rest = (number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items())
+        return [noise, number(row.summary("pgd").mean, 1), *rest, ", ".join(counted)]
 
-    table = _by_condition(rows, [*columns.values(), "verdict"], figures)
+    noise, *rest = columns.values()
+    table = _by_condition(rows, [noise, "PGD", *rest, "verdict"], figures)
     return ["## Robust, or gradients masked?", MASKING, table]
 
 

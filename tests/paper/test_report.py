@@ -223,15 +223,17 @@ def test_the_diagnosis_is_the_mean_over_runs(made_up: MadeUp) -> None:
     found = [
         made_up(
             run,
+            pgd=7.0 + seed,
             diagnosis=MaskingFigures(*(10.0 * place + seed for place in range(len(DIAGNOSIS))), "masks", ["it does"]),
         )
         for seed, run in enumerate(runs)
     ]
     (line,) = table_below(markdown_of(sweep_of(runs), found), "Robust, or gradients masked?")
     means = {name: 10.0 * place + 0.5 for place, name in enumerate(DIAGNOSIS)}
-    order = ("noise", "pgd_margin", "worst_case", "zero_gradients")
+    order = ("pgd_margin", "worst_case", "zero_gradients")
     ends = [f"{means['gradient_cosine']:.2f}", f"{means['jacobian_l1']:.1f}", f"{means['jacobian_l1_adv']:.1f}"]
-    assert line == ["C", "10", *(f"{means[name]:.1f}" for name in order), *ends, "masks"]
+    begin = ["C", "10", f"{means['noise']:.1f}", "7.5"]  # PGD's 7 and 8
+    assert line == [*begin, *(f"{means[name]:.1f}" for name in order), *ends, "masks"]
 
 
 @pytest.mark.parametrize(
