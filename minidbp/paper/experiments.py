@@ -90,7 +90,7 @@ class Experiment:
 
     Attributes:
         paper: What the paper reports for a condition, or None.
-        verdicts: What finished runs say of the paper's claims.
+        verdicts: What finished runs say of the paper's claims on these models.
         along: The horizontal axis of the picture: "lambda" or a field of the protocol.
         compared: Fields of the protocol whose effect the report shows, besides that of lambda.
         length: Which of the experiment's lengths of training a protocol has, where the experiment compares several. Two
@@ -102,7 +102,7 @@ class Experiment:
     title: str
     presets: dict[str, Preset]
     paper: Callable[[Condition], Reported | None] = lambda condition: None
-    verdicts: Callable[[Sequence[RunResult]], Sequence[ClaimVerdict]] = lambda results: ()
+    verdicts: Callable[[Sequence[RunResult], Sequence[str]], Sequence[ClaimVerdict]] = lambda results, models: ()
     along: str = "lambda"
     compared: Sequence[str] = ()
     length: Callable[[Protocol], Any] = lambda protocol: None
@@ -330,8 +330,8 @@ def _table4_paper(condition: Condition) -> Reported | None:
     return None if other_length or condition.protocol.eps != EPS else TABLE_4.get(condition.lam)
 
 
-def _table4_verdicts(results: Sequence[RunResult]) -> list[ClaimVerdict]:
-    """The verdicts from the longer trainings alone."""
+def _table4_verdicts(results: Sequence[RunResult], models: Sequence[str]) -> list[ClaimVerdict]:
+    """The verdicts from the longer trainings alone, which are of model C."""
     return table4_verdicts([result for result in results if result.run.protocol.max_epochs in LONG])
 
 

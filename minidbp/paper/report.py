@@ -37,6 +37,7 @@ from minidbp.paper.tables import (
     line_cells,
     n_images,
     rows_of,
+    sizes,
 )
 from minidbp.sweeps.runs import DivergedRun, Outcome, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
@@ -52,10 +53,7 @@ UNSAID = (
     "validation_split",
 )  # fmt: skip
 
-TRACKED_FIGURES = {
-    "clean": "clean", "fgsm": "FGSM", "pgd": "PGD", "fgsm_small": "FGSM, small", "pgd_small": "PGD, small",
-    "jacobian_l1": "‖J‖",
-}  # fmt: skip
+TRACKED_FIGURES = ("clean", "fgsm", "pgd", "fgsm_small", "pgd_small", "jacobian_l1")
 
 RIGHT = "---:"  # how columns of numbers are aligned
 HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each run is judged on test images
@@ -82,7 +80,8 @@ VERDICTS = """Each verdict is given by itself, at the level of 95%. Holm's rule 
 verdict; nothing corrects for the number of verdicts. A verdict holds for the length of training in this table."""
 OTHER_RULES = """The table, the verdicts above and the pictures read the weights with which each training ended, by
 the protocol's stop_rule and keep. These are the findings under other rules (stop rule, keep), read from the accuracy
-on the tracked test images after each epoch. Runs in which a stop rule never holds are left out."""
+on the tracked test images after each epoch. Runs in which a stop rule never holds are left out; a dash stands where
+these are all runs."""
 READINGS = """Each run tracks n_tracked of its test images after every epoch: clean, under FGSM and PGD, at eps and at
 small_eps. So it can be read as if another rule had ended the training (stop rule) and chosen the weights (keep).
 The figures are means over the runs in which the stop rule holds; `runs` counts them. `none` is the whole length."""
@@ -219,7 +218,7 @@ def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], p
         markdown_table(header(rows), body(rows), ["---" if name == "from" else RIGHT for name in header(rows)[1:]]),
         *(f"- {names[result.run]}: {result.diverged.message}." for result in diverged),
         *(f"![{description}]({name})" for name, description in pictures.items()),
-        *_verdicts(experiment, sweep.vary, done, bool(diverged)),
+        *_verdicts(experiment, sweep, done, bool(diverged)),
         *_readings(rows),
         *_intervals(rows),
         *(part for name in ("lambda", *compared) for part in _differences(rows, name)),
@@ -243,26 +242,27 @@ def _by_condition(
     return markdown_table(["model", "λ", *rows[0].varied, *columns], lines, RIGHT) if lines else ""
 
 
-def _verdicts(experiment: Experiment, vary: Sequence[str], done: Sequence[RunResult], diverged: bool) -> list[str]:
+def _verdicts(experiment: Experiment, sweep: Sweep, done: Sequence[RunResult], diverged: bool) -> list[str]:
     """The verdicts on the paper's claims, by variant of the protocol. `diverged`: some runs are not in `done`."""
     parts, other_rules = [], []
-    for variant, results in _by_variant(done, vary).items():
-        verdicts, name = experiment.verdicts(results), f": {variant}" if variant else ""
+    models = sorted({run.model for run in sweep.runs})
+    for variant, results in _by_variant(done, sweep.vary).items():
+        verdicts, name = experiment.verdicts(results, models), f": {variant}" if variant else ""
         if verdicts:
             parts += [f"## The paper's claims{name}", claims.as_markdown(verdicts)]
-            table = _findings_by_rule(experiment, results, [verdict.claim for verdict in verdicts])
+            by_rule = {rules: _findings(experiment, results, models, rules) for rules in RULES}
+            lines = [[v.claim, *(findings.get(v.claim, "–") for findings in by_rule.values())] for v in verdicts]
+            table = markdown_table(["the paper's claim", *(f"{stop}, {keep}" for stop, keep in RULES)], lines)
             other_rules += [f"## The claims under other rules{name}", OTHER_RULES, table]
     return [*parts, VERDICTS, *([DIVERGED] if diverged else []), *other_rules] if parts else []
 
 
-def _findings_by_rule(experiment: Experiment, results: Sequence[RunResult], claimed: Sequence[str]) -> str:
-    """The findings on these claims, if the runs are read under each stop rule and keep rule."""
-    columns: dict[str, dict[str, str]] = {}
-    for stop, keep in RULES:
-        judged = [as_judged for result in results if (as_judged := as_if_judged(result, stop, keep))]
-        columns[f"{stop}, {keep}"] = {verdict.claim: verdict.finding for verdict in experiment.verdicts(judged)}
-    lines = [[claim, *(findings.get(claim, "–") for findings in columns.values())] for claim in claimed]
-    return markdown_table(["the paper's claim", *columns], lines)
+def _findings(
+    experiment: Experiment, results: Sequence[RunResult], models: Sequence[str], rules: tuple[str, str]
+) -> dict[str, str]:
+    """The finding on each claim if the runs are read under these rules; nothing if no run can be."""
+    judged = [as_judged for result in results if (as_judged := as_if_judged(result, *rules))]
+    return {verdict.claim: verdict.finding for verdict in experiment.verdicts(judged, models)} if judged else {}
 
 
 def _readings(rows: Sequence[Row]) -> list[str]:
@@ -273,9 +273,11 @@ def _readings(rows: Sequence[Row]) -> list[str]:
             readings = [reading for result in row.results if (reading := read(result, stop, keep))]
             means = [summarise([getattr(r.tracked, name) for r in readings]).mean for name in TRACKED_FIGURES]
             epochs, runs = [reading.epochs for reading in readings], f"{len(readings)} of {len(row.results)}"
-            figures = [number(summarise(epochs).mean, 1), *(number(mean, 1) for mean in means), runs]
-            lines.append([*condition_cells(row), stop, keep, *figures])
-    names = ["model", "λ", *rows[0].varied, "stop rule", "keep", "epochs", *TRACKED_FIGURES.values(), "runs"]
+            numbers = [number(mean, 1) for mean in (summarise(epochs).mean, *means)]
+            lines.append([*condition_cells(row), stop, keep, *numbers, runs])
+    eps, small = sizes(rows)
+    figures = ["clean", f"FGSM {eps}", f"PGD {eps}", f"FGSM {small}", f"PGD {small}", "‖J‖"]
+    names = ["model", "λ", *rows[0].varied, "stop rule", "keep", "epochs", *figures, "runs"]
     return ["## Read under other rules", READINGS, markdown_table(names, lines, RIGHT)]
 
 

@@ -96,18 +96,21 @@ def accuracies(rows: Sequence[Row]) -> dict[str, str]:
     A heading names the size of the attack, or only its symbol where rows differ in it. Where small_eps is eps in all
     rows, the attacks of that size are shown once.
     """
-    protocols = [row.condition.protocol for row in rows]
-    sizes, small = {p.eps for p in protocols}, {p.small_eps for p in protocols}
-    eps = _size(sizes, "ε")
+    eps, small = sizes(rows)
     headings = {"clean": "clean", "fgsm": f"FGSM {eps}", "worst": f"worst {eps}"}
-    if any(p.eps != p.small_eps for p in protocols):
-        eps = _size(small, "small ε")
-        headings |= {"fgsm_small": f"FGSM {eps}", "worst_small": f"worst {eps}"}
+    if any(row.condition.protocol.eps != row.condition.protocol.small_eps for row in rows):
+        headings |= {"fgsm_small": f"FGSM {small}", "worst_small": f"worst {small}"}
     return headings
 
 
-def _size(sizes: set[float], symbol: str) -> str:
-    return f"{min(sizes):g}" if len(sizes) == 1 else symbol
+def sizes(rows: Sequence[Row]) -> tuple[str, str]:
+    """eps and small_eps for headings: '0.3' and '0.1', or 'ε' and 'small ε' where rows differ in them."""
+
+    def heading(values: set[float], symbol: str) -> str:
+        return f"{min(values):g}" if len(values) == 1 else symbol
+
+    protocols = [row.condition.protocol for row in rows]
+    return heading({p.eps for p in protocols}, "ε"), heading({p.small_eps for p in protocols}, "small ε")
 
 
 def n_images(rows: Iterable[Row]) -> str:

@@ -494,8 +494,8 @@ def test_the_verdicts_look_at_the_longer_training_alone(made_up: Callable[..., d
         for seed in range(4)
     ]
     short = [made_up(Run("C", lam, s, SHORT), fgsm=f + s) for lam, f in ((0.0, 90.0), (10.0, 40.0)) for s in range(4)]
-    found = list(TABLE4.verdicts(results))
-    assert list(TABLE4.verdicts([*short, *results])) == found
+    found = list(TABLE4.verdicts(results, ["C"]))
+    assert list(TABLE4.verdicts([*short, *results], ["C"])) == found
     assert [verdict.finding for verdict in found] == ["holds", "holds"]
 
 
@@ -529,5 +529,5 @@ def test_the_paper_preset_is_the_papers_protocol_but_for_what_it_varies() -> Non
 
 def test_the_paper_reports_none_of_it() -> None:
     assert all(CREDIT.paper(condition) is None for condition in CREDIT.preset("paper"))
-    assert list(CREDIT.verdicts([])) == []
+    assert list(CREDIT.verdicts([], ["C"])) == []
     assert CREDIT.along == "max_epochs"
