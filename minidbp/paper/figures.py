@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from minidbp.files.plots import COLOURS, MARKERS
 from minidbp.paper.readings import tracked_epochs
-from minidbp.paper.statistics import ACCURACIES, Summary
-from minidbp.paper.tables import Row, span
+from minidbp.paper.statistics import Summary
+from minidbp.paper.tables import Row, accuracies, span
 from minidbp.sweeps.runs import RunResult, shown
 
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
@@ -33,8 +33,8 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
     """Test accuracy against lambda or a field of the protocol, from 0 to 100%. Dotted lines are the paper's.
 
     There is a column for each model, with its numbers of runs and images. Where nothing else varies, one panel has
-    clean, FGSM and PGD. Otherwise each measure has a panel of its own, with a line for each combination of the rest.
-    Error bars are standard deviations. Rows without results are left out.
+    all accuracies of the table. Otherwise each measure has a panel of its own, with a line for each combination of the
+    rest. Error bars are standard deviations. Rows without results are left out.
     """
     lines = _lines(rows, along)
     models = sorted({row.model for row in rows if row.results})
@@ -42,26 +42,27 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
     places = _places(values, along)
     groups = list(dict.fromkeys(group for _, group in lines))
     together = len(groups) == 1
-    panels_of_a_model = [list(ACCURACIES)] if together else [[measure] for measure in ACCURACIES]
-    height = 1.4 + 3.2 * len(panels_of_a_model)
+    measures = accuracies(rows)
+    panels_of_a_model = [measures] if together else [{name: words} for name, words in measures.items()]
+    height = 1.4 + (3.2 if together else 2.6) * len(panels_of_a_model)
     figure = Figure(figsize=(3.6 * len(models) + 2.2, height), layout="constrained")
     panels = figure.subplots(len(panels_of_a_model), len(models), sharey=True, sharex=True, squeeze=False)
-    for i, measures in enumerate(panels_of_a_model):
+    for i, of_panel in enumerate(panels_of_a_model):
         for axes, model in zip(panels[i], models, strict=True):
-            pairs = [(measure, group) for measure in measures for group in groups]
+            pairs = [(measure, group) for measure in of_panel for group in groups]
             width = (max(places.values()) - min(places.values())) or 1.0
             for k, (measure, group) in enumerate(pairs):
                 # The shift keeps error bars apart.
                 shift = (k - (len(pairs) - 1) / 2) * 0.012 * width
                 line = lines.get((model, group), [])
                 x = [places[_value(row, along)] + shift for row in line]
-                _plot(axes, k, ACCURACIES[measure] if together else group, x, [row.summary(measure) for row in line])
-            _plot_the_papers(axes, lines, model, measures, along, places)
+                _plot(axes, k, measures[measure] if together else group, x, [row.summary(measure) for row in line])
+            _plot_the_papers(axes, lines, model, of_panel, along, places)
             axes.set_xticks(list(places.values()), list(map(shown, places)))
             axes.grid(alpha=0.3)
             if i == 0:
                 axes.set_title(f"model {model}\n{_counts(rows, model)}", fontsize=10)
-        panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{ACCURACIES[measures[0]]}: test accuracy (%)")
+        panels[i, 0].set_ylabel("test accuracy (%)" if together else f"{', '.join(of_panel.values())}: accuracy (%)")
         panels[i, 0].set_ylim(0, 100)
     for axes in panels[-1]:
         axes.set_xlabel(AXES.get(along, along) + SPACING.get(along, ""))
@@ -82,7 +83,7 @@ def describe(rows: Sequence[Row], along: str) -> str:
         where = " to ".join(shown(_value(row, along)) for row in ends)
         figures = "; ".join(
             f"{word} " + " to ".join(f"{row.summary(measure).mean:.1f}%" for row in ends)
-            for measure, word in ACCURACIES.items()
+            for measure, word in accuracies(rows).items()
         )
         parts.append(f"Model {model}{', ' + group if group else ''}, {SYMBOLS.get(along, along)} {where}: {figures}")
     return f"Test accuracy against {AXES.get(along, along)}. " + ". ".join(parts) + "."
@@ -197,7 +198,7 @@ def _plot_the_papers(
     axes: Axes,
     lines: Mapping[tuple[str, str], Sequence[Row]],
     model: str,
-    measures: Sequence[str],
+    measures: Mapping[str, str],
     along: str,
     places: Mapping[Any, float],
 ) -> None:
@@ -212,7 +213,7 @@ def _plot_the_papers(
         for g, group in enumerate(groups):
             line = [row for row in lines.get((model, group), []) if getattr(row.paper, measure, None)]
             points = tuple((places[_value(row, along)], *getattr(row.paper, measure)) for row in line)
-            label = f"{ACCURACIES[measure]}, paper" if len(groups) == 1 else "paper"
+            label = f"{measures[measure]}, paper" if len(groups) == 1 else "paper"
             if along != "lambda":
                 label += f", λ = {shown(line[0].lam)}" if line else ""
             if points:

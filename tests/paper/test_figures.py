@@ -18,7 +18,9 @@ from minidbp.paper.tables import Row, rows_of
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol
 
-MEASURES = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD"}
+MEASURES = {
+    "clean": "clean", "fgsm": "FGSM 0.3", "worst": "worst 0.3", "fgsm_small": "FGSM 0.1", "worst_small": "worst 0.1",
+}  # fmt: skip
 MakeRows = Callable[..., list[Row]]
 EPS = tuple({**SECTION_4_2, "eps": eps} for eps in (0.05, 0.1, 0.3))
 
@@ -92,7 +94,7 @@ def test_accuracy_along_lambda(groups: list[tuple], make: MakeRows, tmp_path: Pa
         for measure, name in MEASURES.items():
             assert found[name] == [row.summary(measure).mean for row in mine]
         papers = {name: [getattr(row.paper, name) for row in mine if row.paper] for name in ("clean", "fgsm")}
-        assert found.get("FGSM, paper", []) == [mean for mean, _ in papers["fgsm"]]
+        assert found.get("FGSM 0.3, paper", []) == [mean for mean, _ in papers["fgsm"]]
         assert found.get("clean, paper", []) == [mean for mean, _ in papers["clean"]]
         for container in axes.containers:  # each point at its lambda, the lines of one panel side by side
             where = container.lines[0].get_xdata()
@@ -105,10 +107,10 @@ def test_accuracy_along_lambda(groups: list[tuple], make: MakeRows, tmp_path: Pa
 def test_error_bars_are_the_deviations(make: MakeRows) -> None:
     (axes,) = figures.accuracy_along(make("C", (0.0, 50.0), 3), "lambda").axes
     bars = {container.get_label(): container.lines[2][0].get_segments() for container in axes.containers}
-    for name, half in ("clean", 1.0), ("FGSM", 1.0), ("PGD", 0.0):  # of 0, 1, 2; of equal ones
+    for name, half in ("clean", 1.0), ("FGSM 0.3", 1.0), ("worst 0.3", 0.0):  # of 0, 1, 2; of equal ones
         for (_, low), (_, high) in bars[name]:
             assert (high - low) / 2 == pytest.approx(half)
-    ((_, low), (_, high)) = bars["FGSM, paper"][0]
+    ((_, low), (_, high)) = bars["FGSM 0.3, paper"][0]
     assert (low, high) == pytest.approx((29.92 - 14.24, 29.92 + 14.24))
 
 
@@ -119,7 +121,7 @@ def test_accuracy_along_eps_has_a_panel_for_each_measure_and_a_line_for_each_lam
     rows = make("AC", (0.0, 10.0), 2, EPS, TABLE3)
     figure = figures.accuracy_along(rows, "eps")
     drawn(figure, tmp_path / "a.png")
-    assert len(figure.axes) == 6
+    assert len(figure.axes) == 10
     for i, (measure, name) in enumerate(MEASURES.items()):
         for k, model in enumerate("AC"):
             axes = figure.axes[2 * i + k]
@@ -128,9 +130,13 @@ def test_accuracy_along_eps_has_a_panel_for_each_measure_and_a_line_for_each_lam
             for lam in (0.0, 10.0):
                 mine = [row for row in rows if (row.model, row.lam) == (model, lam)]
                 assert found[f"λ = {lam:g}"] == [row.summary(measure).mean for row in mine]
-                papers = [getattr(row.paper, measure)[0] for row in mine if row.paper] if measure != "pgd" else []
+                papers = (
+                    [getattr(row.paper, measure)[0] for row in mine if row.paper]
+                    if measure in ("clean", "fgsm")
+                    else []
+                )
                 assert found.get(f"paper, λ = {lam:g}", []) == papers
-        assert name in figure.axes[2 * i].get_ylabel()
+        assert name.replace("0.3", "ε") in figure.axes[2 * i].get_ylabel()
     for axes in figure.axes[-2:]:  # the lowest panels, for all above them
         assert ticks(axes) == ["0.05", "0.1", "0.3"]
     assert "ε" in figure.axes[-1].get_xlabel()
@@ -140,7 +146,7 @@ def test_accuracy_along_eps_has_a_panel_for_each_measure_and_a_line_for_each_lam
 def test_what_varies_besides_makes_lines_of_its_own(make: MakeRows) -> None:
     rows = make("C", (0.0, 50.0), 1, ({}, {"penalty_target": "softmax"}))
     figure = figures.accuracy_along(rows, "lambda")
-    assert len(figure.axes) == 3
+    assert len(figure.axes) == 5
     ours = {f"penalty_target = {of}" for of in ("logits", "softmax")}
     assert set(heights(figure.axes[1])) == ours | {"paper"}  # the paper does not say which of the two it is
 
@@ -223,12 +229,14 @@ def test_different_numbers_make_different_pictures(make: MakeRows, tmp_path: Pat
 def test_the_picture_in_words(make: MakeRows) -> None:
     assert figures.describe(make("AC", (0.0, 1.0, 50.0), 2), "lambda") == (
         "Test accuracy against λ. "
-        "Model A, λ 0 to 50: clean 98.5% to 98.5%; FGSM 20.5% to 45.5%; PGD 3.0% to 3.0%. "
-        "Model C, λ 0 to 50: clean 98.5% to 98.5%; FGSM 20.5% to 45.5%; PGD 3.0% to 3.0%."
+        "Model A, λ 0 to 50: clean 98.5% to 98.5%; FGSM 0.3 20.5% to 45.5%; worst 0.3 3.0% to 3.0%; "
+        "FGSM 0.1 20.5% to 45.5%; worst 0.1 3.0% to 3.0%. "
+        "Model C, λ 0 to 50: clean 98.5% to 98.5%; FGSM 0.3 20.5% to 45.5%; worst 0.3 3.0% to 3.0%; "
+        "FGSM 0.1 20.5% to 45.5%; worst 0.1 3.0% to 3.0%."
     )
     words = figures.describe(make("C", (0.0, 10.0), 1, EPS, TABLE3), "eps")
-    assert "Model C, λ = 0, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 20.0% to 22.0%; PGD" in words
-    assert "Model C, λ = 10, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM 25.0% to 27.0%; PGD" in words
+    assert "Model C, λ = 0, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM ε 20.0% to 22.0%; worst ε" in words
+    assert "Model C, λ = 10, ε 0.05 to 0.3: clean 98.0% to 98.0%; FGSM ε 25.0% to 27.0%; worst ε" in words
     assert "λ 50: clean" in figures.describe(make("C", (50.0,), 1), "lambda")  # one point
 
 
@@ -236,3 +244,57 @@ def test_an_unwritable_place_is_an_os_error_and_leaves_nothing(tmp_path: Path) -
     with pytest.raises(OSError):
         save(Figure(), tmp_path / "none" / "a.png")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- along the epochs -------------------------------------------------------------------------------------------------
+
+
+def risen(row: Row, per_epoch: float) -> Row:
+    """The row, had its runs' FGSM accuracy risen by this much with each of their epochs, to 20% and the seed."""
+    results = []
+    for result in row.results:
+        rises = [per_epoch * (epoch.number - result.epochs) for epoch in result.history]
+        history = [
+            dataclasses.replace(epoch, tracked=dataclasses.replace(epoch.tracked, fgsm=20.0 + result.run.seed + rise))
+            for epoch, rise in zip(result.history, rises, strict=True)
+        ]
+        results.append(dataclasses.replace(result, history=history))
+    return dataclasses.replace(row, results=results)
+
+
+def test_the_epochs_have_a_line_for_each_lambda_and_a_band_between_the_runs(make: MakeRows, tmp_path: Path) -> None:
+    rows = [risen(row, 0.5) for row in make("AC", (0.0, 50.0), 3)]
+    figure = figures.along_epochs(rows)
+    drawn(figure, tmp_path / "a.png")
+    assert len(figure.axes) == 4 * 2  # clean, eps, small eps, J; two models
+    fgsm = figure.axes[2]
+    assert fgsm.get_ylabel() == "ε = 0.3: accuracy (%)"
+    assert figure.axes[4].get_ylabel() == "ε = 0.1: accuracy (%)"
+    lines = {(line.get_label(), line.get_linestyle()): line for line in fgsm.lines}
+    assert set(lines) == {(label, style) for label in ("λ = 0", "λ = 50") for style in ("-", "--")}
+    for label in "λ = 0", "λ = 50":
+        x, y = lines[label, "-"].get_data()
+        np.testing.assert_array_equal(x, range(1, 19))
+        np.testing.assert_allclose(y, 21.0 + 0.5 * (np.arange(1, 19) - 18))  # the mean of seeds 0, 1, 2
+    (band, *_) = fgsm.collections
+    ends = band.get_paths()[0].get_extents()
+    assert (ends.y0, ends.y1) == pytest.approx((20.0 - 0.5 * 17, 22.0))
+    assert figure.axes[-1].get_yscale() == "log"
+    assert "Bands" in figure.get_suptitle()
+
+
+def test_runs_of_other_lengths_end_where_they_ended(make: MakeRows) -> None:
+    """Under a stop rule: the mean is over the runs that reached the epoch."""
+    (row,) = make("C", (0.0,), 2)
+    short = dataclasses.replace(row.results[0], history=row.results[0].history[:5])
+    row = risen(dataclasses.replace(row, results=[short, row.results[1]]), 0.0)
+    x, y = figures.along_epochs([row]).axes[1].lines[0].get_data()
+    np.testing.assert_array_equal(x, range(1, 19))
+    np.testing.assert_allclose(y, [20.5] * 5 + [21.0] * 13)
+
+
+def test_the_epochs_in_words(make: MakeRows) -> None:
+    rows = [risen(row, 0.5) for row in make("C", (0.0,), 1)]
+    assert figures.describe_epochs(rows) == (
+        "Accuracy and the Jacobian's norm after every epoch. Model C, λ = 0: FGSM 11.5% to 20.0%."
+    )

@@ -200,7 +200,7 @@ def test_the_machine_is_named_and_so_are_several(markdown: str, sweep: Sweep, re
 def test_the_pictures_have_words(markdown: str) -> None:
     found = {name: text for text, name in re.findall(r"!\[(.*?)\]\((\w+\.png)\)", markdown, re.DOTALL)}
     assert set(found) == set(PICTURES)
-    words = "Model C, λ 0 to 50: clean 98.1% to 97.6%; FGSM 31.5% to 81.5%; PGD 3.8% to 4.2%"
+    words = "Model C, λ 0 to 50: clean 98.1% to 97.6%; FGSM 0.3 31.5% to 81.5%; worst 0.3 3.8% to 4.2%"
     assert words in found["accuracy.png"]
     assert len(found["images.png"]) > 50
 
@@ -706,7 +706,7 @@ def test_a_sweep_that_only_diverged_has_no_report(copy: Path, tiny_sweep: Sweep,
 
 
 def test_an_experiment_of_ones_own_is_reported_too(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Experiment("mine", "Mine", {"a": {Condition("B", 3.0, Protocol()): 1}}, lambda c: None, lambda r: [])
+    mine = Experiment("mine", "Mine", {"a": {Condition("B", 3.0, Protocol()): 1}}, lambda c: None)
     monkeypatch.setitem(EXPERIMENTS, "mine", mine)
     text = markdown_of(sweep_of(mine.runs("a"), experiment="mine"), [made_up(run) for run in mine.runs("a")])
     for title in "The paper's claims", "Distance to the paper's table", "Against λ = 0":
