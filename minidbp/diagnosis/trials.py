@@ -67,13 +67,19 @@ def strongest_passes(p: Protocol) -> int:
 
 
 class Function:
-    """Any function of a Tensor (N, ...) -> (N, c) as a layer without parameters."""
+    """Any function of a Tensor (N, ...) -> (N, c) as a layer without parameters.
+
+    A result that no gradient leads to gets a gradient of 0: it is a sign of masking, and no error.
+    """
 
     def __init__(self, function: Model) -> None:
         self.function = function
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.function(x)
+        result = self.function(x)
+        if result.requires_grad or not x.requires_grad:
+            return result
+        return result + 0 * x.reshape((len(x.data), -1))[:, :1]
 
     def parameters(self) -> list[Tensor]:
         return []

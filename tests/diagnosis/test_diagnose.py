@@ -274,6 +274,13 @@ def test_any_function_can_be_diagnosed(mnist: Mnist, fitted: np.ndarray) -> None
     assert found["models"]["f"]["verdict"]["word"] == "not robust"
 
 
+def test_a_function_without_a_graph_masks(mnist: Mnist, fitted: np.ndarray) -> None:
+    models = {"f": lambda x: Tensor(x.data.reshape(len(x.data), -1) @ fitted)}
+    verdict = diagnosed(models, mnist.x_test, mnist.y_test)["models"]["f"]["verdict"]
+    assert verdict["word"] == "masks"
+    assert "no gradient at all (100.0% of the images)" in verdict["sentences"][0]
+
+
 def test_labels(tmp_path: Any) -> None:
     a, b, same = tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "other" / "a.safetensors"
     assert labels_of([a, b]) == ["a", "b"]
