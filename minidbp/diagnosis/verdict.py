@@ -23,6 +23,7 @@ CHANCE = 100 / N_CLASSES
 STANDARD_ERRORS = 3
 MASKING, OVERSTATED = "masking", "overstated"
 POINTS = 5.0  # honest attacks differ too: a smaller difference, in percent of the images, overstates nothing
+HIDDEN = 3.0  # percent of the images: on models that hide nothing, attacks without the gradient break up to 1.5% more
 ZERO_IMAGES = 1.0  # percent of the images may have a gradient that is zero everywhere
 HALF = 50.0  # percent of the images, with a gradient that tells little: plain training alone can reach a third
 ROBUST = 0.5  # of the clean accuracy is left in the worst case
@@ -155,7 +156,7 @@ def apply_rules(evidence: Evidence, chance: float) -> list[Finding]:
     return [
         stronger(
             "attacks without the model's gradient break images that withstand those with it",
-            evidence.by_all_kinds, by_gradients, least=POINTS,
+            evidence.by_all_kinds, by_gradients, least=HIDDEN,
         ),
         *(
             stronger(f"{which} stronger than all attacks with the gradient", images, by_gradients)
