@@ -184,7 +184,7 @@ def protocol_variants(vary: Sequence[str]) -> list[dict[str, Any]]:
         vary: FIELD=VALUE,VALUE or, for a field with a choice of words, FIELD alone.
 
     Raises:
-        ValueError: For an unknown field, a field given twice, or a value of the wrong kind.
+        ValueError: For an unknown field, a field given twice or of several numbers, or a value of the wrong kind.
     """
     kinds: dict[str, Any] = {field.name: field.type for field in fields(Protocol)}
     axes: dict[str, list[Any]] = {}
@@ -192,6 +192,8 @@ def protocol_variants(vary: Sequence[str]) -> list[dict[str, Any]]:
         name, given, values = text.partition("=")
         if name not in kinds:
             raise ValueError(f"--vary {text}: the protocol has no field {name!r}; it has {', '.join(kinds)}")
+        if kinds[name] not in (bool, int, float, str):
+            raise ValueError(f"--vary {text}: {name} holds several numbers and cannot be varied; vary another field")
         if name in axes:
             raise ValueError(f"--vary {text}: {name} is given twice; give all its values in one --vary")
         if given:

@@ -267,6 +267,8 @@ def test_three_fields_make_all_their_combinations() -> None:
         (["batch_size=1.5"], ["'1.5'", "a whole number"]),
         (["clip=maybe"], ["'maybe'", "true or false"]),
         (["eps=0.1", "clip", "eps=0.3"], ["eps", "twice"]),
+        (["judged_eps=0.1,0.2"], ["--vary judged_eps=0.1,0.2", "several numbers"]),
+        (["judged_eps"], ["--vary judged_eps", "several numbers"]),
     ],
 )
 def test_variants_that_cannot_be(vary: list[str], named: list[str]) -> None:
