@@ -110,6 +110,8 @@ def track(
     """What `model` does with images x (N, ...) with labels y (N,) under the protocol's attacks.
 
     done: told how many more passes of an image through the model are done, `track_passes` for each image in all.
+
+    Raises DivergenceError if a gradient in an image or ||J||_1,1 is not finite.
     """
 
     def report(passes: int) -> Done:
@@ -137,12 +139,18 @@ def _pgd_passes(protocol: Protocol) -> int:
 
 
 def jacobian_norms(model: Sequential, x: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
-    """||J||_1,1 of the logits at each image x (N, ...): (N,), where an image has the mean of its shard."""
+    """||J||_1,1 of the logits at each image x (N, ...): (N,), where an image has the mean of its shard.
+
+    Raises DivergenceError if a norm is not finite.
+    """
     fused = fuse(model)
 
     def on_shard(part: slice) -> np.ndarray:
         with no_grad():
-            return np.full(part.stop - part.start, jacobian_l1(fused, x[part]).item())
+            norm = jacobian_l1(fused, x[part]).item()
+        if not np.isfinite(norm):
+            raise DivergenceError("the Jacobian of the logits is not finite, or its norm is not")
+        return np.full(part.stop - part.start, norm)
 
     return np.concatenate(over_shards(model, x, pool, on_shard, done, rows=N_CLASSES))
 

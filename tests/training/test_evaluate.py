@@ -7,6 +7,7 @@ from minidbp import nn
 from minidbp.data import Mnist
 from minidbp.robust import fgsm, pgd
 from minidbp.training import (
+    DivergenceError,
     Protocol,
     accuracy,
     correct,
@@ -15,6 +16,7 @@ from minidbp.training import (
     percent,
     percent_by_class,
     predict,
+    track,
     workers,
 )
 
@@ -128,3 +130,13 @@ def test_percent_by_class_against_counting(model: nn.Sequential, images: tuple[n
         of_class = [s == t for s, t in zip(said, y, strict=True) if t == label]
         assert share == pytest.approx(100 * sum(of_class) / len(of_class), abs=1e-12)
     assert percent_by_class(np.array([True]), np.array([3])) == [None] * 3 + [100.0] + [None] * 6
+
+
+def test_a_jacobian_that_is_not_finite_is_a_divergence() -> None:
+    """FGSM and PGD need only signs, so they may be finite: their images are. A history holds finite numbers alone."""
+    rng = np.random.default_rng(0)
+    layer = nn.Linear(40, 10, rng)
+    layer.parameters()[0].data = np.where(rng.random((40, 10)) < 0.5, -2e38, 2e38).astype(np.float32)
+    x, y = np.zeros((4, 40), np.float32), np.arange(4)
+    with workers(1) as pool, pytest.raises(DivergenceError, match="Jacobian"):
+        track(nn.Sequential([layer]), x, y, Protocol(eps=0.0, small_eps=0.0, pgd_steps=1), pool)
