@@ -21,8 +21,9 @@ def stops(validation: Sequence[float], protocol: Protocol) -> bool:
 def last_epoch(validation: Sequence[float], protocol: Protocol, stop_rule: str) -> int | None:
     """The epoch, from 1, after which this stop rule would end a training that `protocol` ended after the last one.
 
-    None if the rule does not hold at any epoch: then nobody knows how long it would train. Under the protocol's own
-    rule, and under "none", training ends where it ended.
+    Under the protocol's own rule, and under "none", training ends where it ended. Another rule ends it at the first
+    epoch at which it holds. If it never holds, training ends at max_epochs, provided that it got there under a stop
+    rule. Otherwise the result is None, because nobody knows how long it would train.
 
     Args:
         validation: accuracy after each epoch, in percent.
@@ -31,7 +32,8 @@ def last_epoch(validation: Sequence[float], protocol: Protocol, stop_rule: str) 
         return len(validation)
     other = replace(protocol, stop_rule=stop_rule)
     ends = (k for k in range(1, len(validation) + 1) if _rule_holds(validation[:k], other))
-    return next(ends, None)
+    at_limit = protocol.stop_rule != "none" and len(validation) >= protocol.max_epochs
+    return next(ends, len(validation) if at_limit else None)
 
 
 def kept_epoch(validation: Sequence[float], keep: str) -> int:

@@ -6,8 +6,7 @@ import pytest
 from minidbp.training import Protocol
 from minidbp.training.rules import kept_epoch, last_epoch, stops
 
-P = Protocol(min_epochs=3, max_epochs=8)
-#            1     2     3     4      5     6     7      8
+#          1     2     3     4      5     6     7      8
 HISTORY = [90.0, 90.0, 92.0, 93.0, 92.99, 94.0, 94.0, 95.0]
 
 
@@ -31,6 +30,16 @@ def test_a_rule_that_never_holds_has_no_last_epoch() -> None:
     rising = np.linspace(90, 95, 20).tolist()
     assert last_epoch(rising, Protocol(stop_rule="none", max_epochs=20), "absolute") is None
     assert last_epoch(rising, Protocol(stop_rule="absolute", max_epochs=20), "absolute") == 20
+    assert last_epoch(rising, Protocol(stop_rule="signed", max_epochs=30), "absolute") is None
+
+
+@pytest.mark.parametrize(("own", "other"), [("absolute", "signed"), ("signed", "absolute")])
+def test_a_rule_that_never_holds_ends_at_the_limit_that_a_training_by_another_rule_reached(
+    own: str, other: str
+) -> None:
+    rising = np.linspace(90, 95, 20).tolist()
+    assert stops(rising, Protocol(stop_rule=other, max_epochs=20))
+    assert last_epoch(rising, Protocol(stop_rule=own, max_epochs=20), other) == 20
 
 
 @pytest.mark.parametrize(("keep", "epoch"), [("last", 7), ("best", 6)])
