@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,6 +16,7 @@ from minidbp.paper.readings import tracked_epochs
 from minidbp.paper.statistics import Summary
 from minidbp.paper.tables import Row, accuracies, span
 from minidbp.sweeps.runs import RunResult, shown
+from minidbp.training import Protocol
 
 AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "max_epochs": "epochs of training"}
 SYMBOLS = {"lambda": "λ", "eps": "ε", "max_epochs": "epochs"}
@@ -26,6 +29,7 @@ TRACKED: tuple[dict[str, str], ...] = (  # the figures of each row of panels, wi
     {"fgsm_small": "FGSM", "pgd_small": "PGD"},
     {"jacobian_l1": ""},
 )
+STYLES: dict[str, Any] = {"FGSM": "-", "PGD": "--"}
 PAPERS_BARS = " Open, dotted: the paper's means and deviations, after its own lengths of training."
 
 
@@ -67,11 +71,7 @@ def accuracy_along(rows: Sequence[Row], along: str) -> Figure:
     for axes in panels[-1]:
         axes.set_xlabel(AXES.get(along, along) + SPACING.get(along, ""))
     figure.suptitle(BARS + PAPERS_BARS * any(row.paper for row in rows if row.results), fontsize=9, wrap=True)
-    keys = {key: line for axes in panels.flat for line, key in zip(*axes.get_legend_handles_labels(), strict=True)}
-    layout: dict[str, Any] = {"loc": "outside right center"}
-    if len(keys) > 5:
-        layout = {"loc": "outside lower center", "ncols": 2}
-    figure.legend(keys.values(), keys.keys(), frameon=False, **layout)
+    _add_legend(figure, {})
     return figure
 
 
@@ -89,25 +89,27 @@ def describe(rows: Sequence[Row], along: str) -> str:
     return f"Test accuracy against {AXES.get(along, along)}. " + ". ".join(parts) + "."
 
 
-STYLES: dict[str, Any] = {"FGSM": "-", "PGD": "--"}
-
-
 def along_epochs(rows: Sequence[Row]) -> Figure:
     """Accuracy on the tracked test images and mean ||J||_1,1 after every epoch: means over runs, bands to the extremes.
 
     A column for each model; a row for clean accuracy, one for each size of attack, and one for the Jacobian. A line
-    for each lambda and each combination of what varies.
+    for each lambda and each combination of what varies, with a colour and a marker that no other line has. A training
+    of fixed length is the beginning of a longer one with the same seed, so only the longest has a line.
     """
-    groups = list(dict.fromkeys(_group(row) for row in rows if row.results))
-    models = sorted({row.model for row in rows if row.results})
-    figure = Figure(figsize=(3.6 * len(models) + 2.2, 9.6), layout="constrained")
+    rows = _longest(rows)
+    groups = list(dict.fromkeys(map(_group, rows)))
+    models = sorted({row.model for row in rows})
+    height = 9.6 + 0.2 * len(groups)  # a long legend stands below the panels
+    figure = Figure(figsize=(3.6 * len(models) + 2.2, height), layout="constrained")
     panels = figure.subplots(4, len(models), sharex="col", sharey="row", squeeze=False)
     for column, model in zip(panels.T, models, strict=True):
-        for row in (row for row in rows if row.model == model and row.results):
-            colour, group = COLOURS[groups.index(_group(row)) % len(COLOURS)], _group(row)
+        for row in (row for row in rows if row.model == model):
+            group = _group(row)
+            colour, marker = _look(groups.index(group))
+            look = {"color": colour, "marker": marker, "label": group}
             for axes, figures in zip(column, TRACKED, strict=True):
                 for name, attack in figures.items():
-                    _plot_epochs(axes, row.results, name, color=colour, linestyle=STYLES.get(attack, "-"), label=group)
+                    _plot_epochs(axes, row.results, name, linestyle=STYLES.get(attack, "-"), **look)
         column[0].set_title(f"model {model}\n{_counts(rows, model, tracked=True)}", fontsize=10)
         column[-1].set_xlabel("epoch")
     sizes = {name: _range_of(rows, name) for name in ("eps", "small_eps")}
@@ -119,19 +121,38 @@ def along_epochs(rows: Sequence[Row]) -> Figure:
     for axes in panels.flat:
         axes.grid(alpha=0.3)
     figure.suptitle(EPOCHS_BARS, fontsize=9, wrap=True)
-    keys = {key: line for axes in panels.flat for line, key in zip(*axes.get_legend_handles_labels(), strict=True)}
-    keys |= {name: Line2D([], [], color="black", linestyle=style) for name, style in STYLES.items()}
-    figure.legend(keys.values(), keys.keys(), frameon=False, loc="outside right center")
+    _add_legend(figure, {name: Line2D([], [], color="black", linestyle=style) for name, style in STYLES.items()})
     return figure
 
 
 def describe_epochs(rows: Sequence[Row]) -> str:
     """`along_epochs` in words: accuracy under FGSM after the first and after the last epoch of each line."""
     parts = []
-    for row in (row for row in rows if row.results):
+    for row in _longest(rows):
         first, last = (np.mean([tracked_epochs(r)[k].fgsm for r in row.results]) for k in (0, -1))
         parts.append(f"Model {row.model}, {_group(row)}: FGSM {first:.1f}% to {last:.1f}%")
     return f"Accuracy and the Jacobian's norm after every epoch. {'. '.join(parts)}."
+
+
+def _add_legend(figure: Figure, more: Mapping[str, Artist]) -> None:
+    """Name each line of the panels once, and what `more` has; at the right, or below the panels if that is long."""
+    pairs = (pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
+    keys = {label: handle for handle, label in pairs} | dict(more)
+    layout: dict[str, Any] = {"loc": "outside right center"}
+    if len(keys) > 5:
+        widest = 0.6 + 0.09 * max(map(len, keys))  # inches
+        layout = {"loc": "outside lower center", "ncols": max(1, int(figure.get_figwidth() / widest))}
+    figure.legend(keys.values(), keys.keys(), frameon=False, **layout)
+
+
+def _longest(rows: Sequence[Row]) -> list[Row]:
+    """The rows with results, of those that differ in max_epochs alone the longest; with a stop rule all of them."""
+    longest: dict[tuple[str, float, Protocol], Row] = {}
+    for row in (row for row in rows if row.results):
+        p = row.condition.protocol
+        key = row.model, row.lam, replace(p, max_epochs=1) if p.stop_rule == "none" else p
+        longest[key] = max(longest.get(key, row), row, key=lambda row: row.condition.protocol.max_epochs)
+    return list(longest.values())
 
 
 def _group(row: Row) -> str:
@@ -143,7 +164,8 @@ def _plot_epochs(axes: Axes, results: Sequence[RunResult], figure: str, **style:
     series = [[getattr(tracked, figure) for tracked in tracked_epochs(result)] for result in results]
     by_epoch = [[run[k] for run in series if len(run) > k] for k in range(max(map(len, series)))]
     epochs = range(1, len(by_epoch) + 1)
-    axes.plot(epochs, [np.mean(values) for values in by_epoch], marker="." if len(by_epoch) < 3 else "", **style)
+    every = 1 + len(by_epoch) // 10  # so many markers that a line is told from others, and no more
+    axes.plot(epochs, [np.mean(values) for values in by_epoch], markersize=4, markevery=every, **style)
     axes.fill_between(
         epochs, list(map(min, by_epoch)), list(map(max, by_epoch)), color=style["color"], alpha=0.15, lw=0
     )

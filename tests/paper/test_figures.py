@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from sweep_fixtures import made_up_result
 
 from minidbp.files.plots import save
 from minidbp.paper import figures
-from minidbp.paper.experiments import SECTION_4_2, TABLE2, TABLE3, TABLE4, Experiment
+from minidbp.paper.experiments import EXPERIMENTS, SECTION_4_2, TABLE2, TABLE3, TABLE4, Choice, Experiment
 from minidbp.paper.tables import Row, rows_of
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol
@@ -281,6 +282,26 @@ def test_the_epochs_have_a_line_for_each_lambda_and_a_band_between_the_runs(make
     assert (ends.y0, ends.y1) == pytest.approx((20.0 - 0.5 * 17, 22.0))
     assert figure.axes[-1].get_yscale() == "log"
     assert "Bands" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_two_lines_of_the_epochs_look_alike(name: str) -> None:
+    """Table 3 has eight lines of a model, and there are seven colours. A shorter training of fixed length has none."""
+    experiment = EXPERIMENTS[name]
+    rows = rows_of(
+        experiment, [made_up_result(run) for run in experiment.runs("overnight", choice=Choice(["C"], None, 1))]
+    )
+    (axes, *_) = figures.along_epochs(rows).axes
+    looks = {(line.get_color(), line.get_marker()) for line in axes.lines}
+    lines = {"table2": 4, "table3": 8, "table4": 6, "credit": 6}[name]
+    assert len(looks) == len({line.get_label() for line in axes.lines}) == len(axes.lines) == lines
+    assert figures.describe_epochs(rows).count("Model C") == lines
+
+
+def test_trainings_by_a_stop_rule_have_lines_of_their_own(make: MakeRows) -> None:
+    variants = tuple({"max_epochs": most} for most in (20, 30))
+    labels = [line.get_label() for line in figures.along_epochs(make("C", (0.0,), 1, variants)).axes[0].lines]
+    assert labels == ["λ = 0, max_epochs = 20", "λ = 0, max_epochs = 30"]
 
 
 def test_runs_of_other_lengths_end_where_they_ended(make: MakeRows) -> None:
