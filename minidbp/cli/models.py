@@ -104,8 +104,9 @@ def train(
     data: opt.Data = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Train one model by the paper's protocol and evaluate it: clean, under FGSM and under PGD.
+    """Train one model by the paper's protocol and evaluate it on 1,000 random test images, clean and under attack.
 
+    Prints accuracy under FGSM and in the worst case of the strongest attacks, at the protocol's eps and at 0.1.
     Writes NAME.json (protocol, every epoch, accuracies) and NAME.safetensors (weights, for `minidbp attack`) to --out,
     by default out/train; NAME ends in a hash of all settings.  After an interruption, run the same command again to
     resume from the last epoch.
@@ -163,6 +164,7 @@ def attack(
     from minidbp.diagnosis import attack as attacking
 
     protocol = Protocol(
+        # no training, so nothing is tracked; n_tracked must not exceed n_test
         eps=eps, attack_label=attack_label, n_test=images, n_tracked=1, pgd_steps=steps, pgd_step=step,
         pgd_restarts=restarts,
     )  # fmt: skip
@@ -204,6 +206,7 @@ def diagnose(
 
     if not 0 < eps <= 1:
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
+    # no training, so nothing is tracked; n_tracked must not exceed n_test
     protocol = Protocol(eps=eps, n_test=images, n_tracked=1, pgd_steps=steps, pgd_restarts=restarts)
     models = {label: load_model(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
     mnist = common.load_data(data)

@@ -122,9 +122,8 @@ def _sweep_command(name: str, about: str) -> None:
 
     Writes table.md, table.csv, report.html, accuracy.png, epochs.png, images.png and runs/ (every run's JSON and
     weights) to --out, by default out/{name}-PRESET.  A finished run is never trained again, and an interrupted run
-    resumes from its last
-    epoch: run the same command again, here or on another machine.  With more --models, --lambdas or --seeds it extends
-    the folder.  `minidbp status DIR` shows the progress.
+    resumes from its last epoch: run the same command again, here or on another machine.  With more --models, --lambdas
+    or --seeds, the command extends the folder.  `minidbp status DIR` shows the progress.
     """
     common.command(run)
 

@@ -77,16 +77,17 @@ class _Runs:
         return ""
 
     def if_long_enough(self, verdict: ClaimVerdict, figure: str) -> ClaimVerdict:
-        """The verdict, or SHORT if the figure of the runs at lambda = 0 still changed when training ended."""
+        """The verdict, or SHORT if the figure of the runs at lambda = 0 still changed when training ended.
+
+        Without runs at lambda = 0 nobody can tell, and the finding is OPEN.
+        """
         if not self.by_lambda:
             return verdict
         if 0.0 not in self.by_lambda:
+            if verdict.finding == OPEN:
+                return verdict
             reason = f"no finished runs for {self.name} at λ = 0"
-            return (
-                verdict
-                if verdict.finding == OPEN
-                else replace(verdict, finding=OPEN, evidence=f"{verdict.evidence}; {reason}")
-            )
+            return replace(verdict, finding=OPEN, evidence=f"{verdict.evidence}; {reason}")
         if reason := still_changing(self.by_lambda[0.0], figure):
             return replace(verdict, finding=SHORT, evidence=f"{reason}; {verdict.evidence}")
         return verdict
@@ -298,7 +299,7 @@ def table3_verdicts(results: Iterable[RunResult], models: Sequence[str] = MODELS
     claim = "“for some settings, the penalization helps” (section 4.2), all models and ε of Table 3"
     helps = _verdict_on_any(claim, differences, sign=1)
     if changing:
-        reason = f"in {changing} of the {len(differences)} settings the accuracy at λ = 0 still changes"
+        reason = f"in {changing} of the {len(differences)} settings the training at λ = 0 is too short"
         helps = replace(helps, finding=SHORT, evidence=f"{reason}; {helps.evidence}")
     return [*verdicts, helps]
 

@@ -41,7 +41,7 @@ from minidbp.paper.tables import (
 )
 from minidbp.sweeps.runs import DivergedRun, Outcome, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
-from minidbp.training import Protocol
+from minidbp.training import Protocol, Tracked
 from minidbp.training.environment import in_words
 from minidbp.training.rules import RULES
 
@@ -53,7 +53,7 @@ UNSAID = (
     "validation_split",
 )  # fmt: skip
 
-TRACKED_FIGURES = ("clean", "fgsm", "pgd", "fgsm_small", "pgd_small", "jacobian_l1")
+TRACKED_FIGURES = [field.name for field in fields(Tracked)]
 
 RIGHT = "---:"  # how columns of numbers are aligned
 HOW_TO_READ = """Test accuracy in percent, mean ± standard deviation over the runs. Each run is judged on test images
@@ -64,24 +64,25 @@ Where it leaves fewer images than FGSM, the accuracy under FGSM is no measure of
 the penalty.
 
 The lines of a condition stand below each other. `paper` has the paper's numbers, after its own length of training.
-`this run` has the runs of this folder. `ours, full length`, where there is such a line, has fuller runs of the same
-condition, which minidbp ships. Its epochs, runs and images are in the table; its attacks may be stronger too."""
+`this run` has the runs of this folder. `ours, full length`, where there is such a line, has runs of the same condition
+that minidbp ships, trained on all images. Its epochs, runs and test images are in the table; its attacks may have
+another strength."""
 TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class
 that its model predicts"""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
 them."""
-MASKING = """Accuracy, in percent: under random noise (random signs times ε; an image counts if it withstands each of
-ten draws, so a single draw leaves at least as many), under PGD, under PGD on the margin, and in the worst case: of
-images that withstand every attack, the strongest set included. Then the share of elements of the loss's gradient that
-are exactly 0, in percent; the cosine between that gradient at x and at FGSM's x + δ; and ‖J‖₁,₁ at both points. The
-verdict comes from the rules and attacks of `minidbp diagnose` (docs/diagnostics.md), and each run's JSON holds its
-reasons."""
+MASKING = """Accuracy, in percent: under random noise, under PGD, under PGD on the margin, and in the worst case. Noise
+is random signs times ε; an image counts if it withstands each of ten draws, so a single draw leaves at least as many.
+The worst case is of images that withstand every attack, the strongest set included. Then the share of elements of the
+loss's gradient that are exactly 0, in percent; the cosine between that gradient at x and at FGSM's x + δ; and ‖J‖₁,₁
+at both points. The verdict comes from the rules and attacks of `minidbp diagnose` (docs/diagnostics.md), and each
+run's JSON holds its reasons."""
 VERDICTS = """Each verdict is given by itself, at the level of 95%. Holm's rule corrects for the comparisons within a
 verdict; nothing corrects for the number of verdicts. A verdict holds for the length of training in this table."""
-OTHER_RULES = """The table, the verdicts above and the pictures read the weights with which each training ended, by
-the protocol's stop_rule and keep. These are the findings under other rules (stop rule, keep), read from the accuracy
-on the tracked test images after each epoch. Runs in which a stop rule never holds are left out; a dash stands where
-these are all runs."""
+OTHER_RULES = """The table and the verdicts above judge each model on all its test images, with the weights that the
+protocol's own stop_rule and keep chose. These are the findings under every rule (stop rule, keep). They are read from
+the accuracy on the n_tracked images after each epoch, so a finding may differ even under the protocol's own rules.
+Runs in which a stop rule never holds are left out. A dash stands where none of the model are left."""
 READINGS = """Each run tracks n_tracked of its test images after every epoch: clean, under FGSM and PGD, at eps and at
 small_eps. So it can be read as if another rule had ended the training (stop rule) and chosen the weights (keep).
 The figures are means over the runs in which the stop rule holds; `runs` counts them. `none` is the whole length."""
@@ -260,9 +261,10 @@ def _verdicts(experiment: Experiment, sweep: Sweep, done: Sequence[RunResult], d
 def _findings(
     experiment: Experiment, results: Sequence[RunResult], models: Sequence[str], rules: tuple[str, str]
 ) -> dict[str, str]:
-    """The finding on each claim if the runs are read under these rules; nothing if no run can be."""
+    """The finding on each claim if the runs are read under these rules; nothing on a model whose runs cannot be."""
     judged = [as_judged for result in results if (as_judged := as_if_judged(result, *rules))]
-    return {verdict.claim: verdict.finding for verdict in experiment.verdicts(judged, models)} if judged else {}
+    left = [model for model in models if any(result.run.model == model for result in judged)]
+    return {verdict.claim: verdict.finding for verdict in experiment.verdicts(judged, left)} if left else {}
 
 
 def _readings(rows: Sequence[Row]) -> list[str]:

@@ -566,7 +566,7 @@ def test_tables_3_and_4_ask_their_controls_too() -> None:
     *verdicts, helps = table3_verdicts(with_histories(better, 1.0))
     assert {v.finding for v in verdicts if "model C" in v.claim} == {SHORT}
     assert helps.finding == SHORT
-    assert helps.evidence.startswith("in 4 of the 12 settings the accuracy at λ = 0 still changes; ")
+    assert helps.evidence.startswith("in 4 of the 12 settings the training at λ = 0 is too short; ")
     table4 = sweep(lambda m, eps, lam: {"fgsm": 90.0 + (lam > 0)}, np.random.default_rng(0), lambdas=TABLE_4_LAMBDAS,
                    adversarial_training=True, noise=0.1)  # fmt: skip
     assert {v.finding for v in table4_verdicts(with_histories(table4, 1.0))} == {SHORT}

@@ -747,3 +747,18 @@ def test_the_findings_are_given_under_every_rule(markdown: str) -> None:
     by_rule = table_below(markdown, "The claims under other rules")
     assert [line[0] for line in by_rule] == claims
     assert all(len(line) == 1 + 6 for line in by_rule)
+
+
+def test_a_model_that_no_rule_ends_has_no_finding(made_up: MadeUp) -> None:
+    """Two epochs of A are fewer than min_epochs; the validation accuracy of C does not change."""
+    lengths = {"A": 2, "C": 18}
+    runs = [
+        Run(model, lam, 0, Protocol(stop_rule="none", max_epochs=epochs))
+        for model, epochs in lengths.items()
+        for lam in (0.0, 50.0)
+    ]
+    results = [made_up(run, epochs=lengths[run.model]) for run in runs]
+    lines = table_below(markdown_of(sweep_of(runs), results), "The claims under other rules")
+    for claim, absolute, *_, none, _ in lines:
+        assert (absolute == "–") == ("model A" in claim)
+        assert none != "–"
