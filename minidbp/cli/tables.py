@@ -43,7 +43,8 @@ Lambdas = Annotated[
     str | None, Option(help="Train these lambdas instead of the preset's, such as 0,50; 0 is added if it is missing.")
 ]
 Seeds = Annotated[
-    int | None, opt.at_least(1, "Train each model and lambda with this many seeds, from --seed on, not the preset's.")
+    int | None,
+    opt.at_least(1, "How many seeds for each model and lambda, from --seed on; the preset's if not given."),
 ]
 Vary = Annotated[
     list[str] | None,

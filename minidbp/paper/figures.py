@@ -22,7 +22,10 @@ AXES = {"lambda": "λ", "eps": "ε (of training and attack, in pixel units)", "m
 SYMBOLS = {"lambda": "λ", "eps": "ε", "max_epochs": "epochs"}
 SPACING = {"lambda": " (logarithmic; 0 stands apart)"}  # of the axis; all others are linear
 BARS = "Points: means over runs. Bars: ± 1 standard deviation over runs (n − 1), none for one run."
-EPOCHS_BARS = "Lines: means over runs. Bands: from the least to the largest run. Solid: FGSM. Dashed: PGD."
+EPOCHS_BARS = (
+    "Lines: means over the runs that reached the epoch. Bands: from the least to the largest of them. Solid: FGSM. "
+    "Dashed: PGD."
+)
 TRACKED: tuple[dict[str, str], ...] = (  # the figures of each row of panels, with their attacks
     {"clean": ""},
     {"fgsm": "FGSM", "pgd": "PGD"},

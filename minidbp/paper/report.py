@@ -38,6 +38,7 @@ from minidbp.paper.tables import (
     n_images,
     rows_of,
     sizes,
+    span,
 )
 from minidbp.sweeps.runs import DivergedRun, Outcome, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
@@ -81,10 +82,12 @@ VERDICTS = """Each verdict is given by itself, at the level of 95%. Holm's rule 
 verdict; nothing corrects for the number of verdicts. A verdict holds for the length of training in this table."""
 OTHER_RULES = """The table and the verdicts above judge each model on all its test images, with the weights that the
 protocol's own stop_rule and keep chose. These are the findings under every rule (stop rule, keep). They are read from
-the accuracy on the n_tracked images after each epoch, so a finding may differ even under the protocol's own rules.
+the accuracy after each epoch on fewer images, those that each run tracks (n_tracked, n = {n_tracked}). So a finding
+may differ even under the protocol's own rules.
 Runs in which a stop rule never holds are left out. A dash stands where none of the model are left."""
-READINGS = """Each run tracks n_tracked of its test images after every epoch: clean, under FGSM and PGD, at eps and at
-small_eps. So it can be read as if another rule had ended the training (stop rule) and chosen the weights (keep).
+READINGS = """Each run tracks n_tracked of its test images after every epoch (n = {n_tracked}): clean, under FGSM and
+PGD, at eps and at small_eps. So it can be read as if another rule had ended the training (stop rule) and chosen the
+weights (keep).
 The figures are means over the runs in which the stop rule holds; `runs` counts them. `none` is the whole length."""
 INTERVALS = """The intervals use Student's t over the seeds, which does not know that accuracy lies between 0 and 100%.
 With two or three seeds they may reach beyond these bounds. A dash stands where all runs are equal."""
@@ -254,7 +257,8 @@ def _verdicts(experiment: Experiment, sweep: Sweep, done: Sequence[RunResult], d
             by_rule = {rules: _findings(experiment, results, models, rules) for rules in RULES}
             lines = [[v.claim, *(findings.get(v.claim, "–") for findings in by_rule.values())] for v in verdicts]
             table = markdown_table(["the paper's claim", *(f"{stop}, {keep}" for stop, keep in RULES)], lines)
-            other_rules += [f"## The claims under other rules{name}", OTHER_RULES, table]
+            words = OTHER_RULES.format(n_tracked=span(result.run.protocol.n_tracked for result in results))
+            other_rules += [f"## The claims under other rules{name}", words, table]
     return [*parts, VERDICTS, *([DIVERGED] if diverged else []), *other_rules] if parts else []
 
 
@@ -280,7 +284,8 @@ def _readings(rows: Sequence[Row]) -> list[str]:
     eps, small = sizes(rows)
     figures = ["clean", f"FGSM {eps}", f"PGD {eps}", f"FGSM {small}", f"PGD {small}", "‖J‖"]
     names = ["model", "λ", *rows[0].varied, "stop rule", "keep", "epochs", *figures, "runs"]
-    return ["## Read under other rules", READINGS, markdown_table(names, lines, RIGHT)]
+    words = READINGS.format(n_tracked=span(row.condition.protocol.n_tracked for row in rows))
+    return ["## Read under other rules", words, markdown_table(names, lines, RIGHT)]
 
 
 def _by_variant(results: Sequence[RunResult], vary: Sequence[str]) -> dict[str, list[RunResult]]:

@@ -21,7 +21,7 @@ ALPHA = 0.05
 
 
 def by_seed(results: Iterable[RunResult], figure: str) -> dict[int, float]:
-    """One figure ("clean", "fgsm", "pgd" or "epochs") of each run of one condition, by seed.
+    """One figure of each run of one condition, by seed: a field or property of RunResult, such as "fgsm" or "worst".
 
     Raises ValueError if a seed occurs twice: then these are not the runs of one condition.
     """

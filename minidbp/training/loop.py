@@ -21,8 +21,9 @@ from minidbp.training.workers import Workers, workers
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: the mean of the loss and of its two parts over the steps, accuracy in percent, seconds in all.
+    """One epoch: the mean of the loss and of its two parts over the images, validation accuracy in percent, seconds.
 
+    seconds: of training, validation and tracking.
     tracked: what the model does with test images after the epoch; None if no `track` was given.
     """
 

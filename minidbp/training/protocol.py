@@ -91,8 +91,9 @@ class Protocol:
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be less than 1; got {getattr(self, name)}")
-        if not all(isinstance(eps, int | float) and 0 <= eps <= 1 for eps in self.judged_eps):
-            raise ValueError(f"judged_eps must be numbers from 0 to 1; got {self.judged_eps!r}")
+        sizes = self.judged_eps
+        if not isinstance(sizes, tuple | list) or not all(isinstance(e, int | float) and 0 <= e <= 1 for e in sizes):
+            raise ValueError(f"judged_eps must be a tuple of numbers from 0 to 1; got {sizes!r}")
         object.__setattr__(self, "judged_eps", tuple(float(eps) + 0.0 for eps in self.judged_eps))
         limits = {"n_train": 60_000 - self.n_validation, "n_test": 10_000, "n_tracked": self.n_test}
         for name, most in {"label_smoothing": 1, "eps": 1, "small_eps": 1, **limits}.items():  # pixels are in 0 to 1

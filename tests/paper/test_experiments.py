@@ -10,6 +10,7 @@ import pytest
 
 from minidbp.paper.experiments import (
     CREDIT,
+    EPOCHS,
     EXPERIMENTS,
     TABLE2,
     TABLE3,
@@ -461,6 +462,11 @@ def test_lambda_0_and_10_are_trained_for_both_lengths_and_the_rest_for_the_longe
         assert condition.model == "C"
         assert (protocol.eps, protocol.adversarial_training, protocol.stop_rule) == (0.3, True, "none")
         assert (protocol.penalty, protocol.clip) == ("summed_jacobian_l1", True)
+
+
+def test_no_short_training_of_a_preset_is_the_long_one_of_another() -> None:
+    """The verdicts and the paper's numbers know a longer training by its number of epochs."""
+    assert {short for short, _ in EPOCHS.values()}.isdisjoint(long for _, long in EPOCHS.values())
 
 
 def test_table4s_paper_preset_is_the_papers_protocol() -> None:

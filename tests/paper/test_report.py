@@ -140,9 +140,11 @@ def test_the_table_has_no_cell_missing(markdown: str, results: list[RunResult]) 
 
 
 def test_the_page_says_how_many_random_test_images(made_up: MadeUp) -> None:
-    runs = [Run(model, 0.0, 0, Protocol(n_test=n, n_tracked=100)) for model, n in (("B", 250), ("C", 1000))]
+    runs = [Run(m, 0.0, 0, Protocol(n_test=n, n_tracked=n // 5)) for m, n in (("B", 250), ("C", 1000))]
     text = " ".join(markdown_of(sweep_of(runs), [made_up(run) for run in runs]).split())
     assert "test images that its seed draws at random: n = 250 to 1,000. All attacks get the same images" in text
+    assert "tracks n_tracked of its test images after every epoch (n = 50 to 200)" in text
+    assert "those that each run tracks (n_tracked, n = 50 to 200)" in text
 
 
 def test_every_table_is_well_formed(markdown: str) -> None:

@@ -118,6 +118,10 @@ def test_numbers_are_finite_and_at_least_0(name: str, value: float) -> None:
         ("beta1", 1.0),  # Adam's correction divides by 1 - beta^t
         ("beta2", 1.5),
         ("clip", "no"),  # a word that is true
+        ("judged_eps", 0.1),
+        ("judged_eps", "0.1"),
+        ("judged_eps", (0.1, 1.5)),
+        ("judged_eps", (0.1, math.nan)),
     ],
 )
 def test_values_that_mean_nothing(name: str, value: Any) -> None:
