@@ -2,7 +2,7 @@
 
 All comparisons are paired by seed within one protocol, and 95% t intervals decide. The finding is "not decided" for
 fewer than two seeds, for an interval that includes the margin, and where runs are missing. It is "trained too short to
-tell" while the accuracy of the control, lambda = 0, still changes: then the length of training alone moves it.
+tell" while the accuracy of the control, lambda = 0, may still change: then the length of training alone moves it.
 """
 
 import math
@@ -77,7 +77,7 @@ class _Runs:
         return ""
 
     def if_long_enough(self, verdict: ClaimVerdict, figure: str) -> ClaimVerdict:
-        """The verdict, or SHORT if the figure of the runs at lambda = 0 still changed when training ended.
+        """The verdict, or SHORT if the figure of the runs at lambda = 0 may have changed still when training ended.
 
         Without runs at lambda = 0 nobody can tell, and the finding is OPEN.
         """
