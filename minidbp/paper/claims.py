@@ -296,7 +296,7 @@ def table3_verdicts(results: Iterable[RunResult], models: Sequence[str] = MODELS
                     verdicts.append(runs.if_long_enough(_penalty_changes(runs, eps), "fgsm"))
                 control = runs.by_lambda.get(0.0, ())
                 changing += bool(control) and bool(still_changing(control, "fgsm"))
-    claim = "“for some settings, the penalization helps” (section 4.2), all models and ε of Table 3"
+    claim = "“for some settings, the penalization helps” (section 4.2), over the models and ε of this table"
     helps = _verdict_on_any(claim, differences, sign=1)
     if changing:
         reason = f"in {changing} of the {len(differences)} settings the training at λ = 0 is too short"

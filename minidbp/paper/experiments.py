@@ -235,6 +235,7 @@ def _smoke(epochs: int, n_train: int, batch_size: int, n_test: int, **changes: A
     """Only so much that everything is done once."""
     less: dict[str, Any] = {
         "n_tracked": min(n_test, 50), "pgd_steps": 10, "pgd_step": 0.06, "apgd_steps": 5, "square_queries": 20,
+        "reference_steps": 30,
     }  # fmt: skip
     return _short(epochs, n_train, batch_size, n_test, **less, **changes)
 

@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from minidbp.files.plots import COLOURS, MARKERS
 from minidbp.paper.readings import tracked_epochs
@@ -115,6 +116,7 @@ def along_epochs(rows: Sequence[Row]) -> Figure:
                     _plot_epochs(axes, row.results, name, linestyle=STYLES.get(attack, "-"), **look)
         column[0].set_title(f"model {model}\n{_counts(rows, model, tracked=True)}", fontsize=10)
         column[-1].set_xlabel("epoch")
+        column[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     sizes = {name: _range_of(rows, name) for name in ("eps", "small_eps")}
     labels = ("clean", f"ε = {sizes['eps']}", f"ε = {sizes['small_eps']}")
     for axes, label in zip(panels[:, 0], labels, strict=False):

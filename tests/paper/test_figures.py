@@ -314,6 +314,14 @@ def test_runs_of_other_lengths_end_where_they_ended(make: MakeRows) -> None:
     np.testing.assert_allclose(y, [20.5] * 5 + [21.0] * 13)
 
 
+def test_epochs_are_whole_numbers(make: MakeRows) -> None:
+    """Also on the axis of a preset that trains for one epoch."""
+    (row,) = make("C", (0.0,), 1)
+    one = dataclasses.replace(row.results[0], history=row.results[0].history[:1])
+    figure = figures.along_epochs([dataclasses.replace(row, results=[one])])
+    assert all(tick == round(tick) for tick in figure.axes[-1].get_xticks())
+
+
 def test_the_epochs_in_words(make: MakeRows) -> None:
     rows = [risen(row, 0.5) for row in make("C", (0.0,), 1)]
     assert figures.describe_epochs(rows) == (
