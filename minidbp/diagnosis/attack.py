@@ -21,7 +21,7 @@ from minidbp.robust import input_gradients, zero_shares
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, percent, workers
 from minidbp.training.environment import environment
-from minidbp.training.evaluate import FGSM_PASSES
+from minidbp.training.evaluate import FGSM_PASSES, pgd_passes
 from minidbp.training.judgement import AccuracyAt
 
 PROTOCOL = (
@@ -96,7 +96,10 @@ def attack(
 
         images = LabelledImages(x, y, pool, seed, report)
         right = correct_by_attack(model, x, y, p, pool, seed=seed, report=report)
-        by_eps = correct_by_eps(model, x, y, p, pool, images.strongest(model, p), seed=seed, report=report)
+        withstood = np.all([*right.values()], axis=0)
+        by_eps = correct_by_eps(
+            model, x, y, p, pool, images.strongest(model, p), withstood=withstood, seed=seed, report=report
+        )
         found = saturation(model, images, p, right["pgd"])
     accuracies = {attack: percent(of_attack) for attack, of_attack in right.items()}
     fields = {field: getattr(p, field) for field in PROTOCOL}
@@ -113,8 +116,7 @@ def attack(
 
 def attack_passes(p: Protocol) -> int:
     """How many passes of an image `attack` reports."""
-    pgd = 2 * p.pgd_steps * p.pgd_restarts
-    return p.n_test * (1 + FGSM_PASSES + 2 * pgd + strongest_passes(p) + sizes_passes(p) + SATURATION_PASSES)
+    return p.n_test * (1 + FGSM_PASSES + 2 * pgd_passes(p) + strongest_passes(p) + sizes_passes(p) + SATURATION_PASSES)
 
 
 def saturation(model: Sequential, images: LabelledImages, p: Protocol, by_pgd: np.ndarray) -> Saturation:

@@ -22,7 +22,7 @@ from minidbp.training import (
     percent_by_class,
     track,
 )
-from minidbp.training.evaluate import FGSM_PASSES
+from minidbp.training.evaluate import FGSM_PASSES, pgd_passes
 from minidbp.training.judgement import AccuracyAt, Judge, Judgement, MaskingFigures, Report
 
 Right = dict[str, np.ndarray]  # which of the judged images a model gets right, bool (n_test,), by attack
@@ -42,7 +42,10 @@ def judge_model(
     images = LabelledImages(x, y, pool, seed, lambda passes: report(passes, "diagnosis"))
     right = correct_by_attack(model, x, y, protocol, pool, seed=seed, report=report)
     gathered = gather(model, images, protocol, mnist)
-    by_eps = correct_by_eps(model, x, y, protocol, pool, dict(gathered.evidence.strongest), seed=seed, report=report)
+    withstood = np.all([right["fgsm"], right["pgd"], gathered.evidence.worst_case], axis=0)
+    by_eps = correct_by_eps(
+        model, x, y, protocol, pool, dict(gathered.evidence.strongest), withstood=withstood, seed=seed, report=report
+    )
     others = [right["fgsm"], right["pgd"], *by_eps[protocol.eps].values()]
     evidence = replace(gathered.evidence, others=others)
     return Judgement(
@@ -68,7 +71,7 @@ def correct_by_attack(
     model: Sequential, x: np.ndarray, y: np.ndarray, p: Protocol, pool: Workers, *, seed: int, report: Report
 ) -> Right:
     """Which of images x (N, ...) with labels y (N,) the model gets right: "clean", under "fgsm" and under "pgd"."""
-    passes = 2 * p.pgd_steps * p.pgd_restarts
+    passes = pgd_passes(p)
     return {
         "clean": correct(model, x, y, pool, lambda n: report(n, "clean test images")),
         "fgsm": correct_under_fgsm(model, x, y, p, pool, lambda n: report(FGSM_PASSES * n, "FGSM")),
@@ -84,6 +87,7 @@ def correct_by_eps(
     pool: Workers,
     at_eps: Right,
     *,
+    withstood: np.ndarray,
     seed: int,
     report: Report,
 ) -> dict[float, Right]:
@@ -92,6 +96,7 @@ def correct_by_eps(
     An image that a smaller attack changed to a wrong one is wrong at a larger eps too, and is not attacked again.
 
     at_eps: which images it gets right after each attack of STRONGEST at the protocol's own eps.
+    withstood: which images (N,) withstand all other attacks of that size.
     """
     by_eps, still_right = {}, np.ones(len(x), bool)
     for eps in p.attack_sizes:
@@ -99,6 +104,7 @@ def correct_by_eps(
         done = _in_passes(report, 1, f"strongest attacks, eps {eps:g}")
         if eps == p.eps:
             right = {name: of_attack & still_right for name, of_attack in at_eps.items()}
+            still_right = still_right & withstood
         else:
             right = {name: np.zeros(len(x), bool) for name in STRONGEST}
             if len(rows):
@@ -107,7 +113,7 @@ def correct_by_eps(
                     right[name][rows] = values
             if len(rows) < len(x):
                 done(passes * (len(x) - len(rows)))
-        still_right = right[STRONGEST[-1]]
+        still_right = still_right & right[STRONGEST[-1]]
         fgsm = correct_under_fgsm(model, x, y, p.at(eps), pool, _in_passes(report, FGSM_PASSES, "FGSM"))
         by_eps[eps] = {"fgsm": fgsm, **right}
     return by_eps
@@ -146,7 +152,7 @@ def sizes_passes(p: Protocol) -> int:
 def judge_passes(protocol: Protocol) -> float:
     """How many passes of an image `judge_model` reports."""
     p = protocol
-    return p.n_test * (1 + FGSM_PASSES + 2 * p.pgd_steps * p.pgd_restarts + sizes_passes(p) + evidence_passes(p))
+    return p.n_test * (1 + FGSM_PASSES + pgd_passes(p) + sizes_passes(p) + evidence_passes(p))
 
 
 JUDGE = Judge(judge_model, judge_passes, track_model)

@@ -287,20 +287,24 @@ def table3_verdicts(results: Iterable[RunResult], models: Sequence[str] = MODELS
     paper claims nothing else for B and C at 0.3.
     """
     ours = [r for r in results if r.run.protocol.adversarial_training]
-    verdicts, differences, changing = [], {}, 0
+    verdicts: list[ClaimVerdict] = []
+    long_enough: dict[str, Summary] = {}
+    too_short: dict[str, Summary] = {}
     for model in models:
         for eps in EPSILONS:
             for runs in _runs_by_protocol(ours, model, eps):
-                differences[runs.name] = runs.difference(TABLE_3_LAMBDA, 0.0, "fgsm")
                 if eps != EPS or model == "A":
                     verdicts.append(runs.if_long_enough(_penalty_changes(runs, eps), "fgsm"))
                 control = runs.by_lambda.get(0.0, ())
-                changing += bool(control) and bool(still_changing(control, "fgsm"))
+                group = too_short if control and still_changing(control, "fgsm") else long_enough
+                group[runs.name] = runs.difference(TABLE_3_LAMBDA, 0.0, "fgsm")
     claim = "“for some settings, the penalization helps” (section 4.2), over the models and ε of this table"
-    helps = _verdict_on_any(claim, differences, sign=1)
-    if changing:
-        reason = f"in {changing} of the {len(differences)} settings the training at λ = 0 is too short"
-        helps = replace(helps, finding=SHORT, evidence=f"{reason}; {helps.evidence}")
+    helps = _verdict_on_any(claim, long_enough or too_short, sign=1)
+    if too_short:
+        n = len(too_short) + len(long_enough)
+        reason = f"in {len(too_short)} of the {n} settings the training at λ = 0 is too short"
+        finding = helps.finding if long_enough and helps.finding == HOLDS else SHORT
+        helps = replace(helps, finding=finding, evidence=f"{reason}; {helps.evidence}")
     return [*verdicts, helps]
 
 

@@ -118,10 +118,10 @@ def track(
         return (lambda n: done(n * passes)) if done else None
 
     small = protocol.at(protocol.small_eps)
-    pgd_passes = _pgd_passes(protocol)
+    passes = pgd_passes(protocol)
     fgsm, fgsm_small = (correct_under_fgsm(model, x, y, p, pool, report(FGSM_PASSES)) for p in (protocol, small))
     pgd, pgd_small = (
-        correct_under_pgd(model, x, y, p, pool, seed=seed, done=report(pgd_passes)) for p in (protocol, small)
+        correct_under_pgd(model, x, y, p, pool, seed=seed, done=report(passes)) for p in (protocol, small)
     )
     return Tracked(
         percent(correct(model, x, y, pool, report(1))), percent(fgsm), percent(pgd), percent(fgsm_small),
@@ -131,10 +131,11 @@ def track(
 
 def track_passes(protocol: Protocol) -> int:
     """How many passes of each image `track` reports."""
-    return 1 + 2 * (FGSM_PASSES + _pgd_passes(protocol)) + JACOBIAN_PASSES
+    return 1 + 2 * (FGSM_PASSES + pgd_passes(protocol)) + JACOBIAN_PASSES
 
 
-def _pgd_passes(protocol: Protocol) -> int:
+def pgd_passes(protocol: Protocol) -> int:
+    """How many passes of each image `correct_under_pgd` makes at most."""
     return 2 * protocol.pgd_steps * protocol.pgd_restarts
 
 

@@ -568,6 +568,10 @@ def test_tables_3_and_4_ask_their_controls_too() -> None:
     assert {v.finding for v in verdicts if "model C" in v.claim} == {SHORT}
     assert helps.finding == SHORT
     assert helps.evidence.startswith("in 4 of the 12 settings the training at λ = 0 is too short; ")
+    long, short = ([r for r in better if (r.run.protocol.eps == 0.3) == at_eps] for at_eps in (True, False))
+    *_, helps = table3_verdicts([*long, *with_histories(short, 1.0)], ["C"])
+    assert helps.finding == HOLDS  # one setting is enough, and this one is long enough
+    assert helps.evidence.startswith("in 3 of the 4 settings the training at λ = 0 is too short; ")
     table4 = sweep(lambda m, eps, lam: {"fgsm": 90.0 + (lam > 0)}, np.random.default_rng(0), lambdas=TABLE_4_LAMBDAS,
                    adversarial_training=True, noise=0.1)  # fmt: skip
     assert {v.finding for v in table4_verdicts(with_histories(table4, 1.0))} == {SHORT}
