@@ -272,9 +272,10 @@ TABLE2 = Experiment(
             lam=(0.0, 50.0),
         ),
         # C as long as in the paper, "around the 20th epoch"; A and B much shorter
-        "laptop": _grid({"C": (2, _fixed(20, 1000))}, lam=(0.0,))
-        | _grid({"C": (1, _fixed(20, 1000))}, lam=(50.0,))
-        | _grid({"A": (1, _short(2, 2560, 32, 100)), "B": (1, _short(2, 800, 32, 100))}, lam=(0.0, 50.0)),
+        "laptop": _grid(
+            {"C": (1, _fixed(20, 1000)), "A": (1, _short(2, 2560, 32, 100)), "B": (1, _short(2, 800, 32, 50))},
+            lam=(0.0, 50.0),
+        ),
         "overnight": _grid({"C": (5, _fixed(30, 2000, square_queries=2000))}, lam=(0.0, 1.0, 10.0, 50.0))
         | _grid(
             {"A": (2, _fixed(20, 1000, n_tracked=200)), "B": (1, _fixed(20, 1000, n_tracked=200))}, lam=(0.0, 50.0)

@@ -341,7 +341,7 @@ def _differences(rows: Sequence[Row], field: str) -> list[str]:
         return []
     for column in p_values.values():
         for line, p in zip(lines, holm(column), strict=True):
-            line.insert(-1, number(p, 3))
+            line.insert(-1, "< 0.001" if p < 0.001 else number(p, 3))
     tested = [f"p ({headings[name]})" for name in p_values]
     names = ["model", "λ", *rows[0].varied, *headings.values(), *tested, "seeds"]
     heading = f"## Against {'λ' if field == 'lambda' else field} = {shown(first)}"

@@ -195,6 +195,7 @@ def test_a_shipped_table_says_each_condition_once(monkeypatch: pytest.MonkeyPatc
 
 def test_a_shipped_table_is_at_full_length() -> None:
     """All training images, and at least the 20 epochs around which the paper's trainings of Table 2 ended."""
+    assert list(FOLDER.glob("*.csv"))
     for path in FOLDER.glob("*.csv"):
         for full in module._shipped(path):
             assert full.condition.protocol.n_train == Protocol().n_train
