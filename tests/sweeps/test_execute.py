@@ -24,7 +24,7 @@ from minidbp.training import DivergenceError, Protocol, predict, track, workers
 
 TINY = Protocol(
     stop_rule="none", max_epochs=3, n_train=64, batch_size=32, n_validation=100, n_test=60, n_tracked=20, pgd_steps=2,
-    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1,
+    judged_eps=(0.1, 0.3), apgd_steps=1, apgd_restarts=1, square_queries=1, reference_steps=1,
 )  # fmt: skip
 RUN = Run("C", 2.5, 3, TINY)
 EPOCH = 2 + 6  # reports: one for each step, and one for each measure of `track`
