@@ -36,9 +36,7 @@ def split_train_validation(
             0 to N - 1.
         TypeError: n_validation is not an integer.
     """
-    n = len(x)
-    if len(y) != n:
-        raise ValueError(f"images and labels must be equally many; got {n} images and {len(y)} labels")
+    n = _count(x, y)
     if not isinstance(n_validation, int | np.integer):
         raise TypeError(f"n_validation must be an integer; got {n_validation!r}")
     if not 0 <= n_validation < n:
@@ -71,12 +69,18 @@ def random_images(
 
     Raises ValueError if x and y differ in length, or n is not in 1 to N.
     """
+    in_all = _count(x, y)
+    if not 1 <= n <= in_all:
+        raise ValueError(f"n must lie in 1..{in_all} for {in_all} images; got {n}")
+    rows = rng.permutation(in_all)[:n]
+    return x[rows], y[rows]
+
+
+def _count(x: NDArray[Any], y: NDArray[Any]) -> int:
+    """How many images with labels there are.  Raises ValueError if the labels are not as many as the images."""
     if len(x) != len(y):
         raise ValueError(f"images and labels must be equally many; got {len(x)} images and {len(y)} labels")
-    if not 1 <= n <= len(x):
-        raise ValueError(f"n must lie in 1..{len(x)} for {len(x)} images; got {n}")
-    rows = rng.permutation(len(x))[:n]
-    return x[rows], y[rows]
+    return len(x)
 
 
 def batches(n: int, size: int, rng: np.random.Generator | None = None) -> Iterator[NDArray[np.intp]]:

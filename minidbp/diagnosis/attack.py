@@ -130,7 +130,8 @@ def saturation(model: Sequential, images: LabelledImages, p: Protocol, by_pgd: n
 
     (saturated,) = images.figures(model, of_shard, SATURATION_PASSES)
     trial = pgd_trial(p.eps, p.pgd_steps, restarts=p.pgd_restarts, loss="margin", clip=CLIP if p.clip else None)
-    by_margin = images.correct(model, images.attacked(model, trial))
     if not saturated.any():
+        images.done(trial.passes * len(images.x))  # no image needs the attack
         return Saturation(0.0, None, None)
+    by_margin = images.correct(model, images.attacked(model, trial))
     return Saturation(percent(saturated), percent(by_pgd[saturated]), percent(by_margin[saturated]))

@@ -94,7 +94,7 @@ class Protocol:
         sizes = self.judged_eps
         if not isinstance(sizes, tuple | list) or not all(isinstance(e, int | float) and 0 <= e <= 1 for e in sizes):
             raise ValueError(f"judged_eps must be a tuple of numbers from 0 to 1; got {sizes!r}")
-        object.__setattr__(self, "judged_eps", tuple(float(eps) + 0.0 for eps in self.judged_eps))
+        object.__setattr__(self, "judged_eps", tuple(float(eps) + 0.0 for eps in sizes))
         limits = {"n_train": 60_000 - self.n_validation, "n_test": 10_000, "n_tracked": self.n_test}
         for name, most in {"label_smoothing": 1, "eps": 1, "small_eps": 1, **limits}.items():  # pixels are in 0 to 1
             if getattr(self, name) > most:

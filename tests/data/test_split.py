@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidbp.data import Mnist, Split, batches, split_train_validation
+from minidbp.data import Mnist, Split, batches, random_images, split_train_validation
 
 X = np.arange(40, dtype=np.float32).reshape(20, 2, 1, 1) / 40
 Y = np.arange(20)
@@ -98,3 +98,18 @@ def test_shuffled_batches_repeat_with_the_seed_and_change_with_the_epoch() -> No
 def test_bad_batches_are_refused_at_the_call(n: int, size: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         batches(n, size)
+
+
+def test_random_images_keep_their_labels_and_the_first_of_more_are_the_same() -> None:
+    x = np.arange(50.0)
+    few, many = (random_images(x, 2 * x, n, np.random.default_rng(3)) for n in (10, 50))
+    np.testing.assert_array_equal(few[1], 2 * few[0])
+    np.testing.assert_array_equal(few[0], many[0][:10])
+    assert sorted(many[0]) == x.tolist()
+    assert many[0].tolist() != x.tolist()
+
+
+@pytest.mark.parametrize(("n", "labels", "message"), [(0, 5, "got 0"), (6, 5, "got 6"), (2, 4, "equally many")])
+def test_random_images_refuse(n: int, labels: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        random_images(np.zeros(5), np.zeros(labels), n, np.random.default_rng(0))
