@@ -12,7 +12,7 @@ from minidbp.bench.machine import Advance, Contention, blas_name, gemm_gflops_pe
 from minidbp.data import Mnist
 from minidbp.nn import N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
 from minidbp.nn.checks import validate_choice
-from minidbp.nn.layers import Layer
+from minidbp.nn.layer import Layer
 from minidbp.nn.models import check_model_name
 from minidbp.robust import PENALTIES
 from minidbp.robust.penalties import check_lambda

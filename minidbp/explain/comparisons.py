@@ -11,7 +11,7 @@ from minidbp.autodiff import NotDifferentiableError, Tensor
 from minidbp.checking.finite_differences import directional_difference
 from minidbp.explain.step import Arrays, LayerGradients, TrainingStep, distance, forward, gather, norm, restored
 from minidbp.nn import N_CLASSES, cross_entropy
-from minidbp.nn.layers import Layer
+from minidbp.nn.layer import Layer
 
 LOWERED_BY = 0.1
 

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, abs, conv2d_weight_grad, grad, no_grad, softmax
 from minidbp.nn import N_CLASSES, Sequential, cross_entropy
-from minidbp.nn.layers import Conv2d, Layer, Linear
+from minidbp.nn.layer import Layer
+from minidbp.nn.layers import Conv2d, Linear
 from minidbp.robust import jacobian_l1
 from minidbp.training import Adam, Protocol
 

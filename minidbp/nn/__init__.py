@@ -1,6 +1,7 @@
 """Layers, losses and the paper's three models, on top of the engine."""
 
 from minidbp.nn.fuse import fuse
+from minidbp.nn.layer import Layer, TrainableModel
 from minidbp.nn.layers import (
     INITIALISERS,
     AvgPool2d,
@@ -18,7 +19,7 @@ from minidbp.nn.layers import (
 )
 from minidbp.nn.losses import cross_entropy, sample_cross_entropy, smoothed_labels
 from minidbp.nn.models import IMAGE_SHAPE, N_CLASSES, N_PARAMETERS, build_model
-from minidbp.nn.weights import WeightsError, load_model, save_model
+from minidbp.nn.weights import WeightsError, load_model, load_parameters, save_model, save_parameters
 
 __all__ = [
     "IMAGE_SHAPE",
@@ -29,12 +30,14 @@ __all__ = [
     "Conv2d",
     "Dropout",
     "Flatten",
+    "Layer",
     "Linear",
     "ReLU",
     "Sequential",
     "Sigmoid",
     "Softplus",
     "Tanh",
+    "TrainableModel",
     "WeightsError",
     "build_model",
     "cross_entropy",
@@ -42,7 +45,9 @@ __all__ = [
     "glorot_uniform",
     "he_normal",
     "load_model",
+    "load_parameters",
     "sample_cross_entropy",
     "save_model",
+    "save_parameters",
     "smoothed_labels",
 ]

@@ -1,11 +1,9 @@
 """Layers: functions of a Tensor with the parameters they own, and the initial values of their weights."""
 
-import copy
 import functools
 import math
 import operator
-import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.typing import DTypeLike
 from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, masked, relu, sigmoid, softplus, tanh
 from minidbp.autodiff.tensor import COMPLEX
 from minidbp.kernels import Padding
+from minidbp.nn.layer import Layer, TrainableModel, is_layer, parameters_in
 
 Initialiser = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 
@@ -33,25 +32,6 @@ def he_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 INITIALISERS = {"glorot_uniform": glorot_uniform, "he_normal": he_normal}
-
-
-class Layer(typing.Protocol):
-    """Anything that maps a Tensor (N, ...) to a Tensor and lists its parameters, weights before biases."""
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-    def parameters(self) -> list[Tensor]:
-        """The leaves among the attributes that require a gradient, each once: a stored activation is none."""
-        tensors = [v for v in vars(self).values() if isinstance(v, Tensor)]
-        return _each_once([t for t in tensors if t.requires_grad and t._node is None])
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-def _each_once(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The tensors without repetitions, as a parameter that two layers share must be counted and updated once."""
-    return list({id(t): t for t in tensors}.values())
 
 
 def _new_parameters(
@@ -180,7 +160,8 @@ class Dropout(Layer):
     """x to `m x / (1 - rate)`, of x's shape, with a new random mask m in each call (inverted dropout).
 
     An entry of m is 0 with the probability `rate`, else 1, so that the mean of the output is x. For derivatives m is a
-    constant. With `training = False` the output is x: `Sequential.eval()` sets this, `Sequential.train()` undoes it.
+    constant. With `training = False` the output is x: `eval()` of a
+    model sets this, `train()` undoes it.
 
     Args:
         rate: The share of values that become 0, in [0, 1).
@@ -215,26 +196,31 @@ class Flatten(Layer):
         return x.reshape(x.shape[0], int(np.prod(x.shape[1:])))
 
 
-class Sequential:
+NUMBERED = {"w": "W", "b": "b"}  # what a Sequential calls the weights and biases of a layer, before its number
+
+
+class Sequential(Layer):
     """Layers one after the other; itself a layer. `parameters()` is [W1, b1, W2, b2, ...], by name and order.
 
-    Layers may share parameters, and a layer may occur twice: `parameters()` lists each parameter once.
+    The layers with parameters have the numbers 1, 2, ..., and those of a Sequential inside this one count too. The
+    attributes w and b of layer 3 have the names "W3" and "b3", and any other parameter of it has its path after the
+    number: "3.scale". Layers may share parameters, and a layer may occur twice: each parameter is listed once.
 
     A call raises ValueError for samples of another shape than `input_shape`, if that is given, and TypeError for
     samples of another dtype than the parameters.
+
+    Raises:
+        TypeError: An item of `layers` is no Layer and has no method `parameters`.
     """
 
-    def __init__(self, layers: Sequence[Layer], input_shape: tuple[int, ...] | None = None) -> None:
-        self.layers, self.input_shape = list(layers), input_shape
-        named: set[int] = set()
-        number = 0
-        for layer in self._flat():
-            own = {id(p) for p in layer.parameters()} - named
-            number += bool(own)
-            for letter, parameter in zip("Wb", layer.parameters(), strict=False):
-                if id(parameter) in own:
-                    parameter.name = f"{letter}{number}"
-            named |= own
+    def __init__(self, layers: Sequence[TrainableModel], input_shape: tuple[int, ...] | None = None) -> None:
+        self.layers: list[Any] = list(layers)
+        self.input_shape = input_shape
+        for layer in self.layers:
+            if not is_layer(layer):
+                raise TypeError(f"Sequential: a layer must be a Layer or have a method parameters(); got {layer!r:.60}")
+        for name, parameter in self.named_parameters().items():
+            parameter.name = name
 
     def __call__(self, x: TensorLike) -> Tensor:
         y = as_tensor(x)
@@ -248,53 +234,23 @@ class Sequential:
             y = layer(y)
         return y
 
-    def parameters(self) -> list[Tensor]:
-        return _each_once(p for layer in self.layers for p in layer.parameters())
-
-    def _flat(self) -> Iterator[Layer]:
-        """The layers, and in place of each Sequential its own."""
-        for layer in self.layers:
-            if isinstance(layer, Sequential):
-                yield from layer._flat()
-            else:
-                yield layer
-
-    def train(self, mode: bool = True) -> "Sequential":
-        """Set `training` of each layer that has it, such as Dropout, at any depth; returns this model itself."""
+    def _own_parameters(self, seen: set[int]) -> list[tuple[str, Tensor]]:
+        listed, number = [], 0
         for layer in self._flat():
-            if hasattr(layer, "training"):
-                layer.training = mode
-        return self
+            own = parameters_in(layer, seen)
+            number += bool(own)
+            for path, parameter in own:
+                listed.append((NUMBERED[path] + str(number) if path in NUMBERED else f"{number}.{path}", parameter))
+        if type(self) is not Sequential:  # a subclass may have parameters besides those of its layers
+            listed += super()._own_parameters(seen)
+        return listed
 
-    def eval(self) -> "Sequential":
-        """`train(False)`, for evaluation: Dropout then changes nothing."""
-        return self.train(False)
-
-    def astype(self, dtype: DTypeLike) -> "Sequential":
-        """A copy with parameters of this dtype, such as float64 for comparison with finite differences.
-
-        Layers that share a parameter share its copy.
-        The copy's Dropouts have generators of their own, and so the same masks as the model's from then on.
-        """
-        return self._astype(dtype, {})
-
-    def _astype(self, dtype: DTypeLike, copied: dict[int, Any]) -> "Sequential":
-        """`copied`: deepcopy's memory of what it has copied; layers that share something share its copy too."""
-        layers: list[Layer] = []
+    def _flat(self) -> list[Any]:
+        """The layers, and in place of each Sequential its own."""
+        flat = []
         for layer in self.layers:
-            if isinstance(layer, Sequential):
-                layers.append(layer._astype(dtype, copied))
-                continue
-            twin = copy.copy(layer)
-            for name, value in vars(twin).items():
-                if isinstance(value, Tensor) and value._node is None:  # a stored activation stays
-                    if id(value) not in copied:
-                        copied[id(value)] = Tensor(value.data.astype(dtype), value.requires_grad)
-                    setattr(twin, name, copied[id(value)])
-                elif isinstance(value, np.random.Generator):
-                    setattr(twin, name, copy.deepcopy(value, copied))
-            layers.append(twin)
-        return Sequential(layers, self.input_shape)
+            flat += layer._flat() if type(layer) is Sequential else [layer]  # a subclass may have more than its layers
+        return flat
 
     def __repr__(self) -> str:
-        return "Sequential(\n  " + ",\n  ".join(map(repr, self.layers)) + "\n)"
+        return f"{type(self).__name__}(\n  " + ",\n  ".join(map(repr, self.layers)) + "\n)"

@@ -7,7 +7,8 @@ from numpy.typing import DTypeLike
 
 from minidbp.autodiff.tensor import DTYPES
 from minidbp.kernels import ConvGeometry
-from minidbp.nn.layers import INITIALISERS, Conv2d, Flatten, Layer, Linear, ReLU, Sequential
+from minidbp.nn.layer import Layer
+from minidbp.nn.layers import INITIALISERS, Conv2d, Flatten, Linear, ReLU, Sequential
 
 IMAGE_SHAPE = (28, 28, 1)
 N_CLASSES = 10

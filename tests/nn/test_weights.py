@@ -12,9 +12,25 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+import minidbp as mdb
 from minidbp.files.tensors import dump_tensors
-from minidbp.nn import Dropout, ReLU, Sequential, WeightsError, build_model, fuse, load_model, save_model
+from minidbp.nn import (
+    Dropout,
+    Layer,
+    Linear,
+    ReLU,
+    Sequential,
+    WeightsError,
+    build_model,
+    fuse,
+    load_model,
+    load_parameters,
+    save_model,
+    save_parameters,
+)
 from minidbp.nn.weights import parse_model
+
+RNG = np.random.default_rng
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +87,138 @@ def test_only_the_layers_of_the_named_model_are_saved(tmp_path: Path, model: Seq
     with pytest.raises(ValueError, match="unknown model 'D'"):
         save_model(path, model, "D")
     assert path.read_bytes() == before
+
+
+class Own(Layer):
+    """Model C's parameters under names of its own."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.body = build_model("C", seed=seed)
+        self.scale = mdb.Tensor(np.float32(1), requires_grad=True)
+
+    def __call__(self, x: mdb.Tensor) -> mdb.Tensor:
+        return self.body(x) * self.scale
+
+
+def test_what_only_looks_like_a_paper_model_is_not_saved_as_one(tmp_path: Path, model: Sequential) -> None:
+    class Residual(Sequential):
+        """Prints as a Sequential."""
+
+        __repr__ = Sequential.__repr__
+
+        def __call__(self, x: Any) -> mdb.Tensor:
+            return super().__call__(x) * 2
+
+    Residual.__name__ = "Sequential"
+    other_relu = type("ReLU", (ReLU,), {"__call__": lambda self, x: mdb.tanh(x)})
+    tanh = [other_relu() if isinstance(layer, ReLU) else layer for layer in model.layers]
+    others = [
+        Residual(model.layers, model.input_shape),
+        Sequential(tanh, model.input_shape),
+        Own(),
+        Linear(2, 2, RNG(0)),
+    ]
+    for other in [*others, Sequential(model.layers)]:
+        with pytest.raises(WeightsError, match=r"not those of model C .*; save_parameters can save any model$"):
+            save_model(tmp_path / "w", other, "C")  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == []
+
+
+def test_parameters_of_any_model_there_and_back(tmp_path: Path) -> None:
+    path, model, twin = tmp_path / "own.safetensors", Own(1), Own(2)
+    model.scale.data = np.float32(3)
+    save_parameters(path, model)
+    load_parameters(str(path), twin)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert p.data.tobytes() == q.data.tobytes()
+        assert p.data.strides == q.data.strides
+    assert sorted(safetensors.numpy.load_file(path)) == sorted(model.named_parameters())
+    with pytest.raises(WeightsError, match=r"does not name model A, B or C \(load_parameters reads .* other models\)"):
+        load_model(path)
+
+
+def test_parameters_of_a_model_that_is_no_layer(tmp_path: Path) -> None:
+    class Foreign:
+        def __init__(self, seed: int) -> None:
+            self.p = Linear(3, 2, RNG(seed)).parameters()
+
+        def __call__(self, x: mdb.Tensor) -> mdb.Tensor:
+            return x @ self.p[0] + self.p[1]
+
+        def parameters(self) -> list[mdb.Tensor]:
+            return self.p
+
+    save_parameters(tmp_path / "w", Foreign(0))
+    model = Foreign(1)
+    load_parameters(tmp_path / "w", model)
+    np.testing.assert_array_equal(model.p[0].data, Foreign(0).p[0].data)
+    assert sorted(safetensors.numpy.load_file(tmp_path / "w")) == ["0", "1"]
+
+
+def test_parameters_are_loaded_from_a_paper_models_file(saved: Path, model: Sequential) -> None:
+    twin = build_model("C", seed=9)
+    load_parameters(saved, twin)
+    assert same_bits(twin, model)
+    load_parameters(saved, fuse(twin))
+
+
+def many(n: int, size: int = 1) -> Layer:
+    model = Layer()
+    model.blocks = [Linear(size, 1, RNG(i)) for i in range(n)]  # type: ignore[attr-defined]
+    return model
+
+
+def test_a_model_of_many_parameters_and_a_large_one(tmp_path: Path) -> None:
+    for model, twin in (many(1000), many(1000)), (many(1, 5_000_000), many(1, 5_000_000)):
+        save_parameters(tmp_path / "w", model)
+        for p in twin.parameters():
+            p.data = np.zeros(p.shape, np.float32)
+        load_parameters(tmp_path / "w", twin)
+        assert all(
+            p.data.tobytes() == q.data.tobytes() for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+        )
+
+
+@pytest.mark.parametrize("fault", ["name", "shape", "dtype", "NaN", "missing", "cut"])
+def test_parameters_that_do_not_fit_change_nothing(fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "w"
+    arrays = {"blocks.0.w": np.ones((1, 1), np.float32), "blocks.0.b": np.ones(1, np.float32)}
+    changes: dict[str, tuple[dict[str, Any], str]] = {
+        "name": (
+            {"blocks.1.b": np.ones(1, np.float32)},
+            "should hold 'blocks.0.w', 'blocks.0.b' for this Layer; it holds",
+        ),
+        "shape": (
+            {"blocks.0.b": np.ones(2, np.float32)},
+            r"blocks.0.b should be float32 of shape \(1,\); it is float32",
+        ),
+        "dtype": ({"blocks.0.b": np.ones(1)}, "blocks.0.b should be float32 .*; it is float64"),
+        "NaN": ({"blocks.0.b": np.full(1, np.nan, np.float32)}, "blocks.0.b holds NaN or infinite numbers"),
+        "missing": ({}, "cannot be read"),
+        "cut": ({}, "damaged"),
+    }
+    change, message = changes[fault]
+    raw = dump_tensors(arrays | change, {})
+    if fault != "missing":
+        path.write_bytes(raw[:-1] if fault == "cut" else raw)
+    model = many(1)
+    before = [p.data for p in model.parameters()]
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_parameters(path, model)
+    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).endswith("; give a file that save_parameters wrote for such a model")
+    assert_one_sentence(str(caught.value).replace(str(tmp_path), ""))
+    assert all(p.data is old for p, old in zip(model.parameters(), before, strict=True))
+
+
+def test_what_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"^the weights are not saved, because this ReLU has no parameters$"):
+        save_parameters(tmp_path / "w", ReLU())
+    model = many(1)
+    model.parameters()[1].data = np.full(1, np.inf, np.float32)
+    with pytest.raises(WeightsError, match=r"^the weights are not saved: blocks\.0\.b holds NaN or infinite numbers$"):
+        save_parameters(tmp_path / "w", model)
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_name_of_the_file_is_taken_as_it_is(tmp_path: Path, model: Sequential) -> None:
