@@ -16,7 +16,7 @@ from minidbp.diagnosis.judge import accuracy_at, correct_by_attack, correct_by_e
 from minidbp.diagnosis.trials import CLIP, LabelledImages, pgd_trial, strongest_passes
 from minidbp.files.atomic import write_text
 from minidbp.files.plots import save
-from minidbp.nn import Sequential, load_model
+from minidbp.nn import load_model
 from minidbp.robust import input_gradients, zero_shares
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, percent, workers
@@ -119,7 +119,7 @@ def attack_passes(p: Protocol) -> int:
     return p.n_test * (1 + FGSM_PASSES + 2 * pgd_passes(p) + strongest_passes(p) + sizes_passes(p) + SATURATION_PASSES)
 
 
-def saturation(model: Sequential, images: LabelledImages, p: Protocol, by_pgd: np.ndarray) -> Saturation:
+def saturation(model: Model, images: LabelledImages, p: Protocol, by_pgd: np.ndarray) -> Saturation:
     """What PGD leaves where the softmax is saturated.  by_pgd: which images withstand it on the cross-entropy, (N,)."""
 
     def of_shard(fused: Model, part: slice) -> np.ndarray:

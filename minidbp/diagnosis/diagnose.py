@@ -13,9 +13,9 @@ from minidbp.diagnosis.evidence import evidence_passes, gather
 from minidbp.diagnosis.trials import (
     CLIP,
     DRAWS,
+    Function,
     LabelledImages,
     Trial,
-    as_sequential,
     fgsm_trial,
     noise_trial,
     pgd_trial,
@@ -134,7 +134,7 @@ def diagnose(
     `load_mnist()`.
     """
     p, mnist, right_on = protocol, mnist or _loaded(), {}
-    networks = {label: as_sequential(model) for label, model in models.items()}
+    networks = {label: model if isinstance(model, Sequential) else Function(model) for label, model in models.items()}
     for source, network in networks.items() if len(networks) > 1 else ():
         made = images.attacked(network, transfer_trial(p))
         right_on[source] = {label: images.correct(other, made) for label, other in networks.items()}
@@ -154,7 +154,7 @@ _loaded = lru_cache(maxsize=1)(load_mnist)  # one object, so that the reference 
 
 
 def _diagnose_one(
-    model: Sequential, images: LabelledImages, protocol: Protocol, mnist: Mnist, transfer: dict[str, np.ndarray]
+    model: Model, images: LabelledImages, protocol: Protocol, mnist: Mnist, transfer: dict[str, np.ndarray]
 ) -> ModelDiagnosis:
     """transfer: which images made on each other model it gets right."""
     gathered = gather(model, images, protocol, mnist, transfer)

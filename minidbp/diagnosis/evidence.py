@@ -19,7 +19,7 @@ from minidbp.diagnosis.trials import (
     transfer_trial,
 )
 from minidbp.diagnosis.verdict import Evidence
-from minidbp.nn import N_CLASSES, Sequential
+from minidbp.nn import N_CLASSES
 from minidbp.robust import gradient_cosines, input_gradients, jacobian_l1, random_noise, zero_shares
 from minidbp.robust.images import predict
 from minidbp.robust.losses import loss_gradient
@@ -71,7 +71,7 @@ class Gathered:
 
 
 def gather(
-    model: Sequential, images: LabelledImages, p: Protocol, mnist: Mnist, more: Mapping[str, np.ndarray] | None = None
+    model: Model, images: LabelledImages, p: Protocol, mnist: Mnist, more: Mapping[str, np.ndarray] | None = None
 ) -> Gathered:
     """The evidence on a model at the protocol's eps.
 
@@ -98,7 +98,7 @@ def gather(
 
 
 def gradient_figures(
-    model: Sequential, images: LabelledImages, x_adv: np.ndarray, p: Protocol
+    model: Model, images: LabelledImages, x_adv: np.ndarray, p: Protocol
 ) -> tuple[GradientFigures, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """The figures about gradients at x and x_adv, and which images (N,) show each of their signs of masking.
 

@@ -12,7 +12,8 @@ from minidbp.diagnosis.diagnose import Diagnosis
 from minidbp.diagnosis.trials import DRAWS
 from minidbp.diagnosis.verdict import CHANCE
 from minidbp.files.plots import COLOURS, MARKERS
-from minidbp.nn import N_CLASSES, Sequential
+from minidbp.nn import N_CLASSES
+from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, predict
 
 CURVES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -94,7 +95,7 @@ def _counts(diagnosis: Diagnosis) -> str:
     return f"Each value: one trained model on {diagnosis.settings.images:,} random test images; no bars."
 
 
-def adversarial_twins(models: Mapping[str, Sequential], x: np.ndarray, y: np.ndarray, protocol: Protocol) -> Figure:
+def adversarial_twins(models: Mapping[str, Model], x: np.ndarray, y: np.ndarray, protocol: Protocol) -> Figure:
     """The first test image of each digit and, in a row for each model, the FGSM image that the protocol makes of it.
 
     The predicted class stands above each image; a wrong one is red and has a cross. `models` maps labels to models.

@@ -9,7 +9,7 @@ from minidbp.data import Mnist, random_images
 from minidbp.diagnosis.evidence import Gathered, evidence_passes, gather
 from minidbp.diagnosis.trials import LabelledImages, strongest_passes
 from minidbp.diagnosis.verdict import CHANCE, judge
-from minidbp.nn import Sequential
+from minidbp.robust.penalties import Model
 from minidbp.robust.worst_case import STRONGEST
 from minidbp.training import (
     Protocol,
@@ -34,9 +34,7 @@ def judged_images(mnist: Mnist, protocol: Protocol, seed: int) -> tuple[np.ndarr
     return random_images(mnist.x_test, mnist.y_test, protocol.n_test, np.random.default_rng([seed, 4]))
 
 
-def judge_model(
-    model: Sequential, mnist: Mnist, protocol: Protocol, seed: int, pool: Workers, report: Report
-) -> Judgement:
+def judge_model(model: Model, mnist: Mnist, protocol: Protocol, seed: int, pool: Workers, report: Report) -> Judgement:
     """Judge a model on `judged_images`, in percent, with the accuracy of each class, and diagnose it."""
     x, y = judged_images(mnist, protocol, seed)
     images = LabelledImages(x, y, pool, seed, lambda passes: report(passes, "diagnosis"))
@@ -59,16 +57,14 @@ def judge_model(
     )
 
 
-def track_model(
-    model: Sequential, mnist: Mnist, protocol: Protocol, seed: int, pool: Workers, report: Report
-) -> Tracked:
+def track_model(model: Model, mnist: Mnist, protocol: Protocol, seed: int, pool: Workers, report: Report) -> Tracked:
     """`track` the first n_tracked of `judged_images`."""
     x, y = (array[: protocol.n_tracked] for array in judged_images(mnist, protocol, seed))
     return track(model, x, y, protocol, pool, seed=seed, done=lambda n: report(n, "accuracy along the training"))
 
 
 def correct_by_attack(
-    model: Sequential, x: np.ndarray, y: np.ndarray, p: Protocol, pool: Workers, *, seed: int, report: Report
+    model: Model, x: np.ndarray, y: np.ndarray, p: Protocol, pool: Workers, *, seed: int, report: Report
 ) -> Right:
     """Which of images x (N, ...) with labels y (N,) the model gets right: "clean", under "fgsm" and under "pgd"."""
     passes = pgd_passes(p)
@@ -80,7 +76,7 @@ def correct_by_attack(
 
 
 def correct_by_eps(
-    model: Sequential,
+    model: Model,
     x: np.ndarray,
     y: np.ndarray,
     p: Protocol,

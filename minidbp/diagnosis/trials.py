@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidbp.autodiff import Tensor
-from minidbp.nn import N_CLASSES, Sequential, fuse
+from minidbp.nn import Layer, fuse
 from minidbp.robust import fgsm, pgd, random_noise, strongest
 from minidbp.robust.penalties import Model
 from minidbp.robust.worst_case import STRONGEST
@@ -45,7 +45,7 @@ def pgd_trial(eps: float, steps: int, counts: bool = True, restarts: int = 1, **
 def noise_trial(eps: float, kind: str, counts: bool = True, **options: Any) -> Trial:
     """For each image the last of DRAWS noisy ones that the model gets wrong, or the image itself."""
 
-    def attack(model: Sequential, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def attack(model: Model, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         worst = x.copy()
         for _ in range(DRAWS):
             noisy = random_noise(x, eps=eps, kind=kind, rng=rng, **options)
@@ -66,8 +66,8 @@ def strongest_passes(p: Protocol) -> int:
     return 2 * 2 * p.apgd_steps * p.apgd_restarts + p.square_queries
 
 
-class Function:
-    """Any function of a Tensor (N, ...) -> (N, c) as a layer without parameters.
+class Function(Layer):
+    """Any function of a Tensor (N, ...) -> (N, c) as a layer.
 
     A result that no gradient leads to gets a gradient of 0: it is a sign of masking, and no error.
     """
@@ -80,14 +80,6 @@ class Function:
         if result.requires_grad or not x.requires_grad:
             return result
         return result + 0 * x.reshape((len(x.data), -1))[:, :1]
-
-    def parameters(self) -> list[Tensor]:
-        return []
-
-
-def as_sequential(model: Model) -> Sequential:
-    """The model itself if it is a Sequential, or a Sequential that calls it."""
-    return model if isinstance(model, Sequential) else Sequential([Function(model)])
 
 
 @dataclass(frozen=True)
@@ -103,15 +95,15 @@ class LabelledImages:
     seed: int = 0
     done: Callable[[int], None] = lambda passes: None
 
-    def attacked(self, model: Sequential, trial: Trial) -> np.ndarray:
+    def attacked(self, model: Model, trial: Trial) -> np.ndarray:
         """The images of this attack on the model."""
         return attacked(model, self.x, self.y, self.pool, trial.attack, seed=self.seed, done=self._done(trial.passes))
 
-    def correct(self, model: Sequential, images: np.ndarray) -> np.ndarray:
+    def correct(self, model: Model, images: np.ndarray) -> np.ndarray:
         """Which of the N images the model gets right, where `images` take the place of x."""
         return correct(model, images, self.y, self.pool)
 
-    def strongest(self, model: Sequential, p: Protocol) -> dict[str, np.ndarray]:
+    def strongest(self, model: Model, p: Protocol) -> dict[str, np.ndarray]:
         """Which images the model gets right, bool (N,), after each attack of STRONGEST at eps and those before it."""
         fused = fuse(model)
 
@@ -126,11 +118,11 @@ class LabelledImages:
         parts = over_shards(model, self.x, self.pool, on_shard, self._done(strongest_passes(p)))
         return dict(zip(STRONGEST, np.hstack(parts), strict=True))
 
-    def figures(self, model: Sequential, of_shard: Callable[[Model, slice], np.ndarray], passes: int) -> np.ndarray:
+    def figures(self, model: Model, of_shard: Callable[[Model, slice], np.ndarray], passes: int) -> np.ndarray:
         """`of_shard(fused model, part)` (k, n) of each part of the N images, together (k, N)."""
         fused = fuse(model)
         parts = over_shards(
-            model, self.x, self.pool, lambda part: of_shard(fused, part), self._done(passes), rows=N_CLASSES
+            model, self.x, self.pool, lambda part: of_shard(fused, part), self._done(passes), of_jacobian=True
         )
         return np.hstack(parts)
 

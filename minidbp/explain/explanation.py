@@ -8,7 +8,7 @@ import numpy as np
 
 from minidbp.explain.comparisons import Comparison, compare_all, inactive_biases_lowered
 from minidbp.explain.step import PROTOCOL, LayerGradients, Losses, Prediction, StepShare, TrainingStep, distance, gather
-from minidbp.nn import N_CLASSES
+from minidbp.nn import N_CLASSES, Sequential
 from minidbp.nn.losses import smoothed_labels
 from minidbp.robust import fgsm
 from minidbp.robust.penalties import check_lambda
@@ -110,9 +110,14 @@ def explain(
         advance: is called PROGRESS_STEPS times.
 
     Raises:
+        TypeError: step.model is no Sequential, whose layers are taken one by one.
         ValueError: lambda is below 0 or not finite.
         ArithmeticError: the logits or J are not finite.
     """
+    if not isinstance(step.model, Sequential):
+        raise TypeError(
+            f"explain takes a model apart layer by layer, so it needs a Sequential; got {type(step.model).__name__}"
+        )
     check_lambda(step.lam)
     at_x = step.predict(step.x)
     g, J, layers = step.differentiate()

@@ -37,7 +37,8 @@ def fuse(model: Model) -> Model:
     """A copy of a Sequential on the same parameters, with each Linear or Conv2d before a ReLU fused with it.
 
     The products then skip what the ReLU turned off. Outputs and derivatives of every order are the model's to rounding.
-    Sequentials inside are fused too; other layers, and a model of another class, are returned as they are.
+    Sequentials inside are fused too; other layers, and a model of another class, are returned as they are. A layer of
+    your own may hold a fused Sequential: `self.body = nn.fuse(Sequential(...))`.
     """
     if not isinstance(model, Sequential) or type(model) is not Sequential:  # a subclass may call its layers otherwise
         return model

@@ -59,7 +59,7 @@ def compare(
                 probabilities.append(softmax(logits).data)
         return np.array(sums), np.array(probabilities)
 
-    parts = over_shards(original, x, workers, measure, done, rows=10)
+    parts = over_shards(original, x, workers, measure, done, of_jacobian=True)
     before, after = (np.sum([sums for sums, _ in parts], axis=0) / len(x)).tolist()
     p, q = np.concatenate([probabilities for _, probabilities in parts], axis=1)
     same_prediction = percent(p.argmax(axis=1) == q.argmax(axis=1))

@@ -6,21 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidbp.autodiff import no_grad
-from minidbp.nn import N_CLASSES, Sequential, fuse
+from minidbp.nn import N_CLASSES, fuse
 from minidbp.robust import jacobian_l1
 from minidbp.robust.images import predict
+from minidbp.robust.penalties import Model
 from minidbp.training.gradients import DivergenceError
 from minidbp.training.protocol import Protocol
-from minidbp.training.workers import Result, Workers, shard_size, shards
+from minidbp.training.workers import Result, Workers, footprint, shard_size, shards
 
 FGSM_PASSES = 3  # forward, backward, and the forward pass that judges
 JACOBIAN_PASSES = 1 + N_CLASSES
 
 Done = Callable[[int], None] | None  # its argument: how many more images are done
-Attack = Callable[[Sequential, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # x, y and rng to new images
+Attack = Callable[[Model, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # x, y and rng to new images
 
 
-def correct(model: Sequential, x: np.ndarray, y: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
+def correct(model: Model, x: np.ndarray, y: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
     """Whether the predicted class of each image x (N, ...) is y (N,): (N,) booleans."""
     fused = fuse(model)
     return np.concatenate(over_shards(model, x, pool, lambda part: predict(fused, x[part]) == y[part], done))
@@ -37,13 +38,13 @@ def percent_by_class(correct: np.ndarray, y: np.ndarray) -> list[float | None]:
     return [percent(of_class) if of_class.size else None for of_class in classes]
 
 
-def accuracy(model: Sequential, x: np.ndarray, y: np.ndarray, pool: Workers) -> float:
+def accuracy(model: Model, x: np.ndarray, y: np.ndarray, pool: Workers) -> float:
     """The share of images x (N, ...) whose predicted class is y (N,), in percent."""
     return percent(correct(model, x, y, pool))
 
 
 def attacked(
-    model: Sequential, x: np.ndarray, y: np.ndarray, pool: Workers, attack: Attack, *, seed: int = 0, done: Done = None
+    model: Model, x: np.ndarray, y: np.ndarray, pool: Workers, attack: Attack, *, seed: int = 0, done: Done = None
 ) -> np.ndarray:
     """The images that `attack` makes of x (N, ...) with labels y (N,), in shards; each has its own stream of `seed`.
 
@@ -63,7 +64,7 @@ def attacked(
 
 
 def correct_under_fgsm(
-    model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Protocol, pool: Workers, done: Done = None
+    model: Model, x: np.ndarray, y: np.ndarray, protocol: Protocol, pool: Workers, done: Done = None
 ) -> np.ndarray:
     """`correct` under the protocol's FGSM."""
     images = attacked(model, x, y, pool, lambda model, x, y, rng: protocol.fgsm(model, x, y), done=done)
@@ -71,7 +72,7 @@ def correct_under_fgsm(
 
 
 def correct_under_pgd(
-    model: Sequential,
+    model: Model,
     x: np.ndarray,
     y: np.ndarray,
     protocol: Protocol,
@@ -98,7 +99,7 @@ class Tracked:
 
 
 def track(
-    model: Sequential,
+    model: Model,
     x: np.ndarray,
     y: np.ndarray,
     protocol: Protocol,
@@ -139,7 +140,7 @@ def pgd_passes(protocol: Protocol) -> int:
     return 2 * protocol.pgd_steps * protocol.pgd_restarts
 
 
-def jacobian_norms(model: Sequential, x: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
+def jacobian_norms(model: Model, x: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
     """||J||_1,1 of the logits at each image x (N, ...): (N,), where an image has the mean of its shard.
 
     Raises DivergenceError if a norm is not finite.
@@ -153,13 +154,24 @@ def jacobian_norms(model: Sequential, x: np.ndarray, pool: Workers, done: Done =
             raise DivergenceError("the Jacobian of the logits is not finite, or its norm is not")
         return np.full(part.stop - part.start, norm)
 
-    return np.concatenate(over_shards(model, x, pool, on_shard, done, rows=N_CLASSES))
+    return np.concatenate(over_shards(model, x, pool, on_shard, done, of_jacobian=True))
 
 
 def over_shards(
-    model: Sequential, x: np.ndarray, pool: Workers, work: Callable[[slice], Result], done: Done = None, rows: int = 1
+    model: Model,
+    x: np.ndarray,
+    pool: Workers,
+    work: Callable[[slice], Result],
+    done: Done = None,
+    *,
+    of_jacobian: bool = False,
 ) -> list[Result]:
-    """The results of `work` on each shard of images x (N, ...), if it makes `rows` copies of each image."""
+    """The results of `work` on each shard of images x (N, ...); `of_jacobian` if it makes a row for each class.
+
+    Raises ValueError if there is no image.
+    """
+    if not len(x):
+        raise ValueError("there must be at least one image; got none")
 
     @np.errstate(over="ignore", invalid="ignore")  # `attacked` reports them
     def on_shard(part: slice) -> Result:
@@ -168,5 +180,6 @@ def over_shards(
             done(part.stop - part.start)
         return result
 
+    rows = footprint(model, x[0]).classes if of_jacobian else 1
     # At most 250 images in a shard: several cores have work, and a progress bar moves.
     return pool.map(on_shard, shards(0, len(x), min(shard_size(model, x[0], rows), 250)))

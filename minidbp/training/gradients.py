@@ -7,9 +7,9 @@ import numpy as np
 
 from minidbp.autodiff import grad
 from minidbp.kernels import empty_like
-from minidbp.nn import N_CLASSES, Sequential, fuse
+from minidbp.nn import TrainableModel, fuse
 from minidbp.training.protocol import Protocol
-from minidbp.training.workers import Workers, chunk_size, shard_size, shards
+from minidbp.training.workers import Workers, chunk_size, footprint, shard_size, shards
 
 
 class DivergenceError(ArithmeticError):
@@ -36,7 +36,7 @@ class BatchGradient:
 
 
 def batch_gradient(
-    model: Sequential,
+    model: TrainableModel,
     x: np.ndarray,
     y: np.ndarray,
     lam: float,
@@ -53,9 +53,13 @@ def batch_gradient(
 
     The batch is cut into chunks, and each chunk into shards. The gradients of a chunk's shards are added one after
     the other, and then the chunks are added in order: one thread gives the same bits as several.
+
+    Raises ValueError if there is no image.
     """
+    if not len(x):
+        raise ValueError("there must be at least one image; got none")
     objective = protocol.objective(lam)
-    rows = N_CLASSES if lam > 0 and protocol.penalty == "jacobian_l1" else 1
+    rows = footprint(model, x[0]).classes if lam > 0 and protocol.penalty == "jacobian_l1" else 1
     if protocol.adversarial_training:
         rows *= 2
     size = shard_size(model, x[0], rows)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minidbp.data import Mnist
-from minidbp.nn import N_CLASSES, Sequential
+from minidbp.nn import N_CLASSES
+from minidbp.robust.penalties import Model
 from minidbp.training.evaluate import Tracked
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Workers
@@ -89,6 +90,6 @@ class Judge:
             tracked image.
     """
 
-    judge: Callable[[Sequential, Mnist, Protocol, int, Workers, Report], Judgement]
+    judge: Callable[[Model, Mnist, Protocol, int, Workers, Report], Judgement]
     passes: Callable[[Protocol], float]
-    track: Callable[[Sequential, Mnist, Protocol, int, Workers, Report], Tracked]
+    track: Callable[[Model, Mnist, Protocol, int, Workers, Report], Tracked]

@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from minidbp.data import Split, batches
-from minidbp.nn import Sequential, build_model
+from minidbp.nn import Layer, Sequential, TrainableModel, build_model
 from minidbp.nn.checks import validate_images
 from minidbp.training.adam import Adam
 from minidbp.training.evaluate import Tracked, accuracy
@@ -36,21 +37,33 @@ class Epoch:
     tracked: Tracked | None = None
 
 
-class TrainingState:
+Model = TypeVar("Model", bound=TrainableModel)
+
+
+class TrainingState(Generic[Model]):
     """A training of `model` on eq. 3 with lambda `lam`; `train` moves it on, one epoch at a time.
 
-    `save_checkpoint` writes all of it, `load_checkpoint` reads it.
+    `save_checkpoint` writes all of it, `load_checkpoint` reads it. The model is any Layer, or another function of a
+    Tensor (N, ...) to logits (N, c) with a method `parameters()`.
 
     Attributes:
         rng: draws the order of the images, and the starts of PGD in adversarial training.
         adam: the optimiser.
         history: all epochs so far.
         best: the parameters' values after the best epoch so far, if `protocol.keep` is "best"; else empty.
+
+    Raises:
+        TypeError: the model has no method `parameters()`.
+        ValueError: it has no parameters.
     """
 
-    def __init__(self, model: Sequential, lam: float, protocol: Protocol, rng: np.random.Generator) -> None:
+    def __init__(self, model: Model, lam: float, protocol: Protocol, rng: np.random.Generator) -> None:
         self.model, self.lam, self.protocol, self.rng = model, lam, protocol, rng
-        p = protocol
+        p, what = protocol, type(model).__name__
+        if not callable(getattr(model, "parameters", None)):
+            raise TypeError(f"a model must be a Layer or have a method parameters(); got {what}")
+        if not model.parameters():
+            raise ValueError(f"there is nothing to train, because this {what} has no parameters")
         self.adam = Adam(model.parameters(), p.learning_rate, p.beta1, p.beta2, p.adam_eps)
         self.history: list[Epoch] = []
         self.best: list[np.ndarray] = []
@@ -78,18 +91,19 @@ def training_step(state: TrainingState, x: np.ndarray, y: np.ndarray, pool: Work
 
 
 def train(
-    state: TrainingState,
+    state: TrainingState[Model],
     split: Split,
     pool: Workers,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
-    track: Callable[[Sequential], Tracked] | None = None,
+    track: Callable[[Model], Tracked] | None = None,
 ) -> list[Epoch]:
     """Train the state's model in place until its protocol says stop, and return all epochs, earlier ones included.
 
     A training resumed from a checkpoint gives the same bits as one that was never interrupted. A model with
     Dropout is an exception: a checkpoint does not hold the generator of its masks, and the threads share this
-    generator. Dropout is on in the steps, and off for the accuracy and afterwards.
+    generator. Dropout is on in the steps, and off for the accuracy and afterwards, if the model is a Layer. Another
+    model's modes are its own affair.
 
     Args:
         on_step: called after every step with the epoch, the step (both from 1) and the number of steps in an epoch.
@@ -113,7 +127,8 @@ def train(
         )
     while not stops([epoch.validation_accuracy for epoch in history], protocol):
         number, started, sums = len(history) + 1, time.perf_counter(), np.zeros(3)
-        state.model.train()
+        if isinstance(state.model, Layer):
+            state.model.train()
         for step, indices in enumerate(batches(len(split.x_train), protocol.batch_size, state.rng), start=1):
             try:
                 batch = training_step(state, split.x_train[indices], split.y_train[indices], pool)
@@ -122,7 +137,8 @@ def train(
             sums += len(indices) * np.array([batch.loss, batch.cross_entropy, batch.penalty])
             if on_step:
                 on_step(number, step, steps)
-        state.model.eval()
+        if isinstance(state.model, Layer):
+            state.model.eval()
         validation = accuracy(state.model, split.x_validation, split.y_validation, pool)
         try:
             tracked = track(state.model) if track else None

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from minidbp.autodiff import Tensor, no_grad
-from minidbp.nn import Sequential
+from minidbp.autodiff.tensor import Node, traced_by
+from minidbp.robust.penalties import Model
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,7 +29,7 @@ CHUNKS = 2, 4  # least and most chunks of a batch; a step uses at most that many
 CHUNK_BYTES = 1 << 22  # more chunks than the least only if each has so much work that Python's overhead is small
 CHUNK_IMAGES = 16  # at least; a small batch is one chunk
 
-_largest: WeakKeyDictionary[Sequential, dict[tuple, int]] = WeakKeyDictionary()
+_footprints: WeakKeyDictionary[Any, dict[tuple, "Footprint"]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -59,32 +60,60 @@ def workers(threads: int | None = None) -> Iterator[Workers]:
         yield Workers(threads, pool)
 
 
-def largest_activation(model: Sequential, image: np.ndarray) -> int:
-    """Bytes of the largest array in a forward pass of one image, the image included."""
+@dataclass
+class Footprint:
+    """What the forward pass of one image makes: a tracer of its operations."""
+
+    largest: int  # bytes of the largest array, the image included
+    classes: int = 0  # how many logits
+
+    def add(self, node: Node, out: Tensor) -> None:
+        self.largest = max(self.largest, out.data.nbytes)
+
+    def enter(self, t: Tensor) -> None:
+        """Rules are no part of a forward pass."""
+
+    def leave(self) -> None:
+        """As `enter`."""
+
+
+def footprint(model: Model, image: np.ndarray) -> Footprint:
+    """The footprint of an image (...), known after the first call.
+
+    Raises:
+        TypeError: the model gives something else than a Tensor.
+        ValueError: the Tensor has not the axes (N, c).
+    """
+    try:
+        known = _footprints.setdefault(model, {})
+    except TypeError:  # an object without a hash or without weak references
+        known = {}
     key = image.shape, image.dtype
-    known = _largest.setdefault(model, {})
     if key not in known:
-        sizes = [image.nbytes]
-        with no_grad():
-            y = Tensor(image[None])
-            for layer in model.layers:
-                y = layer(y)
-                sizes.append(y.data.nbytes)
-        known[key] = max(sizes)
+        measured = Footprint(image.nbytes)
+        with no_grad(), traced_by(None), traced_by(measured):
+            logits = model(Tensor(image[None]))
+        expected = "a model must map images (N, ...) to logits, a Tensor (N, c)"
+        if not isinstance(logits, Tensor):
+            raise TypeError(f"{expected}; got {type(logits).__name__}")
+        if logits.ndim != 2 or len(logits.data) != 1:
+            raise ValueError(f"{expected}; for one image of shape {image.shape} it gave the shape {logits.shape}")
+        measured.classes = logits.shape[1]
+        known[key] = measured
     return known[key]
 
 
-def shard_size(model: Sequential, image: np.ndarray, rows: int = 1) -> int:
+def shard_size(model: Model, image: np.ndarray, rows: int = 1) -> int:
     """How many images go through the model at a time, if each makes `rows` copies of the largest activation.
 
     The size depends on the model alone, not on the machine, so that sums over shards have one order everywhere.
     """
-    return max(1, SHARD_BYTES // (rows * largest_activation(model, image)))
+    return max(1, SHARD_BYTES // (rows * footprint(model, image).largest))
 
 
-def chunk_size(model: Sequential, image: np.ndarray, n: int, rows: int = 1) -> int:
+def chunk_size(model: Model, image: np.ndarray, n: int, rows: int = 1) -> int:
     """How many of n images make one gradient chunk; this too depends on the model alone."""
-    chunks = min(max(n * rows * largest_activation(model, image) // CHUNK_BYTES, CHUNKS[0]), CHUNKS[1])
+    chunks = min(max(n * rows * footprint(model, image).largest // CHUNK_BYTES, CHUNKS[0]), CHUNKS[1])
     return max(CHUNK_IMAGES, -(-n // chunks))
 
 

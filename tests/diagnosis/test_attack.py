@@ -13,7 +13,7 @@ from rich.console import Console
 from minidbp.data import Mnist
 from minidbp.diagnosis.attack import Saturation, attack, saturation
 from minidbp.diagnosis.judge import judged_images
-from minidbp.diagnosis.trials import LabelledImages, as_sequential, pgd_trial
+from minidbp.diagnosis.trials import Function, LabelledImages, pgd_trial
 from minidbp.nn import build_model, load_model, save_model
 from minidbp.robust import fgsm
 from minidbp.sweeps.sweep import Sweep
@@ -71,7 +71,7 @@ def test_saturation_is_told_of_with_what_the_margin_leaves(mnist: Mnist) -> None
     found = {}
     with workers(1) as pool:
         for factor in (1e-3, 1e3):
-            model = as_sequential(lambda t, factor=factor: t.reshape((t.shape[0], -1)) @ (w * np.float32(factor)))
+            model = Function(lambda t, factor=factor: t.reshape((t.shape[0], -1)) @ (w * np.float32(factor)))
             images = LabelledImages(x, labels, pool)
             by_pgd = images.correct(model, images.attacked(model, pgd_trial(p.eps, p.pgd_steps)))
             found[factor] = saturation(model, images, p, by_pgd)

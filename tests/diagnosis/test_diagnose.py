@@ -14,7 +14,7 @@ from minidbp.data import Mnist
 from minidbp.diagnosis.diagnose import diagnose, labels_of, work
 from minidbp.diagnosis.evidence import evidence_passes, gather
 from minidbp.diagnosis.judge import masking_figures
-from minidbp.diagnosis.trials import Function, LabelledImages, as_sequential
+from minidbp.diagnosis.trials import Function, LabelledImages
 from minidbp.diagnosis.verdict import CHANCE, judge
 from minidbp.robust import fgsm
 from minidbp.training import Protocol, percent, quickly_trained, workers
@@ -202,7 +202,7 @@ def test_a_model_that_was_built_to_fool_attacks_is_not_called_robust(
     model = build(plain) if build else near_binary(mnist)
     with workers(2) as pool:
         images = LabelledImages(mnist.x_test[:200], mnist.y_test[:200], pool)
-        evidence = gather(as_sequential(model), images, FOOLED, mnist).evidence
+        evidence = gather(Function(model), images, FOOLED, mnist).evidence
     verdict = judge(evidence, CHANCE)
     assert percent(evidence.right["clean"]) > 80
     assert percent(evidence.right["pgd"]) > 20 + percent(evidence.worst_case)

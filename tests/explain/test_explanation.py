@@ -230,6 +230,14 @@ def test_the_model_is_left_as_it_was_and_progress_is_told(mnist: Mnist) -> None:
     assert all(np.array_equal(p.data, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
+def test_only_a_sequential_is_taken_apart(mnist: Mnist) -> None:
+    step = TrainingStep(lambda x: x, mnist.x_test[[0]], mnist.y_test[[0]], 1.0)  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"^explain takes a model apart layer by layer, so it needs a Sequential; got func"
+    ):
+        explain(step, "own", 0, np.random.default_rng(0))
+
+
 def test_lambda_0_has_no_penalty_part(mnist: Mnist) -> None:
     e = explain_small(with_biases(small_net()), mnist, lam=0.0)
     assert e.before.weighted_penalty == 0

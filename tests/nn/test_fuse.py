@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minidbp as mdb
-from minidbp.nn import Conv2d, Flatten, Linear, ReLU, Sequential, fuse
+from minidbp.nn import Conv2d, Flatten, Layer, Linear, ReLU, Sequential, fuse
 from minidbp.nn.fuse import Conv2dReLU, LinearReLU
 from minidbp.robust import PENALTIES, Objective
 
@@ -129,6 +129,20 @@ def test_a_function_is_no_sequential() -> None:
     layer = Linear(2, 2, RNG(0))
     assert fuse(f) is f
     assert fuse(layer) is layer
+
+
+def test_a_layer_of_ones_own_may_hold_a_fused_sequential() -> None:
+    class Own(Layer):
+        def __init__(self) -> None:
+            self.body = fuse(Sequential([Linear(3, 4, RNG(0)), ReLU(), Linear(4, 2, RNG(1))]))
+
+        def __call__(self, x: mdb.Tensor) -> mdb.Tensor:
+            return self.body(x)
+
+    model = Own()
+    assert list(model.named_parameters()) == ["body.W1", "body.b1", "body.W2", "body.b2"]
+    assert [type(layer) for layer in model.astype("float64").body.layers] == [LinearReLU, Linear]
+    assert model.astype("float64")(mdb.Tensor(np.ones((2, 3)))).shape == (2, 2)
 
 
 def test_a_subclass_with_a_call_of_its_own_stays_as_it_is() -> None:

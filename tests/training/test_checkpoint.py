@@ -112,6 +112,26 @@ def test_the_starts_of_pgd_go_on_too() -> None:
         assert bits(other) == bits(whole), threads
 
 
+@pytest.mark.parametrize("kind", ["a Layer", "no Layer"])
+def test_a_model_of_ones_own_goes_on_with_the_same_bits(kind: str) -> None:
+    from own_models import OWN  # here, because programs below import this file and do not know tests/shared
+
+    protocol = dataclasses.replace(PROTOCOL, max_epochs=2, keep="best")
+
+    def state(seed: int) -> TrainingState:
+        model = OWN[kind](seed)
+        if isinstance(model, nn.Layer):
+            model.dropout.rate = 0.0  # a checkpoint does not hold the masks' generator
+        return TrainingState(model, 2.0, protocol, np.random.default_rng(seed))
+
+    whole, other, saved = state(3), state(99), []
+    with workers(1) as pool:
+        train(whole, images(), pool, on_epoch=lambda _: saved.append(dump_checkpoint(whole, WHOSE)))
+        parse_checkpoint(saved[0], other, WHOSE)
+        train(other, images(), pool)
+    assert bits(other) == bits(whole)
+
+
 def test_loading_gives_back_what_was_saved(tmp_path: Path) -> None:
     state = beginning("best")
     with workers(1) as pool:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from own_models import OWN
 
-from minidbp import nn
+from minidbp import Tensor, nn
 from minidbp.data import Mnist
 from minidbp.robust import fgsm, pgd
 from minidbp.training import (
@@ -119,6 +120,29 @@ def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.nda
             counted.append(sum(calls))
             assert len(calls) > 1
     assert counted == [N, N, N]
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_model_of_ones_own_is_evaluated_and_attacked(kind: str, images: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = (array[:90] for array in images)
+    own = OWN[kind]()
+    if isinstance(own, nn.Layer):
+        own.eval()
+    protocol = Protocol(eps=0.1, small_eps=0.05, pgd_steps=2)
+    with workers(2) as pool:
+        tracked = track(own, x, y, protocol, pool)
+        bare = track(lambda t: own(t), x, y, protocol, pool)  # a function does not even need parameters
+    assert tracked == bare
+    said = np.argmax(own(Tensor(x)).data, axis=1)
+    assert tracked.clean == pytest.approx(100 * float(np.mean(said == y)), abs=1e-12)
+    x_adv = fgsm(own, x, y, 0.1)
+    assert tracked.fgsm == pytest.approx(100 * float(np.mean(predict(own, x_adv) == y)), abs=2)
+    assert tracked.jacobian_l1 > 0
+
+
+def test_no_images(model: nn.Sequential) -> None:
+    with workers(1) as pool, pytest.raises(ValueError, match=r"^there must be at least one image; got none$"):
+        accuracy(model, np.zeros((0, 28, 28, 1), np.float32), np.zeros(0, int), pool)
 
 
 def test_percent_by_class_against_counting(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_models import OWN, Foreign, OwnLayer
 
 from minidbp import nn, no_grad
 from minidbp.data import Mnist, Split, split_train_validation
+from minidbp.robust import PENALTIES
 from minidbp.training import (
     DivergenceError,
     Epoch,
@@ -34,7 +36,7 @@ def small_model(seed: int = 0) -> nn.Sequential:
     return nn.Sequential([nn.Flatten(), nn.Linear(784, 16, rng), nn.ReLU(), nn.Linear(16, 10, rng)])
 
 
-def run(model: nn.Sequential, split: Split, lam: float = 0.0, threads: int = 1, **protocol: Any) -> list[Epoch]:
+def run(model: nn.TrainableModel, split: Split, lam: float = 0.0, threads: int = 1, **protocol: Any) -> list[Epoch]:
     settings = {"stop_rule": "none", "max_epochs": 2, "batch_size": 64, **protocol}
     calls = {name: settings.pop(name, None) for name in ("on_step", "on_epoch")}
     with workers(threads) as pool:
@@ -55,6 +57,52 @@ def test_dropout_is_on_in_the_steps_and_off_for_the_accuracy(split: Split, monke
     run(model, split, on_step=lambda *_: seen.append(("step", model.layers[1].training)))
     assert seen == ([("step", True)] * 5 + [("accuracy", False)]) * 2
     assert not model.layers[1].training
+
+
+# -- a model of one's own ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_a_model_of_ones_own_is_trained(kind: str, penalty: str, split: Split) -> None:
+    model = OWN[kind]()
+    before = [p.data for p in model.parameters()]
+    history = run(model, split, 0.1, threads=2, penalty=penalty, max_epochs=3, keep="best", learning_rate=0.01)
+    assert history[-1].loss < history[0].loss
+    assert history[-1].validation_accuracy > 50
+    moved = [(p.data != old).any() for p, old in zip(model.parameters(), before, strict=True)]
+    assert moved == [True] * len(moved) if kind == "no Layer" else [True] * 6 + [False] * 2  # `unused` stays
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_model_of_ones_own_trains_on_adversarial_images(kind: str, split: Split) -> None:
+    run(
+        OWN[kind](), split, 0.1, max_epochs=1, adversarial_training=True, training_attack="pgd", training_attack_steps=2
+    )
+
+
+def test_modes_of_a_layer_of_ones_own(split: Split) -> None:
+    model = OwnLayer()
+    seen: list[bool] = []
+    run(model, split, on_step=lambda *_: seen.append(model.dropout.training), max_epochs=1)
+    assert set(seen) == {True}
+    assert not model.dropout.training
+
+
+def test_the_threads_change_nothing_in_a_model_of_ones_own(split: Split) -> None:
+    models = [Foreign(), Foreign()]
+    for threads, model in enumerate(models, start=1):
+        run(model, split, 0.1, threads=threads)
+    for p, q in zip(*(model.parameters() for model in models), strict=True):
+        assert p.data.tobytes() == q.data.tobytes()
+
+
+def test_what_cannot_be_trained() -> None:
+    protocol, rng = Protocol(), np.random.default_rng(0)
+    with pytest.raises(TypeError, match=r"^a model must be a Layer or have a method parameters\(\); got function$"):
+        TrainingState(lambda x: x, 0.0, protocol, rng)  # type: ignore[type-var]
+    with pytest.raises(ValueError, match=r"^there is nothing to train, because this Flatten has no parameters$"):
+        TrainingState(nn.Flatten(), 0.0, protocol, rng)
 
 
 # -- when to stop ---------------------------------------------------------------------------------------------------

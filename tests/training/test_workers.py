@@ -2,12 +2,17 @@
 
 import os
 import threading
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import threadpoolctl
+from own_models import Foreign, OwnLayer
 
+import minidbp as mdb
+from minidbp import nn
 from minidbp.training import available_cores, workers
-from minidbp.training.workers import shards
+from minidbp.training.workers import footprint, shards
 
 
 def blas_threads() -> list[int]:
@@ -71,3 +76,47 @@ def test_without_a_number_there_is_a_thread_for_each_core() -> None:
 )
 def test_shards_cover_a_range_once(start: int, stop: int, size: int, expected: list[tuple[int, int]]) -> None:
     assert [(s.start, s.stop) for s in shards(start, stop, size)] == expected
+
+
+# -- how large a shard may be -----------------------------------------------------------------------------------------
+
+IMAGE = np.zeros((28, 28, 1), np.float32)
+
+
+@pytest.mark.parametrize(("name", "largest"), [("A", 14 * 14 * 64), ("B", 28 * 28 * 128), ("C", 28 * 28)])
+def test_the_footprint_of_the_papers_models(name: str, largest: int) -> None:
+    """Shards, and so the order of all sums, must stay as they are."""
+    measured = footprint(nn.build_model(name), IMAGE)
+    assert (measured.largest, measured.classes) == (4 * largest, 10)
+
+
+def test_the_footprint_of_any_model_is_that_of_its_operations() -> None:
+    def wide(x: mdb.Tensor) -> mdb.Tensor:
+        return (x.reshape(len(x.data), -1) @ np.ones((784, 5000), np.float32))[:, :3]
+
+    with mdb.trace() as steps:
+        measured = footprint(wide, IMAGE)
+    assert (measured.largest, measured.classes) == (20_000, 3)
+    assert len(steps) == 0  # the user's trace does not see it
+    assert footprint(wide, IMAGE) is measured
+    for model in OwnLayer(classes=7), Foreign(classes=7), OwnLayer(classes=7).head.__call__:
+        image = np.zeros(16, np.float32) if callable(getattr(model, "__func__", None)) else IMAGE
+        assert footprint(model, image).classes == 7
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (lambda x: None, TypeError, r"; got NoneType$"),
+        (lambda x: x.data.reshape(1, -1), TypeError, r"; got ndarray$"),
+        (lambda x: x, ValueError, r"; for one image of shape \(28, 28, 1\) it gave the shape \(1, 28, 28, 1\)$"),
+        (
+            lambda x: x.reshape(28, 28),
+            ValueError,
+            r"; for one image of shape \(28, 28, 1\) it gave the shape \(28, 28\)$",
+        ),
+    ],
+)
+def test_what_is_no_model(model: Callable, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=r"^a model must map images \(N, \.\.\.\) to logits, a Tensor \(N, c\)" + message):
+        footprint(model, IMAGE)
