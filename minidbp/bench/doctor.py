@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minidbp import kernels
 from minidbp.data import DataError, load_mnist
-from minidbp.kernels.jit import cache_folders
+from minidbp.kernels import jit
 from minidbp.training.environment import environment, processor_flags
 
 # OpenBLAS' kernels for x86 that use 512-bit vectors; the others use 256 bits or fewer.
@@ -43,10 +43,23 @@ def examine(data: Path | None = None) -> Examination:
     limits = [name for name in here["variables"] if name.endswith("_NUM_THREADS")]
     if limits:
         result.warnings.append(f"{', '.join(limits)} do not limit minidbp's own threads: use --threads")
+    _examine_kernels(result, here["variables"].get("NUMBA_CACHE_DIR"))
+    try:
+        mnist = load_mnist(data)
+        result.facts["data"] = f"MNIST verified: {len(mnist.x_train)} training and {len(mnist.x_test)} test images"
+    except DataError as error:
+        result.problems.append(str(error))
+    return result
+
+
+def _examine_kernels(result: Examination, wanted: str | None) -> None:
+    """Compile the kernels, and say where they are cached; `wanted` is the folder that the environment asks for."""
     kernels.warm_up()
-    if folders := cache_folders():
+    if not jit.compiling():
+        result.facts["kernels"] = "not compiled"
+        result.warnings.append("NUMBA_DISABLE_JIT turns the compiler off: unset it, and everything is much faster")
+    elif folders := jit.cache_folders():
         result.facts["kernels"] = f"compiled, cached in {', '.join(sorted(folders))}"
-        wanted = here["variables"].get("NUMBA_CACHE_DIR")
         if wanted and not any(Path(folder).is_relative_to(Path(wanted).absolute()) for folder in folders):
             result.warnings.append(f"NUMBA_CACHE_DIR={wanted} is not writable, so the kernels are cached elsewhere")
     else:
@@ -55,9 +68,3 @@ def examine(data: Path | None = None) -> Examination:
             "no cache folder is writable, so every process compiles the kernels anew, which takes some 15 s: "
             "set NUMBA_CACHE_DIR to a writable folder"
         )
-    try:
-        mnist = load_mnist(data)
-        result.facts["data"] = f"MNIST verified: {len(mnist.x_train)} training and {len(mnist.x_test)} test images"
-    except DataError as error:
-        result.problems.append(str(error))
-    return result

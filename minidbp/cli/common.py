@@ -57,6 +57,8 @@ def command(function: Callable[..., None], to: typer.Typer = app) -> Callable[..
             function(*args, **kwargs)
         except KeyboardInterrupt:
             fail("stopped", code=130)
+        except EOFError as error:  # of which click would make a bare "Aborted."
+            fail(f"a file or a connection ended too early ({str(error) or 'EOFError'})", code=1)
         except (ArithmeticError, RunFailed) as error:
             fail(str(error), code=1)
         except (ValueError, TypeError) as error:

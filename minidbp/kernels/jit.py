@@ -4,13 +4,17 @@ Importing Numba takes longer than importing everything else here, and compiling 
 before a kernel is needed.  Machine code is cached on disk where a cache folder can be written.
 """
 
+import contextlib
 import functools
 import hashlib
+import pickle
+import sys
 import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -19,6 +23,8 @@ FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 
 # Whether the processor has 32 registers of 64 bytes for vectors.  NumPy is asked, because importing Numba takes long.
 AVX512 = bool(np._core._multiarray_umath.__cpu_features__.get("AVX512F"))  # type: ignore[attr-defined]
+
+SHA256_BYTES = 32
 
 _compiling = threading.RLock()
 _compiled: list[Any] = []  # Numba's dispatchers, for cache_folders
@@ -75,6 +81,9 @@ def _compile(function: Callable[..., Any], files: set[str]) -> Any:
     # Numba knows only its own functions, so it gets those in place of the kernels that this one calls.
     scope = {**function.__globals__, **{name: part.compiled() for name, part in _parts(function).items()}}
     linked = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+    if not compiling():
+        _say_once("NUMBA_DISABLE_JIT turns the compiler off, so training is some 30 times slower")
+        return linked
     # Numba's cache looks only at the date of the function's own file, so the name says which files it was made from.
     digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files)) + bytes([AVX512])).hexdigest()
     linked.__qualname__ = f"{function.__qualname__}-{digest[:16]}"
@@ -82,10 +91,67 @@ def _compile(function: Callable[..., Any], files: set[str]) -> Any:
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
     try:
         compiled = numba.njit(cache=True, **options)(linked)
+        compiled._cache._cache_file = _CheckedFiles(Path(compiled.stats.cache_path), linked.__qualname__)
     except RuntimeError:  # no folder where the cache could be written: compile anew in every process
         compiled = numba.njit(**options)(linked)
     _compiled.append(compiled)
     return compiled
+
+
+class _CheckedFiles:
+    """The cached machine code of one kernel: a file for each signature.  It stands in for Numba's IndexDataCacheFile.
+
+    A file is the SHA-256 of a pickle, and the pickle.  Numba loads its own files unchecked, and a changed bit of
+    machine code can end the process.  Nothing is unpickled here before its checksum is found right.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+
+    def load(self, key: Any) -> Any:
+        """What was saved for this key, or None: the kernel is then compiled."""
+        try:
+            stored = self._path(key).read_bytes()
+        except OSError:  # usually there is no such file yet
+            return None
+        checksum, content = stored[:SHA256_BYTES], stored[SHA256_BYTES:]
+        if hashlib.sha256(content).digest() != checksum:
+            _say_once(f"kernels cached in {self._folder} are damaged, so they are compiled again")
+            return None
+        return pickle.loads(content)
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write the file of this key, whole or not at all: several processes may compile the same kernel at once."""
+        from numba.core.serialize import dumps
+
+        content, path = dumps(data), self._path(key)
+        part = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
+        try:
+            part.write_bytes(hashlib.sha256(content).digest() + content)
+            part.replace(path)
+        except OSError as error:  # a full disk, for one: the kernel is compiled all the same
+            with contextlib.suppress(OSError):
+                part.unlink()
+            _say_once(f"kernels cannot be cached in {self._folder} ({error.strerror}), so every process compiles them")
+
+    def _path(self, key: Any) -> Path:
+        """The file for a key of Numba's: the signature, the processor and the bytecode."""
+        import numba
+
+        digest = hashlib.sha256(repr((numba.__version__, key)).encode()).hexdigest()
+        return self._folder / f"{self._name}.{sys.implementation.cache_tag}.{digest[:16]}.kernel"
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    print(f"minidbp: {message}", file=sys.stderr)
+
+
+def compiling() -> bool:
+    """False if NUMBA_DISABLE_JIT is set: kernels are then slow functions of Python."""
+    import numba
+
+    return not numba.config.DISABLE_JIT  # type: ignore[attr-defined, unused-ignore]
 
 
 def cache_folders() -> set[str]:

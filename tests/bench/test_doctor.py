@@ -40,7 +40,7 @@ def test_a_forced_narrow_kernel_is_a_warning(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_blas_and_no_cache_are_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     here = {**doctor.environment(), "blas": []}
     monkeypatch.setattr(doctor, "environment", lambda: here)
-    monkeypatch.setattr(doctor, "cache_folders", lambda: set())
+    monkeypatch.setattr(doctor.jit, "cache_folders", lambda: set())
     found = examine()
     assert any("BLAS" in warning for warning in found.warnings)
     assert any("cache" in warning for warning in found.warnings)

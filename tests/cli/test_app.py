@@ -63,6 +63,8 @@ def test_a_command_line_that_cannot_be_read(arguments: tuple[str, ...], named: s
         (ArithmeticError("diverged"), 1, "diverged"),
         (ValueError("[red]wrong[/]"), 2, "[red]wrong[/]"),  # not taken for markup
         (TypeError("a kind"), 2, "a kind"),
+        (EOFError(), 1, "a file or a connection ended too early (EOFError)"),
+        (EOFError("Ran out of input"), 1, "a file or a connection ended too early (Ran out of input)"),
         (OSError(28, "No space left on device", "a.json"), 2, "a.json cannot be used: No space left on device"),
         (OSError("odd"), 2, "a file cannot be used: odd"),
     ],

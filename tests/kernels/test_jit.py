@@ -1,5 +1,10 @@
+import errno
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -43,6 +48,85 @@ def test_without_a_cache_folder_a_kernel_is_compiled_all_the_same(monkeypatch: p
     kernel(double)(np.arange(3.0), out)
     assert out.tolist() == [0, 2, 4]
     assert asked == [True, False]
+
+
+def call(x: np.ndarray) -> Any:
+    """Compile `double` for this argument, or load it, and check what it gives; the result counts cache hits."""
+    made, out = kernel(double), np.zeros_like(x)
+    made(x, out)
+    np.testing.assert_array_equal(out, 2 * x)
+    return made.compiled().stats
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(jit, "_compiled", [])
+    jit._say_once.cache_clear()
+    return tmp_path
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda raw: b"",
+    "shorter than its checksum": lambda raw: raw[:10],
+    "truncated": lambda raw: raw[:-1],
+    "random": lambda raw: np.random.default_rng(0).bytes(len(raw)),
+    "one bit": lambda raw: raw[:-1000] + bytes([raw[-1000] ^ 1]) + raw[-999:],
+    "one bit of the checksum": lambda raw: bytes([raw[0] ^ 1]) + raw[1:],
+}
+
+
+def test_a_damaged_cache_is_compiled_again_and_said_once(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(np.arange(3.0))
+    (path,) = files_in(cache)
+    whole = path.read_bytes()
+    for damage in DAMAGE.values():
+        path.write_bytes(damage(whole))
+        assert not call(np.arange(3.0)).cache_hits
+        assert call(np.arange(3.0)).cache_hits
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"minidbp: kernels cached in {path.parent} are damaged, so they are compiled again"
+    assert files_in(cache) == [path]
+
+
+def test_every_signature_has_a_file_of_its_own(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for dtype in np.float64, np.float32:
+        assert not call(np.arange(3, dtype=dtype)).cache_hits
+        assert call(np.arange(3, dtype=dtype)).cache_hits
+    assert len(files_in(cache)) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_cache_disk_is_named(
+    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_bytes(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    call(np.arange(3.0))
+    call(np.arange(3.0))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be cached" in line
+    assert str(cache) in line
+    assert "No space left on device" in line
+    assert files_in(cache) == []
+
+
+def test_without_the_compiler_everything_works_and_says_that_it_is_slow() -> None:
+    code = "from minidbp.bench.doctor import examine; found = examine(); print(found.facts['kernels'], found.warnings)"
+    variables = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "not compiled" in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert "NUMBA_DISABLE_JIT" in line
+    assert "slower" in line
 
 
 def test_fast_math_still_knows_nan_and_inf() -> None:

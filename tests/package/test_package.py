@@ -74,10 +74,12 @@ def test_a_script_beside_the_clone_imports_the_package(tmp_path: Path) -> None:
     wheel = python("-c", build, str(tmp_path), folder=clone).split()[-1]
     zipfile.ZipFile(tmp_path / wheel).extractall(packages)
     (packages / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
-    (tmp_path / "script.py").write_text("import minidbp; print(minidbp.__file__, minidbp.Tensor)")
-    line = [str(environment / "bin" / "python"), "script.py"]
-    result = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert result.stdout.split()[0] == str(clone / "minidbp" / "__init__.py")
+    (tmp_path / "script.py").write_text("import minidbp; print(minidbp.__file__, minidbp.nn.Linear)")
+    expected = {("script.py",): str(clone / "minidbp" / "__init__.py"), ("-m", "minidbp", "--version"): "minidbp"}
+    for arguments, said in expected.items():
+        line = [str(environment / "bin" / "python"), *arguments]
+        result = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=True)
+        assert result.stdout.split()[0] == said
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
