@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minidbp.autodiff import Tensor
+from minidbp.autodiff import Tensor, no_grad
 from minidbp.autodiff.tensor import DTYPES
 
 Own = TypeVar("Own", bound="Layer")
@@ -75,6 +75,16 @@ class Layer:
         if np.dtype(dtype) not in DTYPES:
             raise TypeError(f"a model's dtype is float32 or float64; got {np.dtype(dtype)}")
         return _converted(self, np.dtype(dtype), {})
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one sample's result, from the shape of one sample, both without N.
+
+        `(width,) = features.output_shape((28, 28, 1))` is what the first Linear after a Flatten needs. The layer is
+        called with one sample of zeros, for which a Dropout in training draws a mask.
+        """
+        dtype = next((p.dtype for p in self.parameters()), np.dtype(np.float32))
+        with no_grad():
+            return self(Tensor(np.zeros((1, *input_shape), dtype))).shape[1:]
 
     def _own_parameters(self, seen: set[int]) -> list[tuple[str, Tensor]]:
         """The names and parameters, without the layers and Tensors whose ids are in `seen`; what is listed is added."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, masked, relu, sigmoid, softplus, tanh
+from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, masked, relu, sigmoid, softplus, tanh, where
 from minidbp.autodiff.tensor import COMPLEX
 from minidbp.kernels import Padding
 from minidbp.nn.layer import Layer, TrainableModel, is_layer, parameters_in
@@ -119,7 +119,34 @@ class Softplus(Layer):
         return softplus(x)
 
 
-class AvgPool2d(Layer):
+class _Pool2d(Layer):
+    """What poolings share: windows of `kernel` x `kernel` pixels, `stride` apart, and no padding."""
+
+    def __init__(self, kernel: int, stride: int | None = None) -> None:
+        self.kernel, self.stride = kernel, kernel if stride is None else stride
+        for name in "kernel", "stride":
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{type(self).__name__}: the {name} must be an integer of at least 1; got {value!r}")
+
+    def _check(self, x: Tensor) -> None:
+        name, k = type(self).__name__, self.kernel
+        if x.ndim != 4:
+            raise ValueError(f"{name}: x must have the axes (N, H, W, C); got shape {x.shape}")
+        _, height, width, _ = x.shape
+        if min(height, width) < k:
+            raise ValueError(f"{name}: a kernel of {k}x{k} does not fit into images of {height}x{width}")
+
+    def _of_windows(self, x: Tensor, axis: int) -> list[Tensor]:
+        """Element 0, 1, ..., k - 1 of every window along an axis: shifted images."""
+        end = (x.shape[axis] - self.kernel) // self.stride * self.stride + 1
+        return [x[(slice(None),) * axis + (slice(a, a + end, self.stride),)] for a in range(self.kernel)]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.kernel}, stride={self.stride})"
+
+
+class AvgPool2d(_Pool2d):
     """x (N, H, W, C) to the means over windows of `kernel` x `kernel` pixels, (N, h, w, C); no padding.
 
     `y[n, i, j, c] = sum_ab x[n, i s + a, j s + b, c] / k^2`, with `h = (H - k) // s + 1`, for kernel k and stride s.
@@ -131,29 +158,36 @@ class AvgPool2d(Layer):
         ValueError: kernel or stride is below 1; in a call, x has other axes, or is smaller than the kernel.
     """
 
-    def __init__(self, kernel: int, stride: int | None = None) -> None:
-        self.kernel, self.stride = kernel, kernel if stride is None else stride
-        for name in "kernel", "stride":
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"AvgPool2d: the {name} must be an integer of at least 1; got {value!r}")
+    def __call__(self, x: Tensor) -> Tensor:
+        self._check(x)
+        # the sum over windows is a sum of shifted images: first down, then across
+        column_sums = functools.reduce(operator.add, self._of_windows(x, 1))
+        return functools.reduce(operator.add, self._of_windows(column_sums, 2)) * (1 / self.kernel**2)
+
+
+class MaxPool2d(_Pool2d):
+    """x (N, H, W, C) to the maxima over windows of `kernel` x `kernel` pixels, (N, h, w, C); no padding.
+
+    `y[n, i, j, c] = max_ab x[n, i s + a, j s + b, c]`, with `h = (H - k) // s + 1`, for kernel k and stride s. The
+    derivative belongs to the maximum, and in a tie to the first in the order of rows, as in PyTorch.
+
+    Args:
+        stride: The pixels between windows; None means `kernel`, and no pixel is in two windows.
+
+    Raises:
+        ValueError: kernel or stride is below 1; in a call, x has other axes, or is smaller than the kernel.
+    """
 
     def __call__(self, x: Tensor) -> Tensor:
-        k = self.kernel
-        if x.ndim != 4:
-            raise ValueError(f"AvgPool2d: x must have the axes (N, H, W, C); got shape {x.shape}")
-        _, height, width, _ = x.shape
-        if min(height, width) < k:
-            raise ValueError(f"AvgPool2d: a kernel of {k}x{k} does not fit into images of {height}x{width}")
-        ends = [(size - k) // self.stride * self.stride + 1 for size in (height, width)]
-        # the sum over windows is a sum of shifted images: first down, then across
-        rows = [x[:, a : a + ends[0] : self.stride] for a in range(k)]
-        column_sums = functools.reduce(operator.add, rows)
-        columns = [column_sums[:, :, b : b + ends[1] : self.stride] for b in range(k)]
-        return functools.reduce(operator.add, columns) * (1 / k**2)
+        self._check(x)
+        # first across, then down: of equal maxima the one in the upper row wins, and then the left one
+        row_maxima = functools.reduce(_first_larger, self._of_windows(x, 2))
+        return functools.reduce(_first_larger, self._of_windows(row_maxima, 1))
 
-    def __repr__(self) -> str:
-        return f"AvgPool2d({self.kernel}, stride={self.stride})"
+
+def _first_larger(a: Tensor, b: Tensor) -> Tensor:
+    """`max(a, b)`, whose derivative is a's where the two are equal; NaN wins."""
+    return where((a >= b) | np.isnan(a.data), a, b)
 
 
 class Dropout(Layer):

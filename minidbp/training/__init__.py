@@ -17,9 +17,11 @@ from minidbp.training.evaluate import (
 from minidbp.training.gradients import BatchGradient, DivergenceError, batch_gradient
 from minidbp.training.loop import Epoch, TrainingState, quickly_trained, train, training_step
 from minidbp.training.protocol import Protocol
+from minidbp.training.sgd import SGD
 from minidbp.training.workers import Workers, available_cores, workers
 
 __all__ = [
+    "SGD",
     "Adam",
     "BatchGradient",
     "CheckpointError",

@@ -20,7 +20,7 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        self.t = 0
+        self.parameters, self.t = list(self.parameters), 0
         self.m = [np.zeros_like(p.data) for p in self.parameters]
         self.v = [np.zeros_like(p.data) for p in self.parameters]
 
@@ -29,10 +29,18 @@ class Adam:
 
         Raises ValueError, before anything changes, if the gradients do not fit the parameters.
         """
-        for p, g in zip(self.parameters, gradients, strict=True):
-            if (g.shape, g.dtype) != (p.shape, p.dtype):
-                raise ValueError(f"Adam: the gradient of {p.name} must be {p.dtype} {p.shape}; got {g.dtype} {g.shape}")
+        check_gradients("Adam", self.parameters, gradients)
         self.t += 1
         settings = {"lr": self.learning_rate, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
         for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
             p.set_data(kernels.adam(p.data, g, m, v, self.t, **settings))
+
+
+def check_gradients(optimiser: str, parameters: Sequence[Tensor], gradients: Sequence[np.ndarray]) -> None:
+    """Raise ValueError unless there is one gradient for each parameter, of its shape and dtype."""
+    for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+        if (g.shape, g.dtype) != (p.shape, p.dtype):
+            name = p.name or f"parameter {i}"
+            raise ValueError(
+                f"{optimiser}: the gradient of {name} must be {p.dtype} {p.shape}; got {g.dtype} {g.shape}"
+            )

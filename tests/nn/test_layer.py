@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minidbp as mdb
-from minidbp.nn import Conv2d, Dropout, Flatten, Layer, Linear, ReLU, Sequential
+from minidbp.nn import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 
 RNG = np.random.default_rng
 
@@ -194,6 +194,19 @@ def test_astype_keeps_the_kinds_of_containers() -> None:
     for dtype in "int32", "float16":
         with pytest.raises(TypeError, match=rf"^a model's dtype is float32 or float64; got {dtype}$"):
             model.astype(dtype)
+
+
+def test_the_width_after_flatten_is_found_from_an_input_shape() -> None:
+    rng = RNG(0)
+    features = Sequential([Conv2d(1, 4, 3, rng, 2), ReLU(), MaxPool2d(2), Flatten()])
+    assert features.output_shape((28, 28, 1)) == (6 * 6 * 4,)
+    assert Sequential(features.layers[:-1]).output_shape((28, 28, 1)) == (6, 6, 4)
+    (width,) = features.astype("float64").output_shape((28, 28, 1))
+    assert Sequential([features, Linear(width, 10, rng)], (28, 28, 1)).output_shape((28, 28, 1)) == (10,)
+    assert Own().output_shape((4, 4, 1)) == (3,)
+    assert Flatten().output_shape((3, 5)) == (15,)
+    with pytest.raises(ValueError, match="MaxPool2d: a kernel of 2x2 does not fit into images of 1x1"):
+        features.output_shape((4, 4, 1))
 
 
 def test_a_layer_without_a_call() -> None:

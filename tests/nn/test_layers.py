@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minidbp as mdb
-from minidbp.autodiff import Tensor
+from minidbp.autodiff import NotDifferentiableError, Tensor
 from minidbp.checking import check_derivatives
 from minidbp.kernels import ConvGeometry, Padding, reference
 from minidbp.nn import (
@@ -17,6 +17,7 @@ from minidbp.nn import (
     Dropout,
     Flatten,
     Linear,
+    MaxPool2d,
     ReLU,
     Sequential,
     Sigmoid,
@@ -144,18 +145,18 @@ def test_the_generator_decides(name: str) -> None:
 # -- AvgPool2d ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kernel", "stride", "size"),
-    [
-        (1, None, (3, 2)),
-        (2, None, (4, 6)),
-        (2, None, (5, 7)),
-        (3, 1, (5, 4)),
-        (3, 2, (8, 7)),
-        (2, 3, (6, 6)),
-        (4, None, (4, 4)),
-    ],
-)
+POOLINGS = [
+    (1, None, (3, 2)),
+    (2, None, (4, 6)),
+    (2, None, (5, 7)),
+    (3, 1, (5, 4)),
+    (3, 2, (8, 7)),
+    (2, 3, (6, 6)),
+    (4, None, (4, 4)),
+]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "size"), POOLINGS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_pooling_is_torchs(kernel: int, stride: int | None, size: tuple[int, int], dtype: str) -> None:
     torch = pytest.importorskip("torch")
@@ -179,24 +180,82 @@ def test_poolings_derivatives(kernel: int, stride: int | None) -> None:
     assert check_derivatives(lambda t: pool(t * t * t), x[:1, :3, :3], order=3)
 
 
-def test_pooling_of_no_images_and_of_one_nan() -> None:
-    assert AvgPool2d(2)(mdb.Tensor(np.zeros((0, 4, 4, 3)))).shape == (0, 2, 2, 3)
-    x = np.ones((1, 4, 4, 2))
-    x[0, 0, 0, 1] = np.nan
-    y = AvgPool2d(2)(mdb.Tensor(x)).data
-    assert np.argwhere(np.isnan(y)).tolist() == [[0, 0, 0, 1]]
+@pytest.mark.parametrize("layer", [AvgPool2d, MaxPool2d])
+def test_pooling_of_no_images_and_of_one_nan(layer: type[AvgPool2d | MaxPool2d]) -> None:
+    assert layer(2)(mdb.Tensor(np.zeros((0, 4, 4, 3)))).shape == (0, 2, 2, 3)
+    for row, column in (0, 0), (0, 1), (1, 0), (1, 1):
+        x = np.ones((1, 4, 4, 2))
+        x[0, row, column, 1] = np.nan
+        y = layer(2)(mdb.Tensor(x)).data
+        assert np.argwhere(np.isnan(y)).tolist() == [[0, 0, 0, 1]]
 
 
-def test_what_pooling_cannot_take() -> None:
-    with pytest.raises(ValueError, match=r"^AvgPool2d: a kernel of 5x5 does not fit into images of 4x6$"):
-        AvgPool2d(5)(mdb.Tensor(np.zeros((1, 4, 6, 1))))
-    with pytest.raises(ValueError, match=r"^AvgPool2d: x must have the axes \(N, H, W, C\); got shape \(4, 6\)$"):
-        AvgPool2d(2)(mdb.Tensor(np.zeros((4, 6))))
+@pytest.mark.parametrize("layer", [AvgPool2d, MaxPool2d])
+def test_what_pooling_cannot_take(layer: type[AvgPool2d | MaxPool2d]) -> None:
+    name = layer.__name__
+    with pytest.raises(ValueError, match=rf"^{name}: a kernel of 5x5 does not fit into images of 4x6$"):
+        layer(5)(mdb.Tensor(np.zeros((1, 4, 6, 1))))
+    with pytest.raises(ValueError, match=rf"^{name}: x must have the axes \(N, H, W, C\); got shape \(4, 6\)$"):
+        layer(2)(mdb.Tensor(np.zeros((4, 6))))
     for kernel in 0, -1, 2.0, (2, 2), None:
-        with pytest.raises(ValueError, match="AvgPool2d: the kernel must be an integer of at least 1; got"):
-            AvgPool2d(kernel)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="AvgPool2d: the stride must be an integer of at least 1; got 0"):
-        AvgPool2d(2, 0)
+        with pytest.raises(ValueError, match=f"{name}: the kernel must be an integer of at least 1; got"):
+            layer(kernel)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{name}: the stride must be an integer of at least 1; got 0"):
+        layer(2, 0)
+
+
+# -- MaxPool2d ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kernel", "stride", "size"), POOLINGS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pooling_is_torchs(kernel: int, stride: int | None, size: tuple[int, int], dtype: str, ties: bool) -> None:
+    """Value and derivative, in ties too: four values only, so that most windows have several maxima."""
+    torch = pytest.importorskip("torch")
+    shape = (3, *size, 3)
+    data = (RNG(0).integers(0, 3, shape) if ties else RNG(0).standard_normal(shape)).astype(dtype)
+    x, tx = mdb.Tensor(data, requires_grad=True), torch.tensor(data.transpose(0, 3, 1, 2), requires_grad=True)
+    y, ty = MaxPool2d(kernel, stride)(x), torch.nn.functional.max_pool2d(tx, kernel, stride)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.data, ty.detach().numpy().transpose(0, 2, 3, 1))
+    g = RNG(1).integers(-4, 5, y.shape).astype(dtype)  # sums of whole numbers are exact
+    (gx,) = mdb.grad(y, x, g)
+    ty.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
+    np.testing.assert_array_equal(gx.data, tx.grad.numpy().transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(2, None), (2, 1), (3, 2)])
+def test_max_pooling_by_hand(kernel: int, stride: int | None) -> None:
+    """The maximum of each window, and the derivative at np.argmax, which is the first of equal maxima in row order."""
+    x = RNG(0).integers(0, 3, (2, 5, 6, 2)).astype(float)
+    leaf, step = mdb.Tensor(x, requires_grad=True), stride or kernel
+    y = MaxPool2d(kernel, stride)(leaf)
+    g = RNG(1).integers(-4, 5, y.shape).astype(float)
+    expected = np.zeros_like(x)
+    for n, i, j, c in np.ndindex(y.shape):
+        window = x[n, i * step : i * step + kernel, j * step : j * step + kernel, c]
+        assert y.data[n, i, j, c] == window.max()
+        a, b = np.unravel_index(np.argmax(window), window.shape)
+        expected[n, i * step + a, j * step + b, c] += g[n, i, j, c]
+    np.testing.assert_array_equal(mdb.grad(y, leaf, g)[0].data, expected)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(2, None), (2, 1), (3, 2)])
+def test_max_poolings_derivatives(kernel: int, stride: int | None) -> None:
+    pool = MaxPool2d(kernel, stride)
+    x = RNG(0).standard_normal((2, 4, 5, 2))
+    assert check_derivatives(pool, x[:1], order=1)
+    assert check_derivatives(lambda t: pool(t * t * t), x[:1, :3, :3, :1], order=3)
+    leaf = mdb.Tensor(x, requires_grad=True)
+    y = pool(leaf)
+    g = RNG(1).standard_normal((7, *y.shape))  # many cotangents at once
+    np.testing.assert_array_equal(mdb.grad(y, leaf, g)[0].data, [mdb.grad(y, leaf, row)[0].data for row in g])
+
+
+def test_a_tie_is_a_kink_which_the_check_sees() -> None:
+    with pytest.raises(NotDifferentiableError, match=r"greater_equal has a kink at element \(0, 0, 0, 0\)$"):
+        check_derivatives(MaxPool2d(2), np.ones((1, 2, 2, 1)))
 
 
 # -- Dropout -----------------------------------------------------------------------------------------------------------
@@ -339,9 +398,9 @@ def images_and_labels(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_repr() -> None:
-    model = Sequential([AvgPool2d(2), AvgPool2d(3, 1), Dropout(0.5, RNG(0)), Tanh()])
+    model = Sequential([AvgPool2d(2), MaxPool2d(3, 1), Dropout(0.5, RNG(0)), Tanh()])
     assert repr(model) == (
-        "Sequential(\n  AvgPool2d(2, stride=2),\n  AvgPool2d(3, stride=1),\n  Dropout(0.5),\n  Tanh()\n)"
+        "Sequential(\n  AvgPool2d(2, stride=2),\n  MaxPool2d(3, stride=1),\n  Dropout(0.5),\n  Tanh()\n)"
     )
 
 

@@ -1,0 +1,47 @@
+"""Stochastic gradient descent with momentum."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidbp import kernels
+from minidbp.autodiff import Tensor
+from minidbp.training.adam import check_gradients
+
+
+@dataclass(eq=False)
+class SGD:
+    """`v = momentum v + g`, `p = p - learning_rate v`, with v = 0 before the first step: PyTorch's SGD with momentum.
+
+    `step` takes the gradients of the parameters in their order, as Adam's does.
+
+    Raises:
+        ValueError: learning_rate is negative or not finite, or momentum is outside [0, 1).
+    """
+
+    parameters: Sequence[Tensor]
+    learning_rate: float
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
+            raise ValueError(f"SGD: learning_rate must be a number of at least 0; got {self.learning_rate}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"SGD: momentum must lie in [0, 1); got {self.momentum}")
+        self.parameters = list(self.parameters)
+        self.v = [np.zeros_like(p.data) for p in self.parameters]
+
+    def step(self, gradients: Sequence[np.ndarray]) -> None:
+        """Give every parameter its new value.
+
+        Raises ValueError, before anything changes, if the gradients do not fit the parameters.
+        """
+        check_gradients("SGD", self.parameters, gradients)
+        for p, g, v in zip(self.parameters, gradients, self.v, strict=True):
+            v *= self.momentum
+            v += g
+            new = kernels.empty_like(p.data)  # with the memory layout of the old values
+            np.subtract(p.data, self.learning_rate * v, out=new)
+            p.set_data(new)
