@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from chromium import browser  # noqa: F401 - a fixture
 from hypothesis import HealthCheck, settings
 from sweep_fixtures import copy, made_up, tiny, tiny_sweep, trained  # noqa: F401 - fixtures
 

@@ -17,15 +17,19 @@ class Page(HTMLParser):
         self.ids: set[str] = set()
         self.targets: list[str] = []
         self.language = ""
+        self.fits_a_phone = False
         self.feed(path.read_text())
         if not self.language:
             self.faults.append("its <html> names no language")
+        if not self.fits_a_phone:
+            self.faults.append('it has no <meta name="viewport">, so a phone shows it too small to read')
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         a = {name: value or "" for name, value in attributes}
         self.ids.add(a.get("id", ""))
         if tag == "html":
             self.language = a.get("lang", "")
+        self.fits_a_phone |= tag == "meta" and a.get("name") == "viewport"
         if tag == "img" and a.get("alt", "").strip() in ("", unquote(a.get("src", "")), a.get("src", "")):
             self.faults.append(f"the picture {a.get('src')} has no alt text")
         loaded = a.get(LOADED.get(tag, ""), "")

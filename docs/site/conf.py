@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 
 import minidbp
+from minidbp.files import page
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this file
 
@@ -39,8 +40,12 @@ smartquotes = False  # "A" is a word of Python
 
 html_theme = "furo"
 html_title = "minidbp"
-html_static_path = ["site.css", f"{matplotlib.get_data_path()}/fonts/ttf/STIXGeneral.ttf"]
-html_css_files = ["site.css"]
+html_static_path = [
+    "site.css",
+    str(Path(page.__file__).with_name("print.css")),
+    f"{matplotlib.get_data_path()}/fonts/ttf/STIXGeneral.ttf",
+]
+html_css_files = ["print.css", "site.css"]
 html_extra_path = ["index.html"]
 html_copy_source = False
 html_show_copyright = False

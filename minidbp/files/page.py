@@ -10,13 +10,10 @@ from markdown_it import MarkdownIt
 
 from minidbp.files.atomic import write_text
 
-STYLE = """
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; display: block; overflow-x: auto; }
-th, td { padding: 0.2rem 0.5rem; border-bottom: 1px solid #ccc; } th { border-bottom: 2px solid #555; }
-th { text-align: left; } td[style] { white-space: nowrap; } /* numbers, which are aligned at the right */
-img { max-width: 100%; } code { background: #f2f2f2; padding: 0 0.2rem; }
-"""
+PRINT = (Path(__file__).parent / "print.css").read_text(encoding="utf-8")  # for the site and the notebooks' pages too
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8") + PRINT
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'  # else a phone takes 980 pixels
+SENTENCE = 30  # characters; on a phone, longer cells are broken into lines, and shorter ones are not
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | Sequence[str] = "---") -> str:
@@ -36,6 +33,11 @@ def put_between(page: Path, begin: str, end: str, text: str, what: str) -> None:
     write_text(page, f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
+def _cell(match: re.Match[str]) -> str:
+    words = html.unescape(re.sub(r"<[^>]*>", "", match[1]))
+    return f'<td class="sentence">{match[1]}</td>' if len(words) >= SENTENCE else match[0]
+
+
 def as_html(markdown: str, title: str, folder: Path) -> str:
     """The Markdown as an HTML page that needs no other file: the pictures are read from `folder` and embedded."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
@@ -45,5 +47,6 @@ def as_html(markdown: str, title: str, folder: Path) -> str:
         return f'src="data:image/png;base64,{picture}"'
 
     body = re.sub(r'src="([\w.-]+\.png)"', embedded, body)
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    body = re.sub(r"<td>(.*?)</td>", _cell, body)
+    head = f'<meta charset="utf-8">{VIEWPORT}<title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}</body></html>\n'

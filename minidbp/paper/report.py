@@ -20,7 +20,7 @@ from minidbp.files.page import as_html, markdown_table
 from minidbp.files.plots import save
 from minidbp.nn import N_CLASSES, Sequential, WeightsError, load_model
 from minidbp.paper import claims
-from minidbp.paper.experiments import Experiment, experiment_named
+from minidbp.paper.experiments import Condition, Experiment, experiment_named
 from minidbp.paper.figures import accuracy_along, along_epochs, describe, describe_epochs
 from minidbp.paper.readings import as_if_judged, read
 from minidbp.paper.statistics import Summary, by_seed, holm, number, paired, summarise
@@ -70,6 +70,8 @@ that minidbp ships, trained on all images. Its epochs, runs and test images are 
 another strength."""
 TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class
 that its model predicts"""
+UNDECIDED = """These runs decide none of the paper's claims: every condition has one seed, and a verdict needs at least
+two (`--seeds 2`)."""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
 them."""
 MASKING = """Accuracy, in percent: under random noise, under PGD, under PGD on the margin, and in the worst case. Noise
@@ -253,13 +255,25 @@ def _verdicts(experiment: Experiment, sweep: Sweep, done: Sequence[RunResult], d
     for variant, results in _by_variant(done, sweep.vary).items():
         verdicts, name = experiment.verdicts(results, models), f": {variant}" if variant else ""
         if verdicts:
+            if not _are_repeated(done):
+                return ["## The paper's claims", UNDECIDED]
             parts += [f"## The paper's claims{name}", claims.as_markdown(verdicts)]
             by_rule = {rules: _findings(experiment, results, models, rules) for rules in RULES}
             lines = [[v.claim, *(findings.get(v.claim, "–") for findings in by_rule.values())] for v in verdicts]
             table = markdown_table(["the paper's claim", *(f"{stop}, {keep}" for stop, keep in RULES)], lines)
             words = OTHER_RULES.format(n_tracked=span(result.run.protocol.n_tracked for result in results))
             other_rules += [f"## The claims under other rules{name}", words, table]
-    return [*parts, VERDICTS, *([DIVERGED] if diverged else []), *other_rules] if parts else []
+    return [
+        *parts,
+        *([VERDICTS] if other_rules else []),
+        *([DIVERGED] if diverged and other_rules else []),
+        *other_rules,
+    ]
+
+
+def _are_repeated(results: Iterable[RunResult]) -> bool:
+    """Whether some condition has two seeds at least, without which no verdict is possible."""
+    return any(n > 1 for n in Counter(Condition(r.run.model, r.run.lam, r.run.protocol) for r in results).values())
 
 
 def _findings(

@@ -19,9 +19,18 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+from minidbp.files.page import PRINT
 from minidbp.teaching.pictures import WIDGET
 
 LOOK = "classic"  # the nbconvert template that keeps the descriptions of pictures
+STYLE = """
+pre { white-space: pre !important; word-break: normal !important; overflow-x: auto; } /* no word of code is broken */
+img, svg { max-width: 100%; height: auto; }
+figure { margin: 1em 0; }
+math[display=block] { overflow-x: auto; overflow-y: hidden; }
+details { margin-left: 8em; }
+@media (max-width: 540px) { details { margin-left: 0; } div.output_subarea { max-width: 100%; } }
+"""
 
 TEX = (  # what the converter does not know
     (re.compile(r"\\tag\{([^{}]*)\}"), r"\\qquad\\text{(\1)}"),
@@ -59,8 +68,10 @@ def as_html(executed: NotebookNode, title: str) -> str:
     cells = [cell for cell in executed.cells if cell.cell_type == "code"]
     for cell, code in zip(cells, page.select("div.input"), strict=True):
         if _is_folded(cell):
-            fold = code.wrap(page.new_tag("details", style="margin-left: 8em"))
+            fold = code.wrap(page.new_tag("details"))
             fold.insert(0, page.new_tag("summary", string="the code that draws"))
+    assert page.head is not None
+    page.head.append(page.new_tag("style", string=STYLE + PRINT))
     return str(page)
 
 

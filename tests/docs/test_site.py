@@ -63,7 +63,7 @@ def test_links_of_the_readme_hold_in_another_folder() -> None:
     assert moved(markdown, Path(), Path("docs")) == wanted
 
 
-PAGE = '<html lang="en"><h1 id="top">One</h1><a href="#top">up</a><a href="https://example.org">out</a>{}</html>'
+PAGE = '<html lang="en"><meta name="viewport" content="width=device-width"><h1 id="top">One</h1><a href="#top">up</a><a href="https://example.org">out</a>{}</html>'
 
 
 def test_a_page_without_fault(tmp_path: Path) -> None:
@@ -93,4 +93,6 @@ def test_faults_of_a_page(tmp_path: Path, html: str, fault: str) -> None:
 def test_a_page_in_no_language_and_a_site_of_no_pages(tmp_path: Path) -> None:
     assert "there are no pages" in faults(tmp_path)[0]
     (tmp_path / "one.html").write_text("<html></html>")
-    assert "names no language" in faults(tmp_path)[0]
+    language, phone = faults(tmp_path)
+    assert "names no language" in language
+    assert "so a phone shows it too small" in phone

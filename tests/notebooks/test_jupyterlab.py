@@ -6,7 +6,6 @@ keyboard.  Where there is no Chromium the tests are skipped, or fail if the envi
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,20 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from minidbp.teaching import notebooks
 from minidbp.teaching.exercises import SMOKE
 
-CHROMIUM_FLAGS = [
-    "--no-sandbox",  # which root has not
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # else cells out of view are not in the page
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',  # no network
@@ -94,20 +84,6 @@ def _address(server: subprocess.Popen, runtime: Path, log: Path) -> str:
             return str(json.loads(path.read_text())["url"])
         time.sleep(0.1)
     raise AssertionError(f"JupyterLab did not start within {START} s: {log.read_text()[-3000:]}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        missing = "there is no chromium on the PATH (apt-get install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
 
 
 def test_there_are_notebooks_with_sliders():

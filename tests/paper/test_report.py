@@ -140,7 +140,8 @@ def test_the_table_has_no_cell_missing(markdown: str, results: list[RunResult]) 
 
 
 def test_the_page_says_how_many_random_test_images(made_up: MadeUp) -> None:
-    runs = [Run(m, 0.0, 0, Protocol(n_test=n, n_tracked=n // 5)) for m, n in (("B", 250), ("C", 1000))]
+    sizes = ("B", 250), ("C", 1000)
+    runs = [Run(m, 0.0, seed, Protocol(n_test=n, n_tracked=n // 5)) for m, n in sizes for seed in range(2)]
     text = " ".join(markdown_of(sweep_of(runs), [made_up(run) for run in runs]).split())
     assert "test images that its seed draws at random: n = 250 to 1,000. All attacks get the same images" in text
     assert "tracks n_tracked of its test images after every epoch (n = 50 to 200)" in text
@@ -286,6 +287,21 @@ def test_the_verdicts_are_the_experiments(markdown: str, made_up: MadeUp, result
     ]
 
 
+def test_where_no_claim_can_be_decided_one_sentence_says_so(made_up: MadeUp) -> None:
+    """Smoke runs have one seed: 18 rows of "not decided" would say nothing more."""
+    runs = [*TABLE2.runs("smoke"), Run("C", 0.0, 0, Protocol(clip=False))]
+    found = [made_up(run) for run in runs]
+    text = markdown_of(sweep_of(runs, ["clip"]), found)
+    said = section(text, "The paper's claims")
+    assert "`--seeds 2`" in said
+    assert tables_in(said) == []
+    assert "not decided" not in text
+    assert "The claims under other rules" not in text
+
+    more = [*found, made_up(dataclasses.replace(runs[0], seed=1))]
+    assert "not decided" in section(markdown_of(sweep_of(runs, ["clip"]), more), "The paper's claims: clip = True")
+
+
 # -- against lambda = 0, by hand ------------------------------------------------------------------------------------
 
 FGSM = {0.0: [20.0, 30.0, 25.0, 40.0], 10.0: [24.0, 33.0, 30.0, 41.0], 50.0: [30.0, 45.0, 33.0, 58.0]}
@@ -403,7 +419,12 @@ def test_diverged_runs_are_no_distance(made_up: MadeUp) -> None:
 
 
 def test_the_verdicts_are_by_variant(made_up: MadeUp) -> None:
-    runs = [Run("C", lam, 0, Protocol(penalty_target=of)) for of in ("logits", "softmax") for lam in (0.0, 10.0)]
+    runs = [
+        Run("C", lam, seed, Protocol(penalty_target=of))
+        for of in ("logits", "softmax")
+        for lam in (0.0, 10.0)
+        for seed in range(2)
+    ]
     text = markdown_of(sweep_of(runs, ["penalty_target"]), [made_up(run) for run in runs])
     for of in "logits", "softmax":
         assert len(table_below(text, f"The paper's claims: penalty_target = {of}")) == len(TABLE2.verdicts([], ["C"]))
@@ -755,9 +776,10 @@ def test_a_model_that_no_rule_ends_has_no_finding(made_up: MadeUp) -> None:
     """Two epochs of A are fewer than min_epochs; the validation accuracy of C does not change."""
     lengths = {"A": 2, "C": 18}
     runs = [
-        Run(model, lam, 0, Protocol(stop_rule="none", max_epochs=epochs))
+        Run(model, lam, seed, Protocol(stop_rule="none", max_epochs=epochs))
         for model, epochs in lengths.items()
         for lam in (0.0, 50.0)
+        for seed in range(2)
     ]
     results = [made_up(run, epochs=lengths[run.model]) for run in runs]
     lines = table_below(markdown_of(sweep_of(runs), results), "The claims under other rules")

@@ -5,6 +5,7 @@ from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from minidbp.files.page import PRINT
 from minidbp.teaching import notebooks as nb
 from minidbp.teaching.pages import as_html, to_mathml, without_widgets
 
@@ -41,6 +42,14 @@ def test_formulas_need_no_network():
     assert "$5" in page
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
     assert "<script" not in page
+
+
+def test_a_page_fits_a_phone_and_paper():
+    page = as_html(new_notebook(cells=[new_code_cell("f(" + "x, " * 50 + ")")]), "wide")
+    assert page.count('name="viewport"') == 1
+    last = BeautifulSoup(page, "html.parser").head("style")[-1].string
+    assert PRINT in last  # the last style, which wins
+    assert "pre { white-space: pre !important" in last  # code scrolls: no word of it is broken
 
 
 def test_a_formula_that_cannot_be_set_is_named():
