@@ -23,7 +23,7 @@ bench_command = functools.partial(common.command, to=bench)
 Penalty = Annotated[
     str, typer.Option(help="jacobian_l1, summed_jacobian_l1, loss_gradient_l2, loss_gradient_l1 or none.")
 ]
-Out = Annotated[Path | None, typer.Option(help="A folder for the figures and a picture; none if not given.")]
+Out = Annotated[Path | None, opt.path("--out", "A folder for the figures and a picture; none if not given.")]
 Batch = Annotated[int, opt.at_least(1, "Images in a batch.")]
 Warm = Annotated[int, opt.at_least(0, "Steps of training before those that are timed.")]
 Steps = Annotated[int, opt.at_least(1, "How many steps are timed.")]

@@ -1,15 +1,17 @@
 """The program `minidbp`, and what its commands share: how they fail, what they print, how they show progress."""
 
+import contextlib
 import dataclasses
 import functools
+import inspect
 import io
 import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 from rich import box
@@ -18,17 +20,24 @@ from rich.table import Table
 from rich.text import Text
 
 from minidbp import __version__, kernels
+from minidbp.cli.config import read_config
+from minidbp.cli.invocation import Command, current, sigterm_as_ctrl_c
 from minidbp.data import Mnist, load_mnist
+from minidbp.sweeps import monitor
+from minidbp.sweeps.monitor import is_live, left, plain_lines
 from minidbp.sweeps.runs import RunFailed
+from minidbp.training.protocol import FieldError
 
 screen = Console()
-messages = Console(stderr=True)  # progress and errors, so that stdout holds nothing but the results
+messages = Console(stderr=True)  # errors and notes, so that stdout holds nothing but the results
+updates = Console(stderr=True)  # progress and the names of written files, which --quiet leaves out
 
 
 app = typer.Typer(
+    name="minidbp",
     help="Double backpropagation from scratch: the experiments of Seck, Loosli and Canu (ESANN 2019) on MNIST.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -48,27 +57,83 @@ def _root(
     pass
 
 
-def command(function: Callable[..., None], to: typer.Typer = app) -> Callable[..., None]:
-    """Add a command that answers bad input with one sentence and exit code 2, and a failed computation with 1."""
+def _read_options(ctx: typer.Context, path: Path | None) -> None:
+    """Take the options in a TOML file as the command's defaults."""
+    if path is None:
+        return
+    names = {word.removeprefix("--"): p.name for p in ctx.command.params for word in p.opts if word.startswith("--")}
+    del names["config"]
+    parameters = inspect.signature(ctx.command.callback).parameters  # type: ignore[arg-type]
+    kinds = {word: get_args(parameters[str(name)].annotation)[0] for word, name in names.items()}
+    try:
+        ctx.default_map = {str(names[word]): value for word, value in read_config(path, kinds).items()}
+    except ValueError as error:
+        fail(str(error))
 
-    @functools.wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> None:
-        try:
-            function(*args, **kwargs)
-        except KeyboardInterrupt:
-            fail("stopped", code=130)
-        except EOFError as error:  # of which click would make a bare "Aborted."
-            fail(f"a file or a connection ended too early ({str(error) or 'EOFError'})", code=1)
-        except (ArithmeticError, RunFailed) as error:
-            fail(str(error), code=1)
-        except (ValueError, TypeError) as error:
-            fail(str(error))
-        except OSError as error:
-            fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
 
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no list of written files.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        is_eager=True, callback=_read_options, metavar="FILE", help="A TOML file with options; those typed override it."
+    ),
+]
+
+
+def command(
+    function: Callable[..., None] | None = None, *, to: typer.Typer = app, config: bool = False
+) -> Callable[..., Any]:
+    """Add a command that answers bad input with one sentence and exit code 2, and a failure while it runs with 1.
+
+    The command gets the option --quiet, and with `config` also --config.
+    """
+    if function is None:
+        return functools.partial(command, to=to, config=config)
+    work = function
+
+    @functools.wraps(work)
+    def guarded(quiet: bool, config: Path | None = None, **options: Any) -> None:
+        updates.quiet = quiet
+        _refuse_extra_arguments()
+        with sigterm_as_ctrl_c(), current().at_end:
+            try:
+                work(**options)
+            except KeyboardInterrupt:
+                stop(f"stopped; to begin again: {current().words}")
+            except EOFError as error:  # of which click would make a bare "Aborted."
+                fail(f"a file or a connection ended too early ({str(error) or 'EOFError'})", code=1)
+            except FieldError as error:
+                fail(f"{current().option(error.field)} {error.reason}")
+            except (ArithmeticError, RunFailed) as error:
+                fail(str(error), code=1)
+            except MemoryError as error:
+                fail(f"there is not enough memory: {str(error) or 'nothing could be allocated'}", code=1)
+            except (ValueError, TypeError) as error:
+                fail(str(error))
+            except BrokenPipeError:
+                raise  # whoever reads the output has read enough; Typer ends without a word
+            except OSError as error:
+                fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}", code=1)
+
+    own = inspect.signature(work)
+    added: dict[str, tuple[Any, Any]] = {"config": (Config, None)} if config else {}
+    added |= {"quiet": (Quiet, False)}
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    extra = [inspect.Parameter(name, kind, default=value, annotation=hint) for name, (hint, value) in added.items()]
+    parameters = [*own.parameters.values(), *extra]
+    guarded.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    guarded.__annotations__ = {p.name: p.annotation for p in parameters}
     # --help would break lines where the docstring does; one line for each paragraph lets the terminal break them
-    guarded.__doc__ = "\n\n".join(" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n"))
-    return to.command(function.__name__.removeprefix("bench_"))(guarded)
+    guarded.__doc__ = "\n\n".join(" ".join(part.split()) for part in (work.__doc__ or "").split("\n\n"))
+    return to.command(work.__name__.removeprefix("bench_"), cls=Command)(guarded)
+
+
+def _refuse_extra_arguments() -> None:
+    takes, extra = current().takes, current().extra
+    if extra:
+        most = f"only one argument, {takes[0]}" if takes else "no argument"
+        advice = "; run it once for each" if takes else ""
+        fail(f"this command takes {most}; got also {', '.join(extra)}{advice}")
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -77,24 +142,50 @@ def fail(message: str, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
-def say(message: str, style: str | None = None) -> None:
+def stop(message: str) -> NoReturn:
+    """Print how to go on after Ctrl-C or SIGTERM, and stop."""
+    fail(message, 143 if current().terminated else 130)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Add to a failure of runs how to go on."""
+    try:
+        yield
+    except RunFailed as error:
+        raise RunFailed(f"{error}; to go on: {current().words}") from error
+
+
+def say(message: str, style: str | None = None, console: Console = messages) -> None:
     """Print a message on standard error, on one line and as it is."""
-    messages.print(message, style=style, highlight=False, soft_wrap=True, markup=False)
+    console.print(message, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """A bar on stderr if that is a terminal; the function that this yields moves it by 1 or n of `total` units."""
+    """Progress on stderr, a bar or plain lines; the function that this yields moves it by 1 or n of `total` units."""
     from rich.progress import Progress
 
-    with Progress(console=messages, disable=not messages.is_terminal, transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda n=1: bar.advance(task, n)
+    with Progress(console=updates, disable=not is_live(updates), transient=True) as bar:
+        number = bar.add_task(title, total=total)
+        (task,) = bar.tasks
+
+        def line(seconds: float) -> str:
+            share = task.completed / total
+            return f"{title}: {100 * share:.0f}%, {left(seconds * (1 - share) / share) if share else 'just begun'}"
+
+        with plain_lines(updates, line):
+            yield lambda n=1: bar.advance(number, n)
+
+
+def busy(title: str) -> AbstractContextManager[None]:
+    """Show on stderr that something is done whose length is not known."""
+    return monitor.busy(updates, title)
 
 
 def compile_kernels() -> None:
     """Compile the kernels, which takes some 15 s, or load them from the cache, with a message meanwhile."""
-    with messages.status("preparing kernels"):
+    with busy("preparing kernels"):
         kernels.warm_up()
 
 
@@ -106,15 +197,34 @@ def load_data(data: Path | None) -> Mnist:
 
 
 def out_folder(out: Path | None, default: str = "") -> Path:
-    """The folder `out`, or out/`default`, made and found writable."""
+    """The folder `out`, or out/`default`, made and found writable; removed in the end if it is still empty."""
     from minidbp.sweeps import sweep
 
-    return sweep.prepare(out or Path("out") / default)
+    folder = out or Path("out") / default
+    remove_if_empty(folder)
+    return sweep.prepare(folder)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """When the command ends, remove the folder and those above it that are empty and did not exist before."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):  # not empty, or not there
+            for path in new:
+                path.rmdir()
+
+    current().at_end.callback(remove)
 
 
 def command_line(name: str, *arguments: str, **options: Any) -> str:
     """The command that repeats a result: options that are None are left out, and lists repeat the option."""
-    words = ["minidbp", name, *arguments]
+    return " ".join(filter(None, [shlex.join(["minidbp", name, *arguments]), options_line(**options)]))
+
+
+def options_line(**options: Any) -> str:
+    """Options in the shell's notation."""
+    words = []
     for option, value in options.items():
         for item in value if isinstance(value, list) else [] if value is None else [value]:
             words += [f"--{option.replace('_', '-')}", f"{item:g}" if isinstance(item, float) else str(item)]
@@ -148,7 +258,7 @@ def table(rows: Sequence[Sequence[str]], title: str, left: int = 1) -> Table:
 
 def list_written(folder: Path, *names: str) -> None:
     """Name those of these files and folders that exist."""
-    say(f"written to {folder}: {', '.join(name for name in names if (folder / name).exists())}")
+    say(f"written to {folder}: {', '.join(name for name in names if (folder / name).exists())}", console=updates)
 
 
 def main() -> None:

@@ -9,24 +9,29 @@ import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.nn import load_model
-from minidbp.nn.models import check_model_name
-from minidbp.robust.penalties import check_lambda
+from minidbp.nn import Sequential, load_model
 from minidbp.sweeps.runs import Run, find, labels
 from minidbp.training import Protocol, accuracy, quickly_trained, workers
 
 HELD_OUT = 1000  # training digits for the accuracy of a model that `explain` trains
 
 
+def _load(weights: Path) -> tuple[Sequential, str]:
+    """The model of a weights file in float32, the dtype of the images, and its name."""
+    model, name = load_model(weights)
+    if model.parameters()[0].dtype != np.float32:
+        common.say(f"{weights} holds {model.parameters()[0].dtype} numbers, which are rounded to float32")
+    return model.astype(np.float32), name
+
+
 @common.command
 def explain(
     image: opt.Image = 0,
-    model: Annotated[
-        str | None, typer.Option(help="A, B or C, as in the paper's Table 1; that of --weights, or C.")
-    ] = None,
+    model: opt.OwnModelName = None,
     lam: opt.Lambda = 10.0,
     weights: Annotated[
-        Path | None, typer.Option(help="A .safetensors file; without it, a model is trained for some seconds.")
+        Path | None,
+        opt.path("--weights", "A .safetensors file; without it, a model is trained for some seconds.", must_exist=True),
     ] = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
@@ -47,16 +52,14 @@ def explain(
     from minidbp.training.environment import environment
 
     check_image(image)
-    check_lambda(lam)
     network = None
     if weights:
-        network, name = load_model(weights)
+        network, name = _load(weights)
         if model not in (None, name):
             raise ValueError(f"--model {model} does not fit {weights}, which holds a model {name}: leave --model out")
         origin = f"The weights are those of {weights.name}."
     else:
         name = model or "C"
-        check_model_name(name)
     mnist = common.load_data(data)
     folder = common.out_folder(out, f"explain-{name}-{image}")
     if network is None:
@@ -87,7 +90,7 @@ def explain(
     common.list_written(folder, *report.FILES)
 
 
-@common.command
+@common.command(config=True)
 def train(
     model: opt.ModelName = "C",
     lam: opt.Lambda = 0.0,
@@ -126,12 +129,13 @@ def train(
     mnist_in(data)  # first, so that bad data leave no folder
     folder = common.out_folder(out, "train")
     run_dir = folder.resolve()
-    ending = sweep.train_all(
-        [run], run_dir, executors.in_process, JUDGE,
-        title=f"training {model}", data=data, threads=threads, console=common.messages,
-    )  # fmt: skip
+    with common.resumable():
+        ending = sweep.train_all(
+            [run], run_dir, executors.in_process, JUDGE,
+            title=f"training {model}", data=data, threads=threads, console=common.updates, announce=False,
+        )  # fmt: skip
     if ending.stopped:
-        common.fail("stopped: run the same command again to resume after the last whole epoch, if there was one", 130)
+        common.stop(f"stopped; to go on after the last whole epoch: {common.current().words}")
     if ending.diverged:
         common.fail("; ".join(ending.diverged), code=1)
     result = find(run, run_dir)
@@ -140,7 +144,7 @@ def train(
     common.list_written(folder, f"{run.name}.json", f"{run.name}.safetensors")
 
 
-@common.command
+@common.command(config=True)
 def attack(
     weights: opt.Weights,
     eps: opt.Eps = 0.3,
@@ -168,15 +172,16 @@ def attack(
         eps=eps, attack_label=attack_label, n_test=images, n_tracked=1, pgd_steps=steps, pgd_step=step,
         pgd_restarts=restarts,
     )  # fmt: skip
-    load_model(weights)  # first, so that a bad file leaves no folder
+    _load(weights)  # first, so that a bad file leaves no folder
     mnist = common.load_data(data)
     folder = common.out_folder(out, f"attack-{weights.stem}")
-    result = attacking.attack(weights, protocol, seed, folder, mnist, threads=threads, console=common.messages)
+    with common.progress("attacks", attacking.attack_passes(replace(protocol, judged_eps=()))) as advance:
+        result = attacking.attack(weights, protocol, seed, folder, mnist, threads=threads, advance=advance)
     common.show(result, as_json, *result.in_words())
     common.list_written(folder, "attack.json", "images.png")
 
 
-@common.command
+@common.command(config=True)
 def diagnose(
     weights: Annotated[
         list[Path], typer.Argument(help="One or more .safetensors files of models.", show_default=False)
@@ -208,7 +213,7 @@ def diagnose(
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
     # no training, so nothing is tracked; n_tracked must not exceed n_test
     protocol = Protocol(eps=eps, n_test=images, n_tracked=1, pgd_steps=steps, pgd_restarts=restarts)
-    models = {label: load_model(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
+    models = {label: _load(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
     mnist = common.load_data(data)
     folder = common.out_folder(out, f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose")
     with workers(threads) as pool, common.progress("attacks", diagnosing.work(len(models), protocol)) as advance:
@@ -233,7 +238,8 @@ def vacuity(
     """Centre a model's last layer: predictions and loss stay the same, and Table 3's surrogate penalty becomes 0."""
     from minidbp.paper.vacuity import centre, compare, on_screen
 
-    original, centred = (load_model(weights)[0] for _ in range(2))
+    original, _ = _load(weights)
+    centred = original.astype(np.float32)  # a copy
     centre(centred)
     mnist = common.load_data(data)
     x, y = mnist.x_test[:images], mnist.y_test[:images]

@@ -1,14 +1,11 @@
 """`minidbp notebooks`: the notebooks for a class."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-
-DEFAULT = Path("out/notebooks")
 
 
 @common.command
@@ -32,8 +29,8 @@ def notebooks(
 
     if smoke and not html:
         raise ValueError("--smoke is for --html: without --html no notebook is run")
-    out = out or DEFAULT
     sources = nb.read_sources()
+    out = common.out_folder(out, "notebooks")
     unchanged = []
     for name, source in sources.items():
         for kind, version in ("student", nb.student_version(source)), ("teacher", nb.teacher_version(source)):

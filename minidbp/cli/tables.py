@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from minidbp.paper.tables import Row
 
 Folder = Annotated[Path, Argument(help="The --out folder of table2, table3, table4 or credit.", show_default=False)]
-RunThreads = Annotated[int | None, opt.at_least(1, "Threads for each run; if not given, the runs share all cores.")]
-Workers = Annotated[int | None, opt.at_least(1, "Train this many runs at a time, each in a process.")]
+RunThreads = Annotated[
+    int | None, opt.at_least(1, "Threads for each run; if not given, the runs share all cores.", opt.MOST_THREADS)
+]
+Workers = Annotated[int | None, opt.at_least(1, "Train this many runs at a time, each in a process.", opt.MOST_THREADS)]
 Scheduler = Annotated[
     str | None, Option(help="Train on this Dask scheduler's workers (tcp://...), which see --out too.")
 ]
@@ -86,6 +88,7 @@ def _sweep_command(name: str, about: str) -> None:
         varied = [text.partition("=")[0] for text in vary or []]
         for field in fixed.keys() & varied:
             raise ValueError(f"--{field.replace('_', '-')} and --vary both give {field}; give it once")
+        how = common.options_line(data=data and data.resolve(), threads=threads, workers=workers, scheduler=scheduler)
         make_executor, threads = _executor(workers, scheduler, threads)
         experiment, choice = experiment_named(name), Choice.of(models, lambdas, seeds)
         variants = [{**fixed, **variant} for variant in protocol_variants(vary or [])]
@@ -94,26 +97,27 @@ def _sweep_command(name: str, about: str) -> None:
         mnist = mnist_in(data)
         title = f"{experiment.title}, preset {preset}"
         repeat = common.command_line(name, preset=preset, **choice.options(), seed=seed or None, **fixed, vary=vary)
-        planned = sweep.Sweep(name, title, [repeat], runs, varied)
+        planned = sweep.Sweep(name, title, [repeat], runs, varied, how)
         folder = out or Path("out") / f"{name}-{preset}"
+        common.remove_if_empty(folder / "runs")
         there = sweep.begin(planned, folder, experiment.runs(preset, seed, variants))
         if lambdas and len(choice.lambdas or ()) > len(lambdas.split(",")):
             common.say("lambda 0, which every table needs, is added")
         if more := len(there.runs) - len(runs):
             common.say(f"{folder} lists {more} other runs of this sweep; the report shows those that are finished")
-        ending = sweep.train_all(
-            runs, folder.resolve() / "runs", make_executor, JUDGE,
-            title=title, data=data, threads=threads, console=common.messages,
-        )  # fmt: skip
-        rows = write_report(sweep.load(folder), folder, mnist)  # it may have been extended meanwhile
+        with common.resumable():
+            ending = sweep.train_all(
+                runs, folder.resolve() / "runs", make_executor, JUDGE,
+                title=title, data=data, threads=threads, console=common.updates,
+            )  # fmt: skip
+        with common.busy("writing the report"):
+            rows = write_report(sweep.load(folder), folder, mnist)  # it may have been extended meanwhile
         _show_rows(rows, title, as_json)
         if rows:
             common.list_written(folder, *FILES, "runs/")
         if ending.stopped:
-            common.fail(
-                f"stopped: {ending.finished} of {len(runs)} runs are finished; run the same command again to resume "
-                "each run from its last epoch",
-                130,
+            common.stop(
+                f"stopped: {ending.finished} of {len(runs)} runs are finished; to go on: {common.current().words}"
             )
         if ending.diverged:
             common.fail("; ".join(ending.diverged), code=1)
@@ -126,7 +130,7 @@ def _sweep_command(name: str, about: str) -> None:
     resumes from its last epoch: run the same command again, here or on another machine.  With more --models, --lambdas
     or --seeds, the command extends the folder.  `minidbp status DIR` shows the progress.
     """
-    common.command(run)
+    common.command(run, config=True)
 
 
 def _executor(workers: int | None, scheduler: str | None, threads: int | None) -> tuple[Callable[[], Any], int | None]:
@@ -169,7 +173,7 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     sweep = load(folder)
     state = SweepMonitor(sweep.runs, folder / "runs", JUDGE).state()
     idle = not state.running and state.finished + state.diverged < state.total
-    hint = [f"no run is in progress; to resume: {command} --out {folder}" for command in sweep.commands if idle]
+    hint = [f"stopped: to go on, {command}" for command in sweep.to_go_on(folder) if idle]
     common.show(state, as_json, view(state, sweep.title), *hint)
 
 
@@ -180,14 +184,15 @@ def report(folder: Folder, data: opt.Data = None, as_json: opt.AsJson = False) -
     from minidbp.sweeps.sweep import load
 
     sweep = load(folder)
-    rows = write_report(sweep, folder, load_mnist(data))
+    with common.busy("writing the report"):
+        rows = write_report(sweep, folder, load_mnist(data))
     _show_rows(rows, sweep.title, as_json)
     if not rows:
         common.fail(f"{folder} has no finished run yet", code=1)
     common.list_written(folder, *FILES)
 
 
-@common.command
+@common.command(config=True)
 def figure1(
     preset: FigurePreset = "laptop",
     model: opt.ModelName = "C",
@@ -217,7 +222,9 @@ def figure1(
     with workers(threads) as pool, common.progress(f"training model {model}", total) as advance:
         study = figure1.make_study(runs, mnist, image, pool, advance)
     if not study.observed:
-        common.fail("stopped before the first observation; nothing was written", 130)
+        common.stop(
+            f"stopped before the first observation, nothing was written; to begin again: {common.current().words}"
+        )
     options = {"preset": preset, "model": model, "image": image, "penalty": penalty, "lambda": lam, "seed": seed}
     repeat = common.command_line("figure1", **options)
     page = figure1.as_markdown(study, repeat, perf_counter() - started)
@@ -228,14 +235,14 @@ def figure1(
         with common.progress("drawing", len(study.observed[0].observations)) as advance:
             figure1_pictures.film(study, folder / "figure1.gif", advance)
     except KeyboardInterrupt:
-        common.fail(f"stopped while drawing; the numbers are in {folder / 'figure1.json'}", 130)
+        numbers = folder / "figure1.json"
+        common.stop(f"stopped while drawing, the numbers are in {numbers}; to begin again: {common.current().words}")
     common.show(figure1.summary_as_json(study), as_json, figure1.on_screen(study))
     common.list_written(folder, "figure1.png", "figure1.gif", "figure1.md", "figure1.json")
     if study.stopped:
         last = study.observed[-1]
         step, steps = last.observations[-1].step, figure1.steps_of(last.run)[0]
-        common.fail(
-            f"stopped in the run with lambda {last.run.lam:g} at step {step} of {steps}; the figure shows the steps "
-            "observed so far",
-            130,
+        common.stop(
+            f"stopped in the run with lambda {last.run.lam:g} at step {step} of {steps}, the figure shows the steps "
+            f"observed so far; to begin again: {common.current().words}"
         )

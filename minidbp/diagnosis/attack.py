@@ -1,13 +1,12 @@
 """`minidbp attack`: a trained model under the attacks of a protocol."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
 from minidbp.autodiff import Tensor, no_grad, softmax
 from minidbp.data import Mnist
@@ -82,18 +81,28 @@ class AttackResult:
 
 
 def attack(
-    weights: Path, protocol: Protocol, seed: int, folder: Path, mnist: Mnist, *, threads: int | None, console: Console
+    weights: Path,
+    protocol: Protocol,
+    seed: int,
+    folder: Path,
+    mnist: Mnist,
+    *,
+    threads: int | None,
+    advance: Callable[[float], object] = lambda passes: None,
 ) -> AttackResult:
-    """Judge the model of a weights file.  Writes attack.json and images.png to `folder`."""
+    """Judge the model of a weights file, in float32.  Writes attack.json and images.png to `folder`.
+
+    advance(passes): called after so many of the `attack_passes`.
+    """
     p = replace(protocol, judged_eps=())
     model, name = load_model(weights)
+    model = model.astype(np.float32)  # the dtype of the images
     x, y = judged_images(mnist, p, seed)
-    with workers(threads) as pool, Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("attacks", total=attack_passes(p))
 
-        def report(passes: float, what: str = "") -> None:
-            bar.advance(task, passes)
+    def report(passes: float, what: str = "") -> None:
+        advance(passes)
 
+    with workers(threads) as pool:
         images = LabelledImages(x, y, pool, seed, report)
         right = correct_by_attack(model, x, y, p, pool, seed=seed, report=report)
         withstood = np.all([*right.values()], axis=0)

@@ -39,17 +39,20 @@ def processes(count: int, threads: int) -> Iterator[Executor]:
 
 
 class _ProcessPool(ProcessPoolExecutor):
-    """For the main thread.  It delays Ctrl-C while a process starts, when neither worker nor pool could handle it."""
+    """For the main thread.  It delays Ctrl-C and SIGTERM while a process starts, as nobody could handle them then."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
-        with _ctrl_c_later():
+        with _signals_later():
             return super().submit(function, *arguments, **named)
 
 
 @contextmanager
-def _ctrl_c_later() -> Iterator[None]:
+def _signals_later() -> Iterator[None]:
     received: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     if hasattr(signal, "pthread_sigmask"):  # not on Windows; a worker inherits the mask until its _begin_worker
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -57,9 +60,10 @@ def _ctrl_c_later() -> Iterator[None]:
     finally:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if received:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(received[0])
 
 
 def _begin_worker() -> None:
@@ -108,11 +112,9 @@ def dask(address: str) -> Iterator[Executor]:
             # not pure: a task that found its run busy may be submitted again
             yield client.get_executor(pure=False, retries=2)
         except CancelledError:
-            raise RunFailed(
-                f"the Dask scheduler at {address} is gone; start one, and run the same command again to resume"
-            ) from None
+            raise RunFailed(f"the Dask scheduler at {address} is gone; start one") from None
         except KilledWorker as error:
             raise RunFailed(
                 f"Dask workers died again and again at one run, the last at {error.last_worker.address}; is there "
-                "enough memory? Run the same command again to resume"
+                "enough memory?"
             ) from None

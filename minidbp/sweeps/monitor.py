@@ -1,15 +1,18 @@
 """How far a sweep is: what its folder says of each run, for the live view and `minidbp status`, on any machine."""
 
+import contextlib
 import functools
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Group, RenderableType
+from filelock import FileLock, Timeout
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -20,10 +23,13 @@ from minidbp.files.reading import from_json, read_json
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, build_model
 from minidbp.sweeps.runs import Outcome, Run, RunError, find, labels
 from minidbp.training import track_passes
+from minidbp.training.checkpoint import checkpoint_epochs
 from minidbp.training.judgement import Judge
 
 INTERVAL = 1.0  # seconds between two heartbeats
-QUIET = 120.0  # seconds without a heartbeat: the process may be gone
+QUIET = 120.0  # seconds without a heartbeat: its machine may be gone
+FIRST_LINE, LINE_EVERY = 2.0, 60.0  # seconds until the first plain line of progress, and between two later ones
+MOST_NAMED = 4  # running runs in a plain line
 
 
 class Cost:
@@ -114,13 +120,26 @@ class Running:
 
 
 @dataclass(frozen=True)
+class Interrupted:
+    """A run that no process trains: its whole epochs in its checkpoint, and their share of the run's work, 0 to 1."""
+
+    label: str
+    epochs: int
+    share: float
+
+
+@dataclass(frozen=True)
 class State:
-    """How far a sweep is: how many runs in all, finished and diverged; the running ones; the share of all work."""
+    """How far a sweep is: how many runs in all, finished and diverged; running and stopped ones; the share of all work.
+
+    A run that was never begun is neither running nor stopped.
+    """
 
     total: int
     finished: int
     diverged: int
     running: list[Running]
+    stopped: list[Interrupted]
     share: float
     seconds_left: float | None  # None if nothing runs, or not yet long enough to tell
 
@@ -150,11 +169,18 @@ class SweepMonitor:
         """The state now."""
         self.read_outcomes()
         total, done = sum(self.costs.values()), sum(self.costs[run] for run in self.outcomes)
-        running = []
+        running, stopped = [], []
         for run in self.missing():
-            if seen := self._running(run):
-                running.append(seen)
-                done += seen.share * self.costs[run]
+            progress = self._running(run)
+            if progress and self._locked(run):
+                running.append(progress)
+                done += progress.share * self.costs[run]
+            elif epochs := checkpoint_epochs(run.file(self.run_dir, "checkpoint.safetensors")):
+                share = min(1.0, epochs * Cost(run, self.judge).epoch / self.costs[run])
+                stopped.append(Interrupted(self.labels[run], epochs, share))
+                done += share * self.costs[run]
+            elif progress:
+                stopped.append(Interrupted(self.labels[run], 0, 0.0))
         speed = sum(r.speed for r in running if r.silence < QUIET)
         diverged = sum(outcome.diverged is not None for outcome in self.outcomes.values())
         return State(
@@ -162,6 +188,7 @@ class SweepMonitor:
             finished=len(self.outcomes) - diverged,
             diverged=diverged,
             running=running,
+            stopped=stopped,
             share=done / total if total else 1.0,
             seconds_left=(total - done) / speed if speed > 0 else None,
         )
@@ -175,12 +202,23 @@ class SweepMonitor:
             return None  # not in training, or just ended
         return Running(self.labels[run], share, progress.speed, progress.what, max(0.0, time.time() - progress.time))
 
+    def _locked(self, run: Run) -> bool:
+        """Whether a process holds the run's lock.  The test holds it for an instant; a sweep then tries again."""
+        path = run.file(self.run_dir, "lock")
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # the folder is another user's: its heartbeat must do
+            return True
+
 
 def view(state: State, title: str) -> RenderableType:
-    """The state for a terminal: a bar for the whole sweep, and a line for each running run."""
-    counts = f"{state.finished} of {state.total} runs finished"
-    if state.diverged:
-        counts += f", {state.diverged} diverged"
+    """The state for a terminal: a bar for the whole sweep, and a line for each running or stopped run."""
+    counts = _counts(state)
     head = Table.grid(padding=(0, 1))
     head.add_row(ProgressBar(1.0, state.share, width=24), f"{100 * state.share:.0f}%", counts, left(state.seconds_left))
     lines: list[RenderableType] = [Text(title, style="bold"), head]
@@ -188,7 +226,65 @@ def view(state: State, title: str) -> RenderableType:
         quiet = f" (no news for {run.silence:.0f} s)" if run.silence >= QUIET else ""
         text = f"  {run.label}: {100 * run.share:.0f}%, {run.what}{quiet}"
         lines.append(Text(text, style="yellow" if quiet else "dim", no_wrap=True, overflow="ellipsis"))
+    for ended in state.stopped:
+        epochs = f"after epoch {ended.epochs}" if ended.epochs else "in its first epoch"
+        text = f"  {ended.label}: {100 * ended.share:.0f}%, stopped {epochs}"
+        lines.append(Text(text, style="yellow", no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
+
+
+def as_line(state: State, title: str) -> str:
+    """The state in one line, for a file or a pipe."""
+    parts = [f"{100 * state.share:.0f}%", *([_counts(state)] if state.total > 1 else []), left(state.seconds_left)]
+    named = [f"{run.label}: {run.what}" for run in state.running[:MOST_NAMED]]
+    if more := len(state.running) - len(named):
+        named.append(f"and {more} others")
+    return "; ".join([f"{title}: {', '.join(filter(None, parts))}", *named])
+
+
+def _counts(state: State) -> str:
+    counts = f"{state.finished} of {state.total} runs finished"
+    return f"{counts}, {state.diverged} diverged" if state.diverged else counts
+
+
+def is_live(console: Console) -> bool:
+    """Whether the console can show a line that changes."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+@contextmanager
+def plain_lines(console: Console, line: Callable[[float], str]) -> Iterator[None]:
+    """Print progress to a file or a pipe: line(seconds so far) after 2, 4, 8, ... seconds, then once a minute.
+
+    A thread prints, so that a line comes on time however long a step takes.  On a terminal, which shows the progress by
+    other means, nothing is printed.
+    """
+    if is_live(console) or console.quiet:
+        yield
+        return
+    ended, started = threading.Event(), time.monotonic()
+
+    def print_lines() -> None:
+        due = FIRST_LINE
+        with contextlib.suppress(OSError, ValueError):  # nobody reads the pipe any more
+            while not ended.wait(max(0.0, started + due - time.monotonic())):
+                console.print(line(due), highlight=False, markup=False, soft_wrap=True)
+                due += min(due, LINE_EVERY)
+
+    thread = threading.Thread(target=print_lines, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def busy(console: Console, title: str) -> Iterator[None]:
+    """Show that something is done whose length is not known."""
+    with plain_lines(console, lambda seconds: f"{title}: {seconds:.0f} s so far"), console.status(title):
+        yield
 
 
 def left(seconds: float | None) -> str:

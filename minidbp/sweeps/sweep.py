@@ -6,6 +6,7 @@ but that folder: each of them trains the next run that is neither finished nor l
 
 import contextlib
 import json
+import shlex
 import tempfile
 import time
 import uuid
@@ -24,7 +25,7 @@ from minidbp import kernels
 from minidbp.files.atomic import remove_leftovers, write_text
 from minidbp.files.reading import from_json, read_json
 from minidbp.sweeps.execute import clear, perform
-from minidbp.sweeps.monitor import SweepMonitor, view
+from minidbp.sweeps.monitor import State, SweepMonitor, as_line, busy, is_live, plain_lines, view
 from minidbp.sweeps.runs import FORMAT, Outcome, Run, RunError, RunFailed, find, labels
 from minidbp.training import Protocol
 from minidbp.training.judgement import Judge
@@ -40,6 +41,7 @@ class Sweep:
     """The experiment's name, the title and commands for its report, and its runs in order.
 
     commands: one that repeats the whole sweep, or several that together do: sweeps can be extended (see `begin`).
+    how: further options of the last command, which change no result, such as "--workers 2".
     vary: the fields of the protocol that the user asked to vary, besides those that differ within the experiment.
     """
 
@@ -48,6 +50,7 @@ class Sweep:
     commands: list[str]
     runs: list[Run] = field(default_factory=list)
     vary: list[str] = field(default_factory=list)
+    how: str = ""
 
     def __post_init__(self) -> None:
         if unknown := set(self.vary) - {field.name for field in fields(Protocol)}:
@@ -57,6 +60,11 @@ class Sweep:
     def quoted_commands(self) -> str:
         """The commands for a sentence."""
         return " and ".join(f"`{command}`" for command in self.commands)
+
+    def to_go_on(self, folder: Path) -> list[str]:
+        """The commands that train what is left of the sweep in `folder`."""
+        rest = " ".join(filter(None, [self.how, f"--out {shlex.quote(str(folder))}"]))
+        return [f"{command} {rest}" for command in self.commands]
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,6 @@ def begin(sweep: Sweep, folder: Path, preset: Sequence[Run] = ()) -> Sweep:
         if (folder / "sweep.json").exists():
             present = load(folder)
             _check_extensible(present, sweep, preset, folder)
-            if set(sweep.runs) <= set(present.runs):
-                return present
             sweep = _united(present, sweep)
         elif run_dir.exists() and any(run_dir.glob("*.json")):
             raise RunError(f"{folder} holds runs of another version of minidbp: give another --out, or move them away")
@@ -147,23 +153,26 @@ def _protocols(runs: Sequence[Run]) -> dict[str, set[Protocol]]:
 def _united(present: Sweep, sweep: Sweep) -> Sweep:
     """The runs of both, seed by seed, and commands that repeat them all."""
     new = set(sweep.runs)
+    if new <= set(present.runs):
+        return replace(present, how=sweep.how)
     kept = [] if new >= set(present.runs) else present.commands
     runs = sorted(dict.fromkeys([*present.runs, *sweep.runs]), key=lambda run: run.seed)
-    return replace(present, commands=[*kept, *sweep.commands], runs=runs)
+    return replace(present, commands=[*kept, *sweep.commands], runs=runs, how=sweep.how)
 
 
 def load(folder: Path) -> Sweep:
     """The sweep of a folder.  Raises RunError if the folder holds none, or one of another version."""
     path, other_version = folder / "sweep.json", "give another --out, or use that version"
     if not path.exists():
-        raise RunError(f"{folder} holds no sweep: give the --out folder of minidbp table2, table3, table4 or credit")
+        what = "holds no sweep" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
+        raise RunError(f"{folder} {what}: give the --out folder of minidbp table2, table3, table4 or credit")
     values = read_json(path, RunError, MOST_SWEEP)
     if (version := values.pop("format", None)) != FORMAT:
         raise RunError(f"{path} is of format {version!r}, another version's; this is format {FORMAT}: {other_version}")
     identities = values.get("runs")
     if not isinstance(identities, list):
         raise RunError(f"{path}: `runs` should be a list")
-    sweep = from_json(Sweep, {**values, "runs": []}, str(path), RunError)
+    sweep = from_json(Sweep, {"how": "", **values, "runs": []}, str(path), RunError)  # older ones have no `how`
     try:
         return replace(sweep, runs=[Run.of(identity) for identity in identities])
     except RunError as error:
@@ -185,9 +194,11 @@ def train_all(
     data: Path | None,
     threads: int | None,
     console: Console,
+    announce: bool = True,
 ) -> Ending:
     """Train the runs that `run_dir` does not have yet, each with these threads, and show the progress.
 
+    `announce`: print the result of each run when it has ended.
     The others go on when a run diverges.  Ctrl-C stops all runs of this sweep; unfinished ones keep their last
     checkpoint.  Any other error of a run stops all of them too, with RunFailed; so do worker processes that die again
     and again.
@@ -199,11 +210,20 @@ def train_all(
         console.print(f"{len(runs) - len(to_do)} of {len(runs)} runs are in {run_dir} already", highlight=False)
     if not to_do:
         return _ending(monitor, stopped=False)
-    with console.status("preparing kernels"):
+    with busy(console, "preparing kernels"):
         kernels.warm_up()  # workers on this machine then find them in the cache
     stop = run_dir / f".stop-{uuid.uuid4().hex}"
     arguments = run_dir, judge, data, threads
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    state = monitor.state()
+
+    def show() -> None:
+        nonlocal state
+        state = _show(live, monitor, title, announce)
+
+    with (
+        plain_lines(console, lambda _: as_line(state, title)),
+        Live(console=console, auto_refresh=False, transient=True) as live,
+    ):
         try:
             while to_do:
                 before = len(to_do)
@@ -211,12 +231,12 @@ def train_all(
                     with make_executor() as executor:
                         while to_do:
                             offered = len(to_do)
-                            _train_each(to_do, executor, arguments, stop, lambda: _show(live, monitor, title))
+                            _train_each(to_do, executor, arguments, stop, show)
                             to_do = monitor.missing()
                             if len(to_do) == offered:
                                 time.sleep(REFRESH)  # another sweep trains all of them
                 except BrokenProcessPool:  # a worker was killed; its run resumes from its checkpoint
-                    _show(live, monitor, title)
+                    show()
                     to_do = monitor.missing()
                     broken = broken + 1 if len(to_do) == before else 0
                     if broken == BROKEN_AT_MOST:
@@ -251,8 +271,7 @@ def _train_each(
                     future.result()
                 except (OSError, ValueError) as error:
                     label = labels(runs)[offered[future]]
-                    message = f"{label}: {_message(error)}; run the same command again to resume"
-                    raise RunFailed(message) from error
+                    raise RunFailed(f"{label}: {_message(error)}") from error
             show()
     except BrokenProcessPool:
         raise  # all its processes have ended
@@ -271,16 +290,17 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
-def _show(live: Live, monitor: SweepMonitor, title: str) -> None:
+def _show(live: Live, monitor: SweepMonitor, title: str, announce: bool = True) -> State:
     """Print a line for each run that has ended since the last call, and renew the live view."""
     known = set(monitor.outcomes)
     state = monitor.state()  # the one look at the folder: no run can end unannounced between two
-    for run, outcome in monitor.outcomes.items():
+    for run, outcome in monitor.outcomes.items() if announce else ():
         if run not in known:
             line, style = outcome.in_words(monitor.labels[run]), "red" if outcome.diverged else ""
             live.console.print(line, highlight=False, soft_wrap=True, style=style)
-    if live.console.is_terminal:
+    if is_live(live.console):
         live.update(view(state, title), refresh=True)
+    return state
 
 
 def _ending(monitor: SweepMonitor, stopped: bool) -> Ending:

@@ -14,6 +14,7 @@ from minidbp.files.tensors import check_arrays, dump_tensors, parse_tensors, wri
 from minidbp.training.loop import Epoch, TrainingState
 
 KIND = "minidbp checkpoint 2"
+MOST_TEXT = 1 << 22  # bytes of a header that `checkpoint_epochs` reads; 1,000 epochs have less than half of that
 BITS = (128, 128, 1, 32)  # of the numbers of a PCG64
 
 
@@ -69,6 +70,16 @@ def load_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any]) 
         parse_checkpoint(read_bytes(path, most, CheckpointError), state, identity, str(path))
     except CheckpointError as error:
         raise CheckpointError(f"{error}; move it away, and the training starts again") from error.__cause__
+
+
+def checkpoint_epochs(path: Path) -> int:
+    """How many whole epochs a checkpoint holds; 0 if there is none that can be read.  Reads the header only."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), MOST_TEXT)))
+        return len(json.loads(header["__metadata__"]["training"])["epochs"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
 
 
 def dump_checkpoint(state: TrainingState, identity: dict[str, Any]) -> bytes:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from minidbp.nn import INITIALISERS
-from minidbp.nn.checks import validate_choice
 from minidbp.nn.models import PADDINGS
 from minidbp.robust import PENALTIES, PENALTY_TARGETS, REDUCTIONS, Objective, fgsm, pgd, pgd_from
 from minidbp.robust.penalties import Model
@@ -24,6 +23,17 @@ CHOICES = {
     "attack_label": ("true", "predicted", "smoothed"),
     "validation_split": ("random", "first", "last"),
 }
+
+
+class FieldError(ValueError):
+    """A field of the protocol has a value that makes no sense: the field's name, and the reason."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.field, self.reason = field, reason
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -77,28 +87,29 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
-            validate_choice(name, getattr(self, name), choices)
+            if getattr(self, name) not in choices:
+                raise FieldError(name, f"must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-                raise ValueError(f"{field.name} must be a whole number of at least 1; got {value!r}")
+                raise FieldError(field.name, f"must be a whole number of at least 1; got {value!r}")
             if field.type is float and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{field.name} must be a number of at least 0; got {value!r}")
+                raise FieldError(field.name, f"must be a number of at least 0; got {value!r}")
             if field.type is bool and not isinstance(value, bool):
-                raise ValueError(f"{field.name} must be True or False; got {value!r}")
+                raise FieldError(field.name, f"must be True or False; got {value!r}")
             if field.type is float:
                 object.__setattr__(self, field.name, float(value) + 0.0)  # so that equal protocols have one text
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be less than 1; got {getattr(self, name)}")
+                raise FieldError(name, f"must be less than 1; got {getattr(self, name)}")
         sizes = self.judged_eps
         if not isinstance(sizes, tuple | list) or not all(isinstance(e, int | float) and 0 <= e <= 1 for e in sizes):
-            raise ValueError(f"judged_eps must be a tuple of numbers from 0 to 1; got {sizes!r}")
+            raise FieldError("judged_eps", f"must be a tuple of numbers from 0 to 1; got {sizes!r}")
         object.__setattr__(self, "judged_eps", tuple(float(eps) + 0.0 for eps in sizes))
         limits = {"n_train": 60_000 - self.n_validation, "n_test": 10_000, "n_tracked": self.n_test}
         for name, most in {"label_smoothing": 1, "eps": 1, "small_eps": 1, **limits}.items():  # pixels are in 0 to 1
             if getattr(self, name) > most:
-                raise ValueError(f"{name} must be at most {most}; got {getattr(self, name)}")
+                raise FieldError(name, f"must be at most {most}; got {getattr(self, name)}")
 
     def as_dict(self) -> dict[str, Any]:
         """All fields by name, as JSON gives them back: a tuple is a list."""

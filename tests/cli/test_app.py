@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from minidbp.cli.common import command_line, progress
+from minidbp.training.protocol import FieldError
 
 Command = Callable[..., Any]
 SWEEPS = ("table2", "table3", "table4", "credit")
@@ -59,14 +60,16 @@ def test_a_command_line_that_cannot_be_read(arguments: tuple[str, ...], named: s
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "stopped"),
+        (KeyboardInterrupt(), 130, "stopped; to begin again: minidbp status somewhere"),
         (ArithmeticError("diverged"), 1, "diverged"),
         (ValueError("[red]wrong[/]"), 2, "[red]wrong[/]"),  # not taken for markup
         (TypeError("a kind"), 2, "a kind"),
         (EOFError(), 1, "a file or a connection ended too early (EOFError)"),
         (EOFError("Ran out of input"), 1, "a file or a connection ended too early (Ran out of input)"),
-        (OSError(28, "No space left on device", "a.json"), 2, "a.json cannot be used: No space left on device"),
-        (OSError("odd"), 2, "a file cannot be used: odd"),
+        (MemoryError("Unable to allocate 9 TiB"), 1, "there is not enough memory: Unable to allocate 9 TiB"),
+        (FieldError("eps", "must be small"), 2, "eps must be small"),
+        (OSError(28, "No space left on device", "a.json"), 1, "a.json cannot be used: No space left on device"),
+        (OSError("odd"), 1, "a file cannot be used: odd"),
     ],
     ids=repr,
 )

@@ -105,7 +105,7 @@ def test_startup_names_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("step", "--model", "D"), "unknown model 'D'"),
+        (("step", "--model", "D"), "--model must be one of A, B, C; got 'D'"),
         (("step", "--batch", "0"), "--batch must be at least 1"),
         (("step", "--batch", "70000"), "1 to 60000 images; got 70000"),
         (("step", "--threads", "0"), "--threads must be at least 1"),
@@ -115,7 +115,7 @@ def test_startup_names_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None
         (("step", "--lambda", "-1"), "lambda must be a number of at least 0"),
         (("step", "--lambda", "nan"), "lambda must be a number of at least 0"),
         (("gemm", "--size", "0"), "--size must be at least 1"),
-        (("kernels", "--model", "D"), "unknown model 'D'"),
+        (("kernels", "--model", "D"), "--model must be one of A, B, C; got 'D'"),
         (("scaling", "--threads", "0"), "--threads must be at least 1"),
         (("startup", "--repeats", "0"), "--repeats must be at least 1"),
     ],

@@ -144,7 +144,7 @@ def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(execute, "execute", interrupted)
     result = command(*TRAIN)
     assert result.exit_code == 130
-    assert "same command" in result.stderr
+    assert result.stderr.endswith(f"stopped; to go on after the last whole epoch: minidbp {' '.join(TRAIN)}\n")
     assert result.stdout == ""
 
 
@@ -154,30 +154,35 @@ def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((*TRAIN, "--model", "D"), ("D", "A, B, C")),
-        ((*TRAIN, "--lambda", "-1"), ("lambda", "-1")),
+        ((*TRAIN, "--model", "D"), ("--model must be one of A, B, C", "D")),
+        ((*TRAIN, "--lambda", "-1"), ("--lambda must be", "-1")),
         ((*TRAIN, "--lambda", "nan"), ("lambda", "nan")),
         ((*TRAIN, "--lambda", "inf"), ("lambda", "inf")),
         ((*TRAIN, "--seed", "-2"), ("seed", "-2")),
         ((*TRAIN, "--penalty", "l1"), ("l1", *PENALTIES)),
         ((*TRAIN, "--penalty-target", "tanh"), ("tanh", "logits", "softmax")),
         ((*TRAIN, "--reduction", "max"), ("max", "sum", "mean")),
-        ((*TRAIN, "--adversarial", "-0.1"), ("eps", "-0.1")),
-        ((*TRAIN, "--attack", "apgd"), ("attack", "apgd", "fgsm", "pgd")),
+        ((*TRAIN, "--adversarial", "-0.1"), ("--adversarial must be", "-0.1")),
+        ((*TRAIN, "--adversarial", "2"), ("--adversarial must be at most 1; got 2",)),
+        ((*TRAIN, "--attack", "apgd"), ("--attack must be", "apgd", "fgsm", "pgd")),
         ((*TRAIN, "--threads", "-3"), ("threads", "-3")),
         (("train", "--epochs", "0"), ("epochs", "0")),
         (("train", "--images", "0"), ("0",)),
-        (("train", "--images", "60001"), ("60001", "55000")),
-        (("attack", "WEIGHTS", "--eps", "-0.1"), ("eps", "-0.1")),
+        (("train", "--images", "60001"), ("--images must be at most", "60001", "55000")),
+        (("attack", "WEIGHTS", "--eps", "-0.1"), ("--eps must be", "-0.1")),
         (("attack", "WEIGHTS", "--eps", "nan"), ("eps", "nan")),
-        (("attack", "WEIGHTS", "--step", "-1"), ("step", "-1")),
+        (("attack", "WEIGHTS", "--step", "-1"), ("--step must be", "-1")),
         (("attack", "WEIGHTS", "--step", "inf"), ("step", "inf")),
         (("attack", "WEIGHTS", "--steps", "0"), ("steps", "0")),
         (("attack", "WEIGHTS", "--restarts", "0"), ("restarts", "0")),
-        (("attack", "WEIGHTS", "--images", "10001"), ("10001", "10000")),
+        (("attack", "WEIGHTS", "--images", "10001"), ("--images must be at most", "10001", "10000")),
         (("attack", "WEIGHTS", "--images", "0"), ("--images", "0")),
         (("attack", "WEIGHTS", "--attack-label", "no"), ("no", "true", "predicted", "smoothed")),
-        (("attack", "WEIGHTS", "--threads", "0"), ("threads", "0")),
+        (("attack", "WEIGHTS", "--threads", "0"), ("--threads", "0")),
+        (("attack", "WEIGHTS", "--threads", "100000"), ("--threads must be at most 1024", "100000")),
+        (("attack", "WEIGHTS", "WEIGHTS"), ("only one argument, weights", "C.safetensors", "run it once for each")),
+        (("attack", "WEIGHTS", "--data", "nowhere"), ("--data nowhere does not exist",)),
+        ((*TRAIN, "more"), ("takes no argument", "more")),
     ],
     ids=lambda value: " ".join(value[-2:]) if value[0] in ("train", "attack") else "",
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from minidbp.paper.experiments import EXPERIMENTS, Condition
 from minidbp.paper.report import FILES
@@ -144,7 +145,7 @@ def test_a_sweep_is_extended_by_the_same_command(
     result = command("status", copy)
     assert "3 of 5 runs finished" in " ".join(result.stdout.split())
     for line in both:
-        assert f"to resume: {line} --out {copy}" in " ".join(result.stdout.split())
+        assert f"stopped: to go on, {line} --out {copy}" in " ".join(result.stdout.split())
     assert [(row["lambda"], row["runs"]) for row in json.loads(command("report", copy, "--json").stdout)] == [
         (0, 2), (50, 1),
     ]  # fmt: skip
@@ -211,7 +212,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         patch.setattr(execute, "execute", interrupted)
         result = command(*line)
     assert result.exit_code == 130
-    assert f"{which - 1} of 2 runs are finished; run the same command again to resume" in result.stderr
+    again = f"minidbp table2 --preset tiny --out {tmp_path / 'out'}"
+    assert f"stopped: {which - 1} of 2 runs are finished; to go on: {again}\n" in result.stderr
     assert "Traceback" not in result.stderr
     for name in FILES:  # it does not claim to have written what it has not
         assert (name in result.stderr) == (tmp_path / "out" / name).exists() == (which == 2)
@@ -318,7 +320,7 @@ def test_bad_data_are_refused(
 
 
 def half_done(out: Path) -> Run:
-    """Take away the second run of a folder, and its reports; another process is at half of it."""
+    """Take away the second run of a folder, and its reports."""
     _, run = load(out).runs
     for path in out.glob("*.*"):
         if path.name != "sweep.json":
@@ -332,11 +334,13 @@ def test_status_of_a_finished_sweep(finished: tuple[Any, Path], command: Command
     result = command("status", finished[1])
     assert result.exit_code == 0
     assert "Table 2, preset tiny" in result.stdout
+    assert "to go on" not in result.stdout
     assert "100%" in result.stdout
     assert "2 of 2 runs finished" in " ".join(result.stdout.split())
     state = json.loads(command("status", finished[1], "--json").stdout)
     assert state == {
-        "total": 2, "finished": 2, "diverged": 0, "running": [], "share": pytest.approx(1.0), "seconds_left": None,
+        "total": 2, "finished": 2, "diverged": 0, "running": [], "stopped": [], "share": pytest.approx(1.0),
+        "seconds_left": None,
     }  # fmt: skip
 
 
@@ -344,14 +348,19 @@ def test_status_of_a_sweep_under_way(copy: Path, command: Command, files_in: Fil
     run = half_done(copy)
     found = {"done": 5.0, "total": 10.0, "speed": 1.0, "what": "epoch 1, step 1/2", "time": 0.0}
     (copy / "runs" / f"{run.name}.progress.json").write_text(json.dumps(found))
-    before = files_in(copy)
-    result = command("status", copy)
-    assert result.exit_code == 0
-    assert "1 of 2 runs finished" in " ".join(result.stdout.split())
-    assert "model C, lambda 50, seed 0: 50%, epoch 1" in result.stdout
-    state = json.loads(command("status", copy, "--json").stdout)
-    assert (state["finished"], state["running"][0]["share"], state["running"][0]["speed"]) == (1, 0.5, 1.0)
-    assert 0 < state["share"] < 1
+    with FileLock(run.file(copy / "runs", "lock")):
+        before = files_in(copy)
+        result = command("status", copy)
+        assert result.exit_code == 0
+        assert "1 of 2 runs finished" in " ".join(result.stdout.split())
+        assert "model C, lambda 50, seed 0: 50%, epoch 1" in result.stdout
+        assert "to go on" not in result.stdout
+        state = json.loads(command("status", copy, "--json").stdout)
+        assert (state["finished"], state["running"][0]["share"], state["running"][0]["speed"]) == (1, 0.5, 1.0)
+        assert 0 < state["share"] < 1
+    result = command("status", copy)  # the process was killed
+    assert "model C, lambda 50, seed 0: 0%, stopped in its first epoch" in result.stdout
+    assert result.stdout.endswith(f"stopped: to go on, minidbp table2 --preset tiny --out {copy}\n")
     assert files_in(copy) == before
 
 
@@ -392,7 +401,7 @@ def test_what_is_no_sweep_is_refused(
     name: str, tmp_path: Path, copy: Path, command: Command, assert_refused: Callable[..., None]
 ) -> None:
     assert_refused(command(name, tmp_path), str(tmp_path), "holds no sweep", "--out folder")
-    assert_refused(command(name, tmp_path / "none"), "holds no sweep")
+    assert_refused(command(name, tmp_path / "none"), f"{tmp_path / 'none'} does not exist", "--out folder")
     (copy / "runs" / f"{load(copy).runs[0].name}.json").write_text("{}")
     assert_refused(command(name, copy), "move it away")
     (copy / "sweep.json").write_text('{"format": 1}')

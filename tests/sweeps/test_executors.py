@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,19 @@ import pytest
 import threadpoolctl
 from distributed.scheduler import KilledWorker, WorkerState
 from filelock import FileLock
-from tiny_sweep import PATIENCE, assert_same, descendants, files_in, finish, passing, started, table2, until, workers_of
+from tiny_sweep import (
+    PATIENCE,
+    assert_same,
+    command,
+    descendants,
+    files_in,
+    finish,
+    passing,
+    started,
+    table2,
+    until,
+    workers_of,
+)
 
 from minidbp.sweeps import executors
 from minidbp.sweeps.runs import RunError, RunFailed
@@ -93,27 +106,37 @@ def test_two_sweeps_on_one_folder_share_the_work(alone: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["in this process", "two processes"])
-@pytest.mark.parametrize("when", ["starting", "training"])
-def test_ctrl_c(workers: tuple[str, ...], when: str, alone: Path, tmp_path: Path) -> None:
-    """As a terminal sends it, to the command and to all that it started; what two began, one can finish."""
+@pytest.mark.parametrize(
+    ("when", "number", "code"),
+    [("starting", signal.SIGINT, 130), ("training", signal.SIGINT, 130), ("training", signal.SIGTERM, 143)],
+)
+def test_ctrl_c(
+    workers: tuple[str, ...], when: str, number: signal.Signals, code: int, alone: Path, tmp_path: Path
+) -> None:
+    """As terminals and batch systems send it, to the command and all it started; one can finish what two began."""
     out = tmp_path / "out"
-    with started(table2(out, *workers, preset="long"), start_new_session=True) as sweep:
+    line = table2(out, *workers, preset="long")
+    with started(line, start_new_session=True) as sweep:
         if when == "training":
             until(lambda: under_way(out), sweep)
         elif workers:
             until(lambda: workers_of(sweep), sweep)
         else:
             until((out / "sweep.json").exists, sweep)
-        os.killpg(sweep.pid, signal.SIGINT)
+        os.killpg(sweep.pid, number)
         _, errors = sweep.communicate(timeout=60)
-    assert sweep.returncode == 130
+    assert sweep.returncode == code
     assert "Traceback" not in errors
     assert "stopped" in errors
     left = {Path(name).suffixes[-1] for name in passing(files_in(out))}
     assert left <= {".safetensors", ".lock"}  # checkpoints, at most
     if when == "training":
-        assert "run the same command again to resume" in errors
+        assert f"to go on: {shlex.join(line[1:])}\n" in errors
         assert under_way(out)
+        status = finish(command("status", out)).stdout
+        how = shlex.join(["--threads", "1", *workers, "--out", str(out)])
+        assert f"stopped: to go on, minidbp table2 --preset long {how}\n" in status
+        assert "stopped after epoch" in status
     if when == "training" and workers:
         assert finish(table2(out, preset="long")).returncode == 0
         assert_same(out, alone)
@@ -174,13 +197,14 @@ def test_a_dask_worker_killed_in_mid_run(cluster: Cluster, alone: Path, tmp_path
 def test_ctrl_c_stops_dask_workers_too(cluster: Cluster, tmp_path: Path) -> None:
     out = tmp_path / "out"
     cluster.add_worker()
-    with started(table2(out, "--scheduler", cluster.address, preset="endless"), start_new_session=True) as sweep:
+    line = table2(out, "--scheduler", cluster.address, preset="endless")
+    with started(line, start_new_session=True) as sweep:
         until(lambda: under_way(out), sweep)
         os.killpg(sweep.pid, signal.SIGINT)
         _, errors = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
     assert "Traceback" not in errors
-    assert "run the same command again to resume" in errors
+    assert f"to go on: {shlex.join(line[1:])}\n" in errors
     for path in (out / "runs").glob("*.lock"):
         with FileLock(path, blocking=False):  # nobody trains it any more
             pass
@@ -197,9 +221,7 @@ def test_a_scheduler_that_dies(tmp_path: Path) -> None:
             _, errors = sweep.communicate(timeout=60)
     assert sweep.returncode == 1
     assert "Traceback" not in errors
-    assert (
-        f"minidbp: the Dask scheduler at {cluster.address} is gone; start one, and run the same command again" in errors
-    )
+    assert f"minidbp: the Dask scheduler at {cluster.address} is gone; start one; to go on: " in errors
 
 
 def test_dask_workers_that_die_again_and_again(cluster: Cluster) -> None:

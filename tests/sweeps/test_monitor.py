@@ -1,21 +1,37 @@
 """How far a sweep is: what runs say of themselves in their folder, and what a watcher makes of it."""
 
 import dataclasses
+import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from minidbp.diagnosis.evidence import evidence_passes
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.sweeps import monitor as module
-from minidbp.sweeps.monitor import Cost, Heartbeat, Running, State, Stopped, SweepMonitor, left, multiply_adds, view
+from minidbp.sweeps.monitor import (
+    Cost,
+    Heartbeat,
+    Interrupted,
+    Running,
+    State,
+    Stopped,
+    SweepMonitor,
+    as_line,
+    left,
+    multiply_adds,
+    plain_lines,
+    view,
+)
 from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunError, RunResult, keep
-from minidbp.training import Protocol
+from minidbp.training import Epoch, Protocol, save_checkpoint
 
 RUNS = [Run("C", lam, seed, Protocol(max_epochs=3, stop_rule="none")) for lam in (0.0, 10.0) for seed in (0, 1)]
 PLAIN, PENALISED = Cost(RUNS[0], JUDGE).total, Cost(RUNS[2], JUDGE).total
@@ -153,26 +169,39 @@ def test_the_stop_file_stops(tmp_path: Path) -> None:
 # -- a watcher ------------------------------------------------------------------------------------------------------
 
 
-def signal(run: Run, run_dir: Path, share: float, speed: float = 2.0, silence: float = 0.0, **changes: Any) -> None:
+@pytest.fixture
+def locks() -> Iterator[ExitStack]:
+    """Locks that runs in training hold; closed by the test or at its end."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def signal(
+    run: Run, run_dir: Path, share: float, locks: ExitStack, speed: float = 2.0, silence: float = 0.0, **changes: Any
+) -> None:
+    """What a run in training has in its folder."""
+    locks.enter_context(FileLock(run.file(run_dir, "lock")))
     total = Cost(run, JUDGE).total
     found = {"done": share * total, "total": total, "speed": speed, "what": "epoch 1", "time": time.time() - silence}
     (run_dir / f"{run.name}.progress.json").write_text(json.dumps({**found, **changes}))
 
 
 def test_nothing_has_begun(tmp_path: Path) -> None:
-    assert SweepMonitor(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], 0.0, None)
+    assert SweepMonitor(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], [], 0.0, None)
 
 
 def test_no_runs_are_all_done(tmp_path: Path) -> None:
-    assert SweepMonitor([], tmp_path, JUDGE).state() == State(0, 0, 0, [], 1.0, None)
+    assert SweepMonitor([], tmp_path, JUDGE).state() == State(0, 0, 0, [], [], 1.0, None)
 
 
-def test_finished_diverged_and_running(tmp_path: Path, made_up: Callable[..., RunResult], clock: list[float]) -> None:
+def test_finished_diverged_and_running(
+    tmp_path: Path, made_up: Callable[..., RunResult], clock: list[float], locks: ExitStack
+) -> None:
     monitor = SweepMonitor(RUNS, tmp_path, JUDGE)
     keep(made_up(RUNS[0]), tmp_path)
     keep(DivergedRun(run=RUNS[2], diverged=Divergence(1, 2, "training diverged"), environment={}), tmp_path)
-    signal(RUNS[1], tmp_path, 0.5, speed=3.0, silence=7.0)
-    signal(RUNS[3], tmp_path, 0.25, speed=1.0, silence=module.QUIET + 1)
+    signal(RUNS[1], tmp_path, 0.5, locks, speed=3.0, silence=7.0)
+    signal(RUNS[3], tmp_path, 0.25, locks, speed=1.0, silence=module.QUIET + 1)
     state = monitor.state()
     assert (state.total, state.finished, state.diverged) == (4, 1, 1)
     one, quiet = state.running
@@ -185,12 +214,51 @@ def test_finished_diverged_and_running(tmp_path: Path, made_up: Callable[..., Ru
     (tmp_path / f"{RUNS[1].name}.progress.json").unlink()
     keep(made_up(RUNS[1]), tmp_path)
     keep(made_up(RUNS[3]), tmp_path)  # its progress file was left by a kill
-    assert monitor.state() == State(4, 3, 1, [], pytest.approx(1.0), None)
+    assert monitor.state() == State(4, 3, 1, [], [], pytest.approx(1.0), None)
 
 
-def test_a_run_beyond_the_epochs_that_were_expected_is_not_more_than_all_of_it(tmp_path: Path) -> None:
+def test_a_killed_run_is_stopped_at_once_after_its_last_whole_epoch(tmp_path: Path, locks: ExitStack) -> None:
+    run = Run("C", 0.0, 0, dataclasses.replace(SHORT, n_train=32, n_validation=50, batch_size=32))
+    monitor, cost = SweepMonitor([run], tmp_path, JUDGE), Cost(run, JUDGE)
+    signal(run, tmp_path, 0.5, locks)
+    assert [r.share for r in monitor.state().running] == [0.5]
+    locks.close()  # as the system does when the process is killed
+    state = monitor.state()
+    assert state == State(1, 0, 0, [], [Interrupted("model C, lambda 0, seed 0", 0, 0.0)], 0.0, None)
+    assert "stopped in its first epoch" in shown(state)
+
+    training = run.start()
+    training.history += [Epoch(k + 1, 1.0, 1.0, 50.0, None, 1.0) for k in range(2)]
+    training.adam.t = 2
+    save_checkpoint(run.file(tmp_path, "checkpoint.safetensors"), training, run.identity())
+    for _ in range(2):  # also after Ctrl-C, which leaves the checkpoint only
+        state = monitor.state()
+        assert state.stopped == [
+            Interrupted("model C, lambda 0, seed 0", 2, pytest.approx(2 * cost.epoch / cost.total))
+        ]
+        assert state.share == state.stopped[0].share
+        assert "stopped after epoch 2" in shown(state)
+        run.file(tmp_path, "progress.json").unlink(missing_ok=True)
+    run.file(tmp_path, "checkpoint.safetensors").write_bytes(b"PK")
+    assert monitor.state().stopped == []
+
+
+def test_the_test_of_a_lock_disturbs_nobody(tmp_path: Path, locks: ExitStack) -> None:
+    signal(RUNS[0], tmp_path, 0.5, locks)
+    for _ in range(3):
+        assert len(SweepMonitor(RUNS, tmp_path, JUDGE).state().running) == 1
+    locks.close()
+    SweepMonitor(RUNS, tmp_path, JUDGE).state()
+    with FileLock(RUNS[0].file(tmp_path, "lock"), blocking=False):  # nobody holds it
+        pass
+    assert not [name for name in files(tmp_path) if name.endswith(".lock") and RUNS[1].name in name]
+
+
+def test_a_run_beyond_the_epochs_that_were_expected_is_not_more_than_all_of_it(
+    tmp_path: Path, locks: ExitStack
+) -> None:
     """Under the paper's stop rule 20 epochs are expected, and up to 100 may come."""
-    signal(RUNS[0], tmp_path, 3.5)
+    signal(RUNS[0], tmp_path, 3.5, locks)
     state = SweepMonitor(RUNS[:1], tmp_path, JUDGE).state()
     assert state.running[0].share == 1.0
     assert state.share == 1.0
@@ -206,13 +274,13 @@ def test_a_run_beyond_the_epochs_that_were_expected_is_not_more_than_all_of_it(t
     ],
     ids=lambda content: repr(content)[:40],
 )  # fmt: skip
-def test_a_sign_of_life_that_cannot_be_read_is_none(tmp_path: Path, content: bytes | None) -> None:
+def test_a_sign_of_life_that_cannot_be_read_is_none(tmp_path: Path, content: bytes | None, locks: ExitStack) -> None:
     path = tmp_path / f"{RUNS[0].name}.progress.json"
     if content is None:
-        signal(RUNS[0], tmp_path, 0.5, total=0)
+        signal(RUNS[0], tmp_path, 0.5, locks, total=0)
     else:
         path.write_bytes(content)
-    assert SweepMonitor(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], 0.0, None)
+    assert SweepMonitor(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], [], 0.0, None)
 
 
 def test_a_bad_result_is_told(tmp_path: Path) -> None:
@@ -236,7 +304,7 @@ def test_the_view_says_it_all() -> None:
         Running("model C, lambda 10, seed 1", 0.5, 3.0, "epoch 7, step 3/9, validation 96.40%", 1.0),
         Running("model A, lambda 0, seed 0", 0.25, 3.0, "PGD", 200.0),
     ]
-    text = shown(State(9, 3, 1, running, 0.4567, 3725.0))
+    text = shown(State(9, 3, 1, running, [], 0.4567, 3725.0))
     title, head, first, second = text.splitlines()
     assert title.strip() == "Table 2, preset tiny"
     for word in ("46%", "3 of 9 runs finished, 1 diverged", "62 min left"):
@@ -244,16 +312,56 @@ def test_the_view_says_it_all() -> None:
     assert "model C, lambda 10, seed 1: 50%, epoch 7, step 3/9, validation 96.40%" in first
     assert "no news" not in first
     assert "model A, lambda 0, seed 0: 25%, PGD (no news for 200 s)" in second
-    calm = shown(State(9, 3, 0, [], 0.4567, None))
+    calm = shown(State(9, 3, 0, [], [], 0.4567, None))
     assert "diverged" not in calm
     assert "left" not in calm
 
 
 def test_the_view_fits_a_narrow_terminal() -> None:
     running = [Running("model C, lambda 10, penalty_target softmax, seed 1", 0.5, 3.0, "epoch 70, step 300/430", 1.0)]
-    lines = shown(State(9, 3, 1, running, 0.5, 3600.0), width=60).splitlines()
+    lines = shown(State(9, 3, 1, running, [], 0.5, 3600.0), width=60).splitlines()
     assert all(len(line) <= 60 for line in lines)
     assert "lambda 10" in lines[-1]
+
+
+def test_a_line_says_it_all() -> None:
+    running = [Running(f"C, seed {k}", 0.5, 3.0, "epoch 7, step 3/9", 1.0) for k in range(6)]
+    assert as_line(State(9, 3, 1, running[:1], [], 0.4567, 3725.0), "Table 2") == (
+        "Table 2: 46%, 3 of 9 runs finished, 1 diverged, 62 min left; C, seed 0: epoch 7, step 3/9"
+    )
+    assert as_line(State(1, 0, 0, running[:1], [], 0.5, None), "training C") == (
+        "training C: 50%; C, seed 0: epoch 7, step 3/9"
+    )
+    assert as_line(State(9, 3, 0, running, [], 0.5, None), "T").endswith("; C, seed 3: epoch 7, step 3/9; and 2 others")
+
+
+def test_plain_lines_come_on_time_where_nothing_can_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_LINE", 0.01)
+    monkeypatch.setattr(module, "LINE_EVERY", 0.02)
+    told = io.StringIO()
+    with plain_lines(Console(file=told), lambda seconds: f"{100 * seconds:.0f} [b]"):
+        until_said(told, 4)
+    assert told.getvalue().splitlines()[:4] == ["1 [b]", "2 [b]", "4 [b]", "6 [b]"]
+    assert "\x1b" not in told.getvalue()
+    for silent in Console(file=io.StringIO(), force_terminal=True), Console(file=io.StringIO(), quiet=True):
+        with plain_lines(silent, lambda seconds: "a line"):
+            time.sleep(0.03)
+        assert silent.file.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_a_reader_that_is_gone_ends_the_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_LINE", 0.01)
+    closed = io.StringIO()
+    closed.close()
+    with plain_lines(Console(file=closed), lambda seconds: "a line"):
+        time.sleep(0.03)
+
+
+def until_said(told: io.StringIO, lines: int) -> None:
+    deadline = time.monotonic() + 10
+    while told.getvalue().count("\n") < lines:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +377,7 @@ def test_left(seconds: float | None, text: str) -> None:
 
 
 def test_states_go_to_json() -> None:
-    state = State(2, 1, 0, [Running("C", 0.5, 1.0, "PGD", 0.0)], 0.75, None)
+    state = State(2, 1, 0, [Running("C", 0.5, 1.0, "PGD", 0.0)], [], 0.75, None)
     back = json.loads(json.dumps(dataclasses.asdict(state), allow_nan=False))
     assert back["running"][0]["share"] == 0.5
     assert back["seconds_left"] is None

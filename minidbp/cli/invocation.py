@@ -1,0 +1,98 @@
+"""The command that was typed: its words, for a message that repeats it, its options, and the signal that ended it."""
+
+import shlex
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperCommand
+
+# Where an option's name is not that of the protocol's field: the options, the first that the command has
+OPTIONS = {
+    "n_train": ["--images"],
+    "n_test": ["--images"],
+    "eps": ["--adversarial"],
+    "max_epochs": ["--epochs"],
+    "training_attack": ["--attack"],
+    "pgd_steps": ["--steps"],
+    "pgd_step": ["--step"],
+    "pgd_restarts": ["--restarts"],
+    "batch_size": ["--batch"],
+}
+
+
+@dataclass
+class Invocation:
+    """A command: its words in the shell's notation, and the options that it has."""
+
+    words: str = "minidbp"
+    options: frozenset[str] = frozenset()
+    takes: tuple[str, ...] = ()  # the names of its arguments
+    extra: tuple[str, ...] = ()  # arguments beyond those
+    terminated: bool = False  # by SIGTERM
+    at_end: ExitStack = field(default_factory=ExitStack)
+
+    def option(self, field: str) -> str:
+        """The option that sets a field of the protocol, or the field itself if none does."""
+        candidates = [*OPTIONS.get(field, []), f"--{field.replace('_', '-')}"]
+        return next((name for name in candidates if name in self.options), field)
+
+
+_current: ContextVar[Invocation] = ContextVar("invocation")
+
+
+def current() -> Invocation:
+    """The command that runs now."""
+    return _current.get(Invocation())
+
+
+class Command(TyperCommand):
+    """A command that notes what was typed, with arguments beyond those that it takes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words, options = (
+            shlex.join([*_program(ctx.command_path), *args]),
+            {name for p in self.params for name in p.opts},
+        )
+        arguments = [str(p.name) for p in self.params if p.param_type_name == "argument"]
+        invocation = Invocation(words, frozenset(options), tuple(arguments))
+        _current.set(invocation)
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        invocation.extra = tuple(ctx.args)
+        return rest
+
+
+def _program(path: str) -> list[str]:
+    """The program and the command, so that a shell finds them: "minidbp train" or "python -m minidbp train"."""
+    words = path.split()
+    if words[0] == "python":
+        words[0] = "python" if shutil.which("python") == sys.executable else sys.executable
+    elif words[0] == Path(sys.argv[0]).name and shutil.which(words[0]) != str(Path(sys.argv[0]).absolute()):
+        words[0] = sys.argv[0]
+    return words
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, which `kill` and batch systems send, end what runs as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        current().terminated = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
