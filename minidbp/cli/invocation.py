@@ -30,8 +30,9 @@ OPTIONS = {
 
 @dataclass
 class Invocation:
-    """A command: its words in the shell's notation, and the options that it has."""
+    """A command in the shell's notation, the program alone and all words, and the options that the command has."""
 
+    program: str = "minidbp"
     words: str = "minidbp"
     options: frozenset[str] = frozenset()
     takes: tuple[str, ...] = ()  # the names of its arguments
@@ -57,12 +58,12 @@ class Command(TyperCommand):
     """A command that notes what was typed, with arguments beyond those that it takes."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        words, options = (
-            shlex.join([*_program(ctx.command_path), *args]),
-            {name for p in self.params for name in p.opts},
-        )
+        root = ctx.find_root().info_name
+        program = _program(root)
+        words = shlex.join([*program, *ctx.command_path.removeprefix(root).split(), *args])
+        options = frozenset(name for p in self.params for name in p.opts)
         arguments = [str(p.name) for p in self.params if p.param_type_name == "argument"]
-        invocation = Invocation(words, frozenset(options), tuple(arguments))
+        invocation = Invocation(shlex.join(program), words, options, tuple(arguments))
         _current.set(invocation)
         ctx.allow_extra_args = True
         rest = super().parse_args(ctx, args)
@@ -70,9 +71,9 @@ class Command(TyperCommand):
         return rest
 
 
-def _program(path: str) -> list[str]:
-    """The program and the command, so that a shell finds them: "minidbp train" or "python -m minidbp train"."""
-    words = path.split()
+def _program(name: str) -> list[str]:
+    """The program, so that a shell finds it: "minidbp", its path, or "python -m minidbp"."""
+    words = name.split()
     if words[0] == "python":
         words[0] = "python" if shutil.which("python") == sys.executable else sys.executable
     elif words[0] == Path(sys.argv[0]).name and shutil.which(words[0]) != str(Path(sys.argv[0]).absolute()):

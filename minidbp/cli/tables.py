@@ -173,7 +173,8 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     sweep = load(folder)
     state = SweepMonitor(sweep.runs, folder / "runs", JUDGE).state()
     idle = not state.running and state.finished + state.diverged < state.total
-    hint = [f"stopped: to go on, {command}" for command in sweep.to_go_on(folder) if idle]
+    commands = [command.replace("minidbp", common.current().program, 1) for command in sweep.to_go_on(folder)]
+    hint = [f"stopped: to go on, {command}" for command in commands if idle]
     common.show(state, as_json, view(state, sweep.title), *hint)
 
 
