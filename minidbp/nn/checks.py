@@ -1,9 +1,12 @@
 """Checks of labels, images and named options."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+AS_FLOATS = "divide bytes by 255, as in x.astype('float32') / 255"
 
 
 def validate_choice(name: str, value: str, choices: Iterable[str]) -> None:
@@ -26,7 +29,8 @@ def validate_images(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> None:
         ValueError: x is a single number, or a pixel is out of range.
     """
     if x.dtype not in (np.float32, np.float64):
-        raise TypeError(f"images must be float32 or float64 within [{low:g}, {high:g}]; got {x.dtype}")
+        hint = f": {AS_FLOATS}" if x.dtype == np.uint8 else ""
+        raise TypeError(f"images must be float32 or float64 within [{low:g}, {high:g}]; got {x.dtype}{hint}")
     if x.ndim == 0:
         raise ValueError("images must have the axes (N, ...); got a single number")
     # min and max return NaN if there is one, and comparisons with it are False. No temporary as large as x is made.
@@ -36,6 +40,18 @@ def validate_images(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> None:
             f"images must be finite and lie within [{low:g}, {high:g}]; "
             f"got {x[index]} at index {tuple(map(int, index))}"
         )
+
+
+def refuse_bytes(x: Any) -> None:
+    """Raise TypeError if x is an array of uint8, as images are in files: a Tensor would hold 0 to 255 in float64."""
+    if isinstance(x, np.ndarray) and x.dtype == np.uint8:
+        raise TypeError(f"images must be float32 or float64; got uint8: {AS_FLOATS}")
+
+
+def validate_sample_count(n: int) -> None:
+    """Raise ValueError for a batch of no samples, which has no mean."""
+    if n == 0:
+        raise ValueError("there must be at least one sample; got none")
 
 
 def validate_labels(y: ArrayLike, n_classes: int | None, n_images: int | None = None) -> np.ndarray:

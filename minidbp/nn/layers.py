@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from minidbp.autodiff import Tensor, TensorLike, as_tensor, conv2d, masked, relu, sigmoid, softplus, tanh, where
 from minidbp.autodiff.tensor import COMPLEX
 from minidbp.kernels import Padding
+from minidbp.nn.checks import refuse_bytes
 from minidbp.nn.layer import Layer, TrainableModel, is_layer, parameters_in
 
 Initialiser = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
@@ -241,7 +242,7 @@ class Sequential(Layer):
     number: "3.scale". Layers may share parameters, and a layer may occur twice: each parameter is listed once.
 
     A call raises ValueError for samples of another shape than `input_shape`, if that is given, and TypeError for
-    samples of another dtype than the parameters.
+    samples of another dtype than the parameters, or of uint8.
 
     Raises:
         TypeError: An item of `layers` is no Layer and has no method `parameters`.
@@ -257,6 +258,7 @@ class Sequential(Layer):
             parameter.name = name
 
     def __call__(self, x: TensorLike) -> Tensor:
+        refuse_bytes(x)
         y = as_tensor(x)
         if self.input_shape and y.shape[1:] != self.input_shape:
             wanted = ", ".join(map(str, self.input_shape))

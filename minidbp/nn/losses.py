@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, log_softmax
-from minidbp.nn.checks import validate_label_smoothing, validate_labels
+from minidbp.nn.checks import validate_label_smoothing, validate_labels, validate_sample_count
 
 
 def smoothed_labels(labels: ArrayLike, n_classes: int, label_smoothing: float = 0.0) -> np.ndarray:
@@ -27,5 +27,6 @@ def sample_cross_entropy(logits: Tensor, labels: ArrayLike, label_smoothing: flo
 
 
 def cross_entropy(logits: Tensor, labels: ArrayLike, label_smoothing: float = 0.0) -> Tensor:
-    """The mean of `sample_cross_entropy` over the batch; a Tensor of shape ()."""
+    """The mean of `sample_cross_entropy` over the batch; a Tensor of shape (). ValueError too if the batch is empty."""
+    validate_sample_count(len(logits.data))
     return sample_cross_entropy(logits, labels, label_smoothing).mean()

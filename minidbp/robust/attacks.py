@@ -37,7 +37,8 @@ def fgsm(
         label_smoothing: of the loss inside the attack. With 0.1 the sign flips where the model is confident.
 
     Raises:
-        ValueError: eps is negative or not finite, a pixel or label is out of range, or there are not N labels.
+        ValueError: eps is negative, not finite, or larger than the range of `clip`; a pixel or label is out of range;
+            or there are not N labels.
         TypeError: the images are not floats, or the labels are not integers.
     """
     pixels, targets = checked(model, x, y, clip, label, eps=eps)

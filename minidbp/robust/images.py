@@ -1,14 +1,14 @@
 """What all attacks share: checks of their arguments, the points they may visit, and the kind of their result."""
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, as_tensor, no_grad
 from minidbp.autodiff.differentiate import with_graph
-from minidbp.nn.checks import validate_choice, validate_images, validate_labels
+from minidbp.nn.checks import refuse_bytes, validate_choice, validate_images, validate_labels
 from minidbp.robust.penalties import Model
 
 Images = TypeVar("Images", np.ndarray, Tensor)
@@ -31,18 +31,34 @@ def checked(
 
 
 def predict(model: Model, x: np.ndarray) -> np.ndarray:
-    """The class with the largest logit, for images x (N, ...): (N,) integers."""
+    """The class with the largest logit, for images x (N, ...): (N,) integers.  Raises TypeError for images of uint8."""
+    refuse_bytes(x)
     with no_grad():
         return np.argmax(model(as_tensor(x)).data, axis=1)
 
 
 def checked_images(x: np.ndarray | Tensor, clip: Clip, **sizes: float) -> np.ndarray:
+    """The images as an array, after checks of them, of `clip`, and of sizes such as eps and step.
+
+    eps may be at most as large as the range of `clip`: it reaches all pixels then. Without a range nobody knows.
+    """
+    if clip is not None and not _is_range(clip):
+        raise ValueError(f"clip must be the lowest and the highest valid pixel, such as (0, 1), or None; got {clip}")
     for name, size in sizes.items():
         if not (math.isfinite(size) and size >= 0):
             raise ValueError(f"{name} must be a number of at least 0, in pixel units; got {size}")
+    if clip is not None and sizes["eps"] > (clip[1] - clip[0]) * (1 + 1e-9):  # 0.7 - 0.4 is a little less than 0.3
+        raise ValueError(
+            f"eps must be at most {clip[1] - clip[0]:g}, as pixels lie within [{clip[0]:g}, {clip[1]:g}]; "
+            f"got {sizes['eps']:g} (a size in bytes is divided by 255)"
+        )
     pixels = x.data if isinstance(x, Tensor) else np.asarray(x)
     validate_images(pixels, *(clip or (-math.inf, math.inf)))
     return pixels
+
+
+def _is_range(clip: Any) -> bool:
+    return isinstance(clip, tuple | list) and len(clip) == 2 and -math.inf < clip[0] < clip[1] < math.inf
 
 
 def validate_counts(attack: str, **counts: int) -> None:

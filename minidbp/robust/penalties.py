@@ -3,7 +3,8 @@
 Each penalty takes any function of a Tensor `(N, ...) -> (N, c)` whose samples are independent. It does not check that
 they are, because it runs in every training step; `minidbp.jacobian` checks. It returns a Tensor of shape `()`. That
 Tensor is differentiable in the function's parameters, and its derivative is double backpropagation. Under `no_grad` a
-penalty returns its value alone. An unknown value of `of` or `reduction` raises ValueError.
+penalty returns its value alone. An unknown value of `of` or `reduction` raises ValueError, and so does a batch of no
+samples. Images of uint8 raise TypeError.
 """
 
 import math
@@ -17,7 +18,7 @@ from minidbp.autodiff import Tensor, TensorLike, abs, as_tensor, grad, jacobian_
 from minidbp.autodiff.differentiate import with_graph
 from minidbp.autodiff.tensor import state
 from minidbp.nn import cross_entropy, sample_cross_entropy
-from minidbp.nn.checks import validate_choice, validate_label_smoothing
+from minidbp.nn.checks import refuse_bytes, validate_choice, validate_label_smoothing, validate_sample_count
 
 Model = Callable[[Tensor], Tensor]
 
@@ -34,7 +35,7 @@ def jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reduction: str 
         reduction: "sum" over classes i and pixels j, or "mean", which is the sum divided by c * d.
     """
     _check_words(of, reduction)
-    (variable,), outputs = with_graph(_target(model, of), (x,))
+    (variable,), outputs = with_graph(_target(model, of), (_checked(x),))
     J = jacobian_of(outputs, variable, create_graph=state.recording)
     return _averaged(abs(J), reduction)
 
@@ -73,8 +74,17 @@ def _target(model: Model, of: str) -> Model:
 
 def _gradient_of_sum(f: Model, x: TensorLike) -> Tensor:
     """The gradient in x of the sum of f(x); samples are independent, so each has the gradient of its own outputs."""
-    (variable,), total = with_graph(lambda t: f(t).sum(), (x,))
+    (variable,), total = with_graph(lambda t: f(t).sum(), (_checked(x),))
     return grad(total, variable, create_graph=state.recording)[0]
+
+
+def _checked(x: TensorLike) -> Tensor:
+    """The samples x (N, ...) as a Tensor, if there is at least one, and they are not of uint8."""
+    refuse_bytes(x)
+    samples = as_tensor(x)
+    if samples.ndim:  # the model refuses a single number
+        validate_sample_count(len(samples.data))
+    return samples
 
 
 def _averaged(values: Tensor, reduction: str) -> Tensor:
@@ -113,9 +123,9 @@ class Objective:
     def __call__(self, model: Model, x: TensorLike, y: ArrayLike) -> Loss:
         """The loss of images x (N, ...) with labels y (N,), from one forward pass."""
         if self.lam == 0:
-            loss = cross_entropy(model(as_tensor(x)), y, self.label_smoothing)
+            loss = cross_entropy(model(_checked(x)), y, self.label_smoothing)
             return Loss(loss, loss, None)
-        (variable,), logits = with_graph(model, (x,))
+        (variable,), logits = with_graph(model, (_checked(x),))
         penalty = self._penalty(lambda _: logits, variable, y)  # the logits of `variable` are known already
         loss = cross_entropy(logits, y, self.label_smoothing)
         return Loss(loss + self.lam * penalty, loss, penalty)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor
+from minidbp.nn.checks import validate_sample_count
 from minidbp.robust.auto_pgd import apgd
 from minidbp.robust.images import Clip, checked, predict
 from minidbp.robust.penalties import Model
@@ -34,7 +35,8 @@ class WorstCase:
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """`right` in percent."""
+        """`right` in percent.  ValueError if there are no images."""
+        validate_sample_count(len(self.images))
         return {name: 100.0 * float(np.mean(right)) for name, right in self.right.items()}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from minidbp.autodiff import no_grad
 from minidbp.nn import N_CLASSES, fuse
+from minidbp.nn.checks import validate_sample_count
 from minidbp.robust import jacobian_l1
 from minidbp.robust.images import predict
 from minidbp.robust.penalties import Model
@@ -28,7 +29,8 @@ def correct(model: Model, x: np.ndarray, y: np.ndarray, pool: Workers, done: Don
 
 
 def percent(correct: np.ndarray) -> float:
-    """How many of (N,) booleans are true, in percent."""
+    """How many of (N,) booleans are true, in percent.  ValueError if there are none."""
+    validate_sample_count(len(correct))
     return 100.0 * int(np.sum(correct)) / len(correct)
 
 
@@ -168,10 +170,9 @@ def over_shards(
 ) -> list[Result]:
     """The results of `work` on each shard of images x (N, ...); `of_jacobian` if it makes a row for each class.
 
-    Raises ValueError if there is no image.
+    Raises ValueError if there is no image, TypeError for images of uint8.
     """
-    if not len(x):
-        raise ValueError("there must be at least one image; got none")
+    validate_sample_count(len(x))
 
     @np.errstate(over="ignore", invalid="ignore")  # `attacked` reports them
     def on_shard(part: slice) -> Result:

@@ -8,6 +8,7 @@ import numpy as np
 from minidbp.autodiff import grad
 from minidbp.kernels import empty_like
 from minidbp.nn import TrainableModel, fuse
+from minidbp.nn.checks import validate_sample_count
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Workers, chunk_size, footprint, shard_size, shards
 
@@ -54,10 +55,9 @@ def batch_gradient(
     The batch is cut into chunks, and each chunk into shards. The gradients of a chunk's shards are added one after
     the other, and then the chunks are added in order: one thread gives the same bits as several.
 
-    Raises ValueError if there is no image.
+    Raises ValueError if there is no image, TypeError for images of uint8.
     """
-    if not len(x):
-        raise ValueError("there must be at least one image; got none")
+    validate_sample_count(len(x))
     objective = protocol.objective(lam)
     rows = footprint(model, x[0]).classes if lam > 0 and protocol.penalty == "jacobian_l1" else 1
     if protocol.adversarial_training:

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from minidbp.autodiff import Tensor, no_grad
 from minidbp.autodiff.tensor import Node, traced_by
+from minidbp.nn.checks import refuse_bytes
 from minidbp.robust.penalties import Model
 
 Item = TypeVar("Item")
@@ -81,7 +82,7 @@ def footprint(model: Model, image: np.ndarray) -> Footprint:
     """The footprint of an image (...), known after the first call.
 
     Raises:
-        TypeError: the model gives something else than a Tensor.
+        TypeError: the image is of uint8, or the model gives something else than a Tensor.
         ValueError: the Tensor has not the axes (N, c).
     """
     try:
@@ -90,6 +91,7 @@ def footprint(model: Model, image: np.ndarray) -> Footprint:
         known = {}
     key = image.shape, image.dtype
     if key not in known:
+        refuse_bytes(image)
         measured = Footprint(image.nbytes)
         with no_grad(), traced_by(None), traced_by(measured):
             logits = model(Tensor(image[None]))

@@ -46,7 +46,11 @@ def test_the_range_has_no_tolerance(value: float) -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (IMAGE.astype(np.uint8), r"float32 or float64 within \[0, 1\]; got uint8"),
+        (
+            IMAGE.astype(np.uint8),
+            r"^images must be float32 or float64 within \[0, 1\]; got uint8: "
+            r"divide bytes by 255, as in x\.astype\('float32'\) / 255$",
+        ),
         (IMAGE.astype(np.float16), "got float16"),
         (IMAGE.astype(bool), "got bool"),
         (IMAGE.astype(complex), "got complex128"),

@@ -84,6 +84,16 @@ def test_what_a_layer_cannot_take() -> None:
         Conv2d(1, 2, 3, RNG(0))(mdb.Tensor(np.ones((1, 4, 4, 2), np.float32)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_images_in_bytes_are_refused(dtype: str) -> None:
+    """In float64 they would be taken for images of 0 to 255."""
+    model = Sequential([Linear(3, 2, RNG(0), dtype)])
+    with pytest.raises(
+        TypeError, match=r"^images must be float32 or float64; got uint8: divide bytes by 255, as in x\."
+    ):
+        model(np.zeros((1, 3), np.uint8))
+
+
 def test_repr_shows_the_architecture() -> None:
     net = Sequential([Conv2d(1, 4, 3, RNG(0), 2, "same"), ReLU(), Flatten(), Linear(16, 2, RNG(0))])
     assert repr(net) == (

@@ -395,6 +395,48 @@ def test_eps_must_be_a_number_of_at_least_0(attack: Attack, eps: float) -> None:
         attack(NET, X, Y, eps)
 
 
+@EVERY
+@pytest.mark.parametrize(
+    ("eps", "clip", "message"),
+    [
+        (
+            8,
+            (0.0, 1.0),
+            r"^eps must be at most 1, as pixels lie within \[0, 1\]; got 8 \(a size in bytes is divided by 255\)$",
+        ),
+        (1.01, (0, 1), "got 1.01 "),
+        (2.5, (-1.0, 1.0), r"^eps must be at most 2, as pixels lie within \[-1, 1\]; got 2.5 "),
+    ],
+)
+def test_eps_is_at_most_the_range_of_the_pixels(attack: Attack, eps: float, clip: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        attack(NET, X, Y, eps, clip=clip)
+
+
+@pytest.mark.parametrize(("eps", "clip"), [(1.0, (0.0, 1.0)), (0.3, (0.4, 0.7)), (8, (0, 255)), (8, None)])
+def test_eps_of_the_whole_range_is_taken_and_without_a_range_any(eps: float, clip: Any) -> None:
+    x = 0.4 + 0.2 * X
+    for x_adv in fgsm(NET, x, Y, eps, clip=clip), random_noise(x, eps, np.random.default_rng(0), clip=clip):
+        assert np.abs(x_adv - x).max() <= eps + 1e-12
+    if clip is not None:
+        with pytest.raises(ValueError, match="eps must be at most"):
+            random_noise(x, eps * 1.001 + clip[1] - clip[0], np.random.default_rng(0), clip=clip)
+
+
+@EVERY
+@pytest.mark.parametrize("clip", [(1.0, 0.0), (0.0, math.nan), (0.0, math.inf), (0.0,), 1.0])
+def test_clip_must_be_a_range(attack: Attack, clip: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^clip must be the lowest and the highest valid pixel, such as \(0, 1\), or None; got"
+    ):
+        attack(NET, X, Y, 0.1, clip=clip)
+
+
+@EVERY
+def test_no_images_stay_no_images(attack: Attack) -> None:
+    assert attack(NET, X[:0], Y[:0], 0.1).shape == (0, 8)
+
+
 @pytest.mark.parametrize("step", [-0.1, math.nan, math.inf])
 def test_step_must_be_a_number_of_at_least_0(step: float) -> None:
     with pytest.raises(ValueError, match=rf"^step must .* got {step}$"):

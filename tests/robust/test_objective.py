@@ -94,3 +94,46 @@ def test_an_unknown_penalty_is_an_error_at_lambda_zero_too() -> None:
 def test_label_smoothing_is_checked_at_once(smoothing: float) -> None:
     with pytest.raises(ValueError, match=rf"label_smoothing must lie in \[0, 1\]; got {smoothing}"):
         Objective(1.0, label_smoothing=smoothing)
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_an_empty_batch_has_no_mean(penalty: str, reduction: str) -> None:
+    none = r"^there must be at least one sample; got none$"
+    for lam in 0.0, 1.0:
+        with pytest.raises(ValueError, match=none):
+            Objective(lam, penalty, reduction=reduction)(MODEL, X[:0], Y[:0])
+    separate = {
+        "jacobian_l1": lambda x, y: jacobian_l1(MODEL, x, reduction=reduction),
+        "summed_jacobian_l1": lambda x, y: summed_jacobian_l1(MODEL, x, reduction=reduction),
+        "loss_gradient_l2": lambda x, y: loss_gradient_penalty(MODEL, x, y),
+        "loss_gradient_l1": lambda x, y: loss_gradient_penalty(MODEL, x, y, 1),
+    }
+    with pytest.raises(ValueError, match=none):
+        separate[penalty](X[:0], Y[:0])
+    with pytest.raises(ValueError, match=none):
+        nn.cross_entropy(MODEL(X[:0]), Y[:0])
+    assert nn.sample_cross_entropy(MODEL(X[:0]), Y[:0]).shape == (0,)
+    assert mdb.jacobian(MODEL, X[:0]).shape == (0, 3, 6)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_images_in_bytes_are_refused_by_their_dtype(penalty: str) -> None:
+    x = (255 * X).astype(np.uint8)
+    for lam in 0.0, 1.0:
+        with pytest.raises(TypeError, match=r"got uint8: divide bytes by 255, as in x\.astype\('float32'\) / 255$"):
+            Objective(lam, penalty)(lambda t: MODEL(t), x, Y)
+    with pytest.raises(TypeError, match="got uint8"):
+        SEPARATE_OF_BYTES[penalty](x)
+
+
+SEPARATE_OF_BYTES: dict[str, Any] = {
+    "jacobian_l1": lambda x: jacobian_l1(MODEL, x),
+    "summed_jacobian_l1": lambda x: summed_jacobian_l1(MODEL, x),
+    "loss_gradient_l2": lambda x: loss_gradient_penalty(MODEL, x, Y),
+    "loss_gradient_l1": lambda x: loss_gradient_penalty(MODEL, x, Y, 1),
+}

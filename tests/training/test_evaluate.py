@@ -11,6 +11,7 @@ from minidbp.training import (
     DivergenceError,
     Protocol,
     accuracy,
+    batch_gradient,
     correct,
     correct_under_fgsm,
     correct_under_pgd,
@@ -141,8 +142,23 @@ def test_a_model_of_ones_own_is_evaluated_and_attacked(kind: str, images: tuple[
 
 
 def test_no_images(model: nn.Sequential) -> None:
-    with workers(1) as pool, pytest.raises(ValueError, match=r"^there must be at least one image; got none$"):
+    with workers(1) as pool, pytest.raises(ValueError, match=r"^there must be at least one sample; got none$"):
         accuracy(model, np.zeros((0, 28, 28, 1), np.float32), np.zeros(0, int), pool)
+    with pytest.raises(ValueError, match=r"^there must be at least one sample; got none$"):
+        percent(np.zeros(0, bool))
+
+
+def test_images_in_bytes(model: nn.Sequential) -> None:
+    x, y = np.zeros((3, 28, 28, 1), np.uint8), np.zeros(3, int)
+    with workers(1) as pool:
+        for judge in (
+            lambda: accuracy(model, x, y, pool),
+            lambda: track(lambda t: model(t), x, y, Protocol(), pool),
+            lambda: batch_gradient(model, x, y, 1.0, Protocol(), pool),
+            lambda: predict(model, x),
+        ):
+            with pytest.raises(TypeError, match="got uint8: divide bytes by 255"):
+                judge()
 
 
 def test_percent_by_class_against_counting(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
