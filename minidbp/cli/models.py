@@ -223,7 +223,7 @@ def diagnose(
         "diagnose", *(path.name for path in weights), eps=eps, images=images, steps=steps, restarts=restarts, seed=seed
     )
     written = report.write(diagnosis, folder, repeat)
-    common.show(diagnosis, as_json, report.on_screen(diagnosis), *report.verdicts(diagnosis))
+    common.show(diagnosis, as_json, report.on_screen(diagnosis, common.screen.width), *report.verdicts(diagnosis))
     common.list_written(folder, *written)
 
 

@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from rich import box
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Column, Table
 
 from minidbp.diagnosis import figures
 from minidbp.diagnosis.diagnose import Diagnosis, ModelDiagnosis
@@ -45,6 +47,7 @@ GRADIENTS = {
     "jacobian_l1_adv": ("‖J‖₁,₁ at x + δ", 1),
     "same_prediction": ("same class at x and x + δ, %", 1),
 }
+NARROWEST = 10  # characters of a model's column: "not robust"
 WORST_CASE = "worst case of each image"
 DESCRIPTIONS = {
     "against_eps.png": "Accuracy of each model under noise, FGSM and PGD against ε from 0 to 1, with chance",
@@ -83,18 +86,33 @@ def verdicts(diagnosis: Diagnosis) -> list[str]:
     return lines
 
 
-def on_screen(diagnosis: Diagnosis) -> Table:
-    """The table for a terminal."""
+def on_screen(diagnosis: Diagnosis, width: int = 80) -> Group:
+    """The table for a terminal of `width` columns.
+
+    Where the labels of the models do not fit beside each other, numbers stand for them. Where the models do not fit,
+    there is more than one table.
+    """
     s = diagnosis.settings
-    header, rows = table(diagnosis)
-    title = f"eps {s.eps:g}, {s.images} random test images, PGD {s.steps} steps, {s.restarts} starts"
-    screen = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, name in enumerate(header):
-        screen.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    (first, *labels), rows = table(diagnosis)
+    names = max(cell_len(row[0]) for row in rows)
+    fit = max(1, (width - names - 2) // (NARROWEST + 2))  # how many models; a column has a space on each side
+    numbered = names + 2 + sum(max(cell_len(label), NARROWEST) + 2 for label in labels) > width
+    parts: list[RenderableType] = [
+        f"eps {s.eps:g}, {s.images} random test images; PGD takes {s.steps} steps from {s.restarts} random starts", ""
+    ]  # fmt: skip
+    if numbered and len(labels) > 1:
+        parts += [*(f"model {k}: {label}" for k, label in enumerate(labels, start=1)), ""]
+        labels = [f"model {k}" for k in range(1, len(labels) + 1)]
     ends = {*(ATTACKS[key] for key in ENDS), WORST_CASE, rows[-2][0]}
-    for row in rows:
-        screen.add_row(*row, end_section=row[0] in ends)
-    return screen
+    for start in range(0, len(labels), fit):
+        columns = slice(start, start + fit)
+        grid = Table(Column(first, no_wrap=True), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for label in labels[columns]:
+            grid.add_column(label, justify="right", overflow="fold")
+        for name, *cells in rows:
+            grid.add_row(name, *cells[columns], end_section=name in ends)
+        parts.append(grid)
+    return Group(*parts)
 
 
 def write(diagnosis: Diagnosis, folder: Path, command: str) -> list[str]:

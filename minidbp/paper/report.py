@@ -9,8 +9,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Group
 from rich.text import Text
 
 from minidbp.data import Mnist
@@ -25,7 +25,6 @@ from minidbp.paper.figures import accuracy_along, along_epochs, describe, descri
 from minidbp.paper.readings import as_if_judged, read
 from minidbp.paper.statistics import Summary, by_seed, holm, number, paired, summarise
 from minidbp.paper.tables import (
-    FULL_LENGTH,
     THIS_RUN,
     Line,
     Row,
@@ -166,36 +165,41 @@ def _models_to_draw(rows: Sequence[Row], run_dir: Path) -> tuple[dict[str, Seque
     return models, protocol
 
 
-def on_screen(rows: Sequence[Row], title: str) -> Table:
+def on_screen(rows: Sequence[Row], title: str) -> Group:
     """The table for a terminal of at least 80 columns: accuracy in percent, the lines of a condition below each other.
 
-    A line of its own names the model and what varies. In 80 columns, "ours, full length" may take two lines.
+    A line of its own names the model and what varies.
     """
-    screen = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, caption=_caption(rows))
-    screen.add_column("λ", justify="right", no_wrap=True)
-    screen.add_column("from", overflow="fold")
-    for name in (*accuracies(rows).values(), "epochs", "runs"):
-        screen.add_column(name, justify="right", no_wrap=True)
+    names = accuracies(rows)
+    cells = [("λ", "from", *names.values(), "epochs", "runs")]
+    blocks = []  # of a model and what varies: its heading, and the number and style of each of its lines in `cells`
     for _, group in groupby(rows, key=lambda row: (row.model, row.varied)):
         block = list(group)
         varied = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in block[0].varied.items()]
-        screen.add_row("", Text(", ".join([f"model {block[0].model}", *varied]), style="bold"))
-        for row in block:
-            lam = f"{row.lam:g}"
-            for line in row.lines():
-                *figures, _ = line_cells(line, accuracies(rows), digits=1)
-                screen.add_row(lam, *(cell.replace(" ± ", "±") for cell in figures), style=_style(line))
-                lam = ""  # only beside the first line of a condition
-        screen.add_section()
-    return screen
+        lines = [(f"{row.lam:g}" if i == 0 else "", line) for row in block for i, line in enumerate(row.lines())]
+        first = len(cells)
+        for lam, line in lines:
+            source, *figures, _ = line_cells(line, names, digits=1)
+            cells.append((lam, source.removeprefix("ours, "), *(cell.replace(" ± ", "±") for cell in figures)))
+        styles = [_style(line) for _, line in lines]
+        blocks.append((", ".join([f"model {block[0].model}", *varied]), list(enumerate(styles, start=first))))
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+
+    def line_of(i: int, style: str) -> Text:
+        lam, source, *figures = (cell.rjust(width) for cell, width in zip(cells[i], widths, strict=True))
+        return Text(" ".join([lam, source.strip().ljust(widths[1]), *figures]), style=style)
+
+    parts = [Text(title, style="bold"), line_of(0, "bold"), Text("─" * (sum(widths) + len(widths) - 1))]
+    for k, (heading, numbered) in enumerate(blocks):
+        parts += [Text("")] if k else []
+        parts += [Text(heading, style="bold"), *(line_of(i, style) for i, style in numbered)]
+    return Group(*parts, *([Text(""), Text(_caption(rows), style="italic")] if rows else []))
 
 
 def _caption(rows: Sequence[Row]) -> str:
-    if not rows:
-        return ""
     caption = f"accuracy in percent of {n_images(rows)} random test images, mean±standard deviation over runs"
     full = {f"{row.full_length.condition.protocol.n_test:,}" for row in rows if row.full_length}
-    return caption + (f"; {FULL_LENGTH}: of {' or '.join(sorted(full))}" if full else "")
+    return caption + (f"; full length: ours, of {' or '.join(sorted(full))} images" if full else "")
 
 
 def _style(line: Line) -> str:

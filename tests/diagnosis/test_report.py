@@ -70,13 +70,24 @@ def test_what_is_written(diagnosis: Diagnosis, found: dict[str, Any], tmp_path: 
         assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.03
 
 
-def test_the_screen_shows_it_in_80_columns(diagnosis: Diagnosis, found: dict[str, Any]) -> None:
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(report.on_screen(diagnosis))
-    text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 80
-    for name in ("PGD, margin", "worst case", "verdict", *found["models"]):
-        assert name in text
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_screen_shows_it_all(diagnosis: Diagnosis, found: dict[str, Any], width: int) -> None:
+    """Nothing is cut, and only the verdict may be broken, between its words; long labels are given numbers."""
+    names = [f"{k}_lambda1000_seed0_2fc671ed84_of_many_words" for k in range(len(diagnosis.models))]
+    long = replace(diagnosis, models=dict(zip(names, diagnosis.models.values(), strict=True)))
+    for shown in diagnosis, long:
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(report.on_screen(shown, width))
+        text = console.export_text()
+        assert max(map(len, text.splitlines())) <= width
+        assert "…" not in text
+        for name in (*report.ATTACKS.values(), "worst case of each image", "verdict"):
+            assert name in text
+        if len(shown.models) > 1:
+            assert all(label in text for label in shown.models)
+        _, rows = report.table(shown)
+        clean = [words[1:] for words in map(str.split, text.splitlines()) if words[:1] == ["clean"]]
+        assert [value for line in clean for value in line] == rows[0][1:]
 
 
 def test_the_pictures_show_the_figures(diagnosis: Diagnosis, found: dict[str, Any]) -> None:
