@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
@@ -81,6 +80,6 @@ def doctor(data: opt.Data = None, as_json: opt.AsJson = False) -> None:
     lines += [("problem", "red", text) for text in report.problems]
     if not (report.warnings or report.problems):
         lines.append(("result", "green", "all is well"))
-    common.show(report, as_json, *(Text.assemble((f"{name:>12}", style), "  ", text) for name, style, text in lines))
+    common.show(report, as_json, *common.named(lines))
     if report.problems:
         raise typer.Exit(1)

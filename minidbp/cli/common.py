@@ -238,12 +238,17 @@ def json_text(result: Any) -> str:
 
 
 def show(result: Any, as_json: bool, *pieces: RenderableType) -> None:
-    """Print a result: as JSON, or as these texts and tables."""
+    """Print a result: as JSON, or as these texts and tables.
+
+    A terminal gets texts broken between words; a Text with `no_wrap`, such as a command to copy, is never broken. In a
+    file or a pipe each text is one line.
+    """
     if as_json:
         typer.echo(json_text(result))
         return
     for piece in pieces:
-        screen.print(piece, highlight=False, markup=False, soft_wrap=isinstance(piece, str | Text))
+        one_line = isinstance(piece, str | Text) and (not screen.is_terminal or getattr(piece, "no_wrap", False))
+        screen.print(piece, highlight=False, markup=False, soft_wrap=one_line)
 
 
 def table(rows: Sequence[Sequence[str]], title: str, left: int = 1) -> Table:
@@ -254,6 +259,18 @@ def table(rows: Sequence[Sequence[str]], title: str, left: int = 1) -> Table:
     for row in rows[1:]:
         grid.add_row(*row)
     return grid
+
+
+def named(lines: Sequence[tuple[str, str, str]]) -> list[RenderableType]:
+    """Texts beside their names, from (name, style of the name, text); a terminal gets long texts in lines."""
+    if not screen.is_terminal:
+        return [Text.assemble((f"{name:>12}", style), "  ", text) for name, style, text in lines]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", no_wrap=True, min_width=12)
+    grid.add_column(overflow="fold")
+    for name, style, text in lines:
+        grid.add_row(Text(name, style=style), Text(text))
+    return [grid]
 
 
 def list_written(folder: Path, *names: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
+from rich.text import Text
 from typer import Argument, Option
 
 from minidbp.cli import common
@@ -174,7 +175,7 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     state = SweepMonitor(sweep.runs, folder / "runs", JUDGE).state()
     idle = not state.running and state.finished + state.diverged < state.total
     commands = [command.replace("minidbp", common.current().program, 1) for command in sweep.to_go_on(folder)]
-    hint = [f"stopped: to go on, {command}" for command in commands if idle]
+    hint = [Text(f"stopped: to go on, {command}", no_wrap=True) for command in commands if idle]
     common.show(state, as_json, view(state, sweep.title), *hint)
 
 

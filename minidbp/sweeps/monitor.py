@@ -225,11 +225,11 @@ def view(state: State, title: str) -> RenderableType:
     for run in state.running:
         quiet = f" (no news for {run.silence:.0f} s)" if run.silence >= QUIET else ""
         text = f"  {run.label}: {100 * run.share:.0f}%, {run.what}{quiet}"
-        lines.append(Text(text, style="yellow" if quiet else "dim", no_wrap=True, overflow="ellipsis"))
+        lines.append(Text(text, style="yellow" if quiet else "dim"))
     for ended in state.stopped:
         epochs = f"after epoch {ended.epochs}" if ended.epochs else "in its first epoch"
         text = f"  {ended.label}: {100 * ended.share:.0f}%, stopped {epochs}"
-        lines.append(Text(text, style="yellow", no_wrap=True, overflow="ellipsis"))
+        lines.append(Text(text, style="yellow"))
     return Group(*lines)
 
 

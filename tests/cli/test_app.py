@@ -1,5 +1,6 @@
 """What every command shares: help, how it fails, and what stays out of its way."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
+from minidbp.cli import common
 from minidbp.cli.common import command_line, progress
 from minidbp.training.protocol import FieldError
 
@@ -137,3 +141,22 @@ def test_real_refusals(
 ) -> None:
     assert_refused(real_command(*arguments, "--out", tmp_path / "out"), *named)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_gets_lines_between_words_but_a_command_is_one_line(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.StringIO()
+    screen = Console(file=file, width=40, force_terminal=terminal, color_system=None)
+    monkeypatch.setattr(common, "screen", screen)
+    sentence, command = " ".join(f"word{k}" for k in range(12)), "minidbp table2 --out " + "a/" * 30
+    common.show(None, False, sentence, Text(command, no_wrap=True), *common.named([("packages", "bold", sentence)]))
+    text = file.getvalue()
+    lines = text.splitlines()
+    assert command in lines
+    assert (sentence in lines) == (not terminal)
+    assert all(len(line) <= 40 for line in lines if line != command) == terminal
+    beside = [line for line in lines if line.startswith(" " * 4)]
+    assert " ".join(" ".join(beside).split()) == f"packages {sentence}"
+    assert (len(beside) > 1) == terminal
