@@ -1,5 +1,6 @@
 """What this machine can do at best, and how much of it other processes use during a measurement."""
 
+import math
 import os
 import sys
 import time
@@ -30,6 +31,21 @@ def seconds_of(work: Callable[[], object], repeats: int, advance: Advance = igno
         seconds.append(time.perf_counter() - started)
         advance()
     return seconds
+
+
+def memory_bytes() -> int | None:
+    """Bytes of this machine's main memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def check_gemm_size(n: int) -> None:
+    """Raise ValueError if two float32 (n, n) arrays need more than half of this machine's memory."""
+    memory = memory_bytes()
+    if memory and (most := math.isqrt(memory // 2 // 8)) < n:
+        raise ValueError(f"--size must be at most {most}, so that two matrices fill half of the memory; got {n}")
 
 
 def gemm_gflops_per_s(threads: int, n: int = 2048, repeats: int = 7) -> float:

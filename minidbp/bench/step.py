@@ -11,12 +11,12 @@ from minidbp.autodiff import Tensor, no_grad
 from minidbp.bench.machine import Advance, Contention, blas_name, gemm_gflops_per_s, ignore, peak_rss_mb, seconds_of
 from minidbp.data import Mnist
 from minidbp.nn import N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
-from minidbp.nn.checks import validate_choice
 from minidbp.nn.layer import Layer
 from minidbp.nn.models import check_model_name
 from minidbp.robust import PENALTIES
 from minidbp.robust.penalties import check_lambda
 from minidbp.training import BatchGradient, Protocol, TrainingState, Workers, training_step, workers
+from minidbp.training.protocol import FieldError
 
 NO_PENALTY = "none"
 Batch = tuple[np.ndarray, np.ndarray]
@@ -94,7 +94,8 @@ class StepSettings:
     def __post_init__(self) -> None:
         check_model_name(self.model)
         check_lambda(self.lam)
-        validate_choice("the penalty", self.penalty, (*PENALTIES, NO_PENALTY))
+        if self.penalty not in (choices := (*PENALTIES, NO_PENALTY)):
+            raise FieldError("penalty", f"must be one of {', '.join(choices)}; got {self.penalty!r}")
         if self.penalty == NO_PENALTY or self.lam == 0:
             object.__setattr__(self, "penalty", NO_PENALTY)
             object.__setattr__(self, "lam", 0.0)
@@ -143,7 +144,7 @@ def batches_of(mnist: Mnist, size: int) -> list[Batch]:
     """
     n = len(mnist.x_train)
     if not 1 <= size <= n:
-        raise ValueError(f"the batch must have 1 to {n} images; got {size}")
+        raise FieldError("batch_size", f"must be from 1 to {n}; got {size}")
     return [(mnist.x_train[i : i + size], mnist.y_train[i : i + size]) for i in range(0, n - size + 1, size)]
 
 

@@ -77,9 +77,14 @@ def bench_gemm(
     as_json: opt.AsJson = False,
 ) -> None:
     """Time a large float32 matrix product on one thread and on all, and name the BLAS kernel that computes it."""
-    from minidbp.bench.machine import blas_name, gemm_gflops_per_s
+    from minidbp.bench.machine import blas_name, check_gemm_size, gemm_gflops_per_s
 
-    rates = {n: gemm_gflops_per_s(n, size) for n in sorted({1, threads or available_cores()})}
+    check_gemm_size(size)
+    counts, rates = sorted({1, threads or available_cores()}), {}
+    with common.progress("matrix products", len(counts)) as advance:
+        for n in counts:
+            rates[n] = gemm_gflops_per_s(n, size)
+            advance()
     lines = [f"{n} thread{'s' * (n != 1)}: {rate:.1f} GFLOP/s" for n, rate in rates.items()]
     common.show({"blas": blas_name(), "n": size, "gflops_per_s": rates}, as_json, blas_name(), *lines)
 

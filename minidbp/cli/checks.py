@@ -30,6 +30,8 @@ def gradcheck(
     from minidbp.checking.matrix import DTYPES, ORDERS, samples, verify
     from minidbp.files.page import put_between
 
+    if page and not page.is_file():
+        raise ValueError(f"--page {page} is not a file; give a page with the lines {BEGIN} and {END}")
     todo = [(o, order, dtype) for o in ([op] if op else samples(seed)) for dtype in DTYPES for order in ORDERS]
     cells = []
     with common.progress("checking derivatives", len(todo)) as advance:

@@ -47,7 +47,7 @@ Lambdas = Annotated[
 ]
 Seeds = Annotated[
     int | None,
-    opt.at_least(1, "How many seeds for each model and lambda, from --seed on; the preset's if not given."),
+    opt.at_least(1, "How many seeds for each model and lambda, from --seed on; the preset's if not given.", 10_000),
 ]
 Vary = Annotated[
     list[str] | None,
@@ -77,7 +77,7 @@ def _sweep_command(name: str, about: str) -> None:
         as_json: opt.AsJson = False,
     ) -> None:
         from minidbp.diagnosis.judge import JUDGE
-        from minidbp.paper.experiments import Choice, experiment_named, protocol_variants
+        from minidbp.paper.experiments import Choice, check_effect, experiment_named, protocol_variants
         from minidbp.paper.report import FILES, write_report
         from minidbp.sweeps import sweep
         from minidbp.sweeps.execute import mnist_in
@@ -94,6 +94,7 @@ def _sweep_command(name: str, about: str) -> None:
         experiment, choice = experiment_named(name), Choice.of(models, lambdas, seeds)
         variants = [{**fixed, **variant} for variant in protocol_variants(vary or [])]
         runs = experiment.runs(preset, seed, variants, choice)
+        check_effect(varied, runs)
         data = data and data.resolve()
         mnist = mnist_in(data)
         title = f"{experiment.title}, preset {preset}"

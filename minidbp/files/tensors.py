@@ -20,6 +20,15 @@ from minidbp.files.reading import from_json, parse_json
 DTYPES = {"F32": "<f4", "F64": "<f8"}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 MOST_HEADER = 1 << 16  # bytes; a weights file has about 700
+KINDS = {  # of other files, by their first bytes
+    b"PK\3\4": "a zip file, such as PyTorch's .pt and Keras' .keras",
+    b"\x93NUMPY": "a NumPy array (.npy)",
+    b"\x89HDF": "an HDF5 file, such as Keras' .h5",
+    b"\x80": "a Python pickle",
+    b"\x1f\x8b": "a gzip file",
+    b"\x89PNG": "a picture",
+    b"{": "JSON",
+}
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -43,20 +52,14 @@ def parse_tensors(
     """The arrays and texts that `dump_tensors` was given; `source` names the file in errors."""
     from safetensors import SafetensorError, deserialize  # here, because `import minidbp` need not wait for it
 
-    if raw.startswith(b"PK\3\4"):
-        raise error(
-            f"{source} is an .npz file, which only version 0.1.0 of minidbp reads: "
-            "train again with this version, or use version 0.1.0"
-        )
     length = int.from_bytes(raw[:8], "little")
     if length > min(most_header, len(raw) - 8):
-        raise error(
-            f"{source} is not a safetensors file of minidbp, or is damaged: its header would have {length} bytes"
-        )
+        unknown = f"is no safetensors file, or is damaged: its header would have {length} bytes"
+        raise error(f"{source} {_what_else(raw) or unknown}")
     header = parse_json(raw[8 : 8 + length], f"{source}: the header", error, most_header)
     texts = from_json(dict[str, str], header.get("__metadata__", {}), f"{source}: the metadata", error)
     if "sha256" not in texts:
-        raise error(f"{source} was not written by minidbp: its metadata has no sha256")
+        raise error(f"{source} is a safetensors file that was not written by minidbp: its metadata has no sha256")
     try:
         arrays = {
             name: np.ndarray(tensor["shape"], DTYPES[tensor["dtype"]], tensor["data"])
@@ -71,6 +74,20 @@ def parse_tensors(
     if texts.pop("sha256") != _sha256(arrays, texts):
         raise error(f"{source} is damaged: its content does not have the SHA-256 that it should have")
     return arrays, texts
+
+
+def _what_else(raw: bytes) -> str | None:
+    """What a file is that is no safetensors file, such as "is empty"; None if its first bytes do not tell."""
+    if not raw:
+        return "is empty"
+    name_length = int.from_bytes(raw[26:28], "little")  # of the first file in a zip file
+    if raw.startswith(b"PK\3\4") and raw[30 : 30 + name_length].endswith(b".npy"):
+        return (
+            "is an .npz file, which only version 0.1.0 of minidbp reads: train again with this version, or use version "
+            "0.1.0"
+        )
+    kinds = [kind for start, kind in KINDS.items() if raw.startswith(start)]
+    return f"is {kinds[0]}, not a safetensors file of minidbp" if kinds else None
 
 
 def check_arrays(arrays: Arrays, likes: Arrays, whose: str, source: str, error: type[ValueError]) -> None:

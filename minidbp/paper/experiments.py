@@ -10,7 +10,7 @@ from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TA
 from minidbp.robust.penalties import check_lambda
 from minidbp.sweeps.runs import Run, RunError, RunResult
 from minidbp.training import Protocol
-from minidbp.training.protocol import CHOICES
+from minidbp.training.protocol import CHOICES, FieldError
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Experiment:
         Table 4 is trained for the longer time, and lambda = 0 and 10 keep both lengths.
         """
         if name not in self.presets:
-            raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(self.presets)}")
+            raise FieldError("preset", f"must be one of {', '.join(self.presets)}; got {name!r}")
         whole = self.presets[name]
         models = list(dict.fromkeys(condition.model for condition in whole))
         for model in choice.models or ():
@@ -175,6 +175,24 @@ def changed(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
         if name not in names:
             raise ValueError(f"the protocol has no field {name!r}: choose one of {', '.join(names)}")
     return replace(protocol, **changes)
+
+
+# Fields that have an effect only beside certain values of others
+PGD_TRAINING = {"adversarial_training": True, "training_attack": "pgd"}
+NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "training_attack": {"adversarial_training": True},
+    "training_attack_steps": PGD_TRAINING,
+    "training_attack_step": PGD_TRAINING,
+}
+
+
+def check_effect(varied: Sequence[str], runs: Sequence[Run]) -> None:
+    """Raise ValueError if a varied field has no effect on any of these runs."""
+    for name in varied:
+        needed = NEEDED.get(name, {})
+        if not any(all(getattr(run.protocol, field) == value for field, value in needed.items()) for run in runs):
+            words = " ".join(f"--vary {field}={str(value).lower()}" for field, value in needed.items())
+            raise ValueError(f"--vary {name} has no effect on any of these runs: it needs {words} too")
 
 
 def protocol_variants(vary: Sequence[str]) -> list[dict[str, Any]]:

@@ -26,7 +26,10 @@ CHOICES = {
 
 
 class FieldError(ValueError):
-    """A field of the protocol has a value that makes no sense: the field's name, and the reason."""
+    """A field of the protocol, or another setting, has a value that makes no sense: its name, and the reason.
+
+    The command line says the option in place of the name.
+    """
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(field, reason)

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from minidbp.cli import common
-from minidbp.cli.common import command_line, progress
+from minidbp.cli.common import busy, command_line, progress, updates
+from minidbp.sweeps import monitor
 from minidbp.training.protocol import FieldError
 
 Command = Callable[..., Any]
@@ -113,6 +115,60 @@ def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) 
         done()
         done()
     assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_there_are_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "FIRST_LINE", 0.02)
+    monkeypatch.setattr(monitor, "LINE_EVERY", 0.01)
+    with progress("title", 4) as done:
+        time.sleep(0.1)
+        done(3)
+        time.sleep(0.1)
+    with busy("preparing kernels"):
+        time.sleep(0.1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "title: 0%, just begun"
+    assert "title: 75%, 0 s left" in lines
+    assert "preparing kernels: 0 s so far" in lines
+    monkeypatch.setattr(updates, "quiet", True)
+    with progress("title", 4), busy("preparing kernels"):
+        time.sleep(0.1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_quiet_leaves_errors_and_results(command: Command, tmp_path: Path) -> None:
+    for name in "attack", "gradcheck", "doctor", "notebooks", "status":
+        assert "--quiet" in command(name, "--help").stdout
+    quiet, loud = (command("notebooks", "--out", tmp_path / "n", *more) for more in (["--quiet"], []))
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert "written to" in loud.stderr
+    assert "none cannot be read" in command("attack", "none", "--quiet").stderr
+
+
+def test_h_is_help(command: Command) -> None:
+    for words in (), ("train",), ("bench", "step"):
+        assert command(*words, "-h").stdout == command(*words, "--help").stdout
+    assert "--show-completion" in command("-h").stdout
+
+
+def test_a_folder_that_stayed_empty_is_removed(
+    command: Command, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("minidbp.diagnosis.attack.attack", no_space)
+    result = command("attack", weights, "--out", "a/b/c")
+    assert (result.exit_code, result.stderr) == (1, "minidbp: a file cannot be used: No space left on device\n")
+    assert not Path("a").exists()
+    (Path("a") / "b").mkdir(parents=True)
+    command("attack", weights, "--out", "a/b/c")
+    assert [*Path("a").rglob("*")] == [Path("a/b")]  # what was there before stays
+    monkeypatch.setattr("minidbp.sweeps.sweep.write_text", no_space)
+    assert command("table2", "--preset", "smoke", "--out", "t").exit_code == 1
+    assert not Path("t").exists()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from minidbp.cli import models
+from minidbp.nn import load_model, save_model
 from minidbp.sweeps import execute
 from minidbp.sweeps.runs import Run, find
 from minidbp.training import Protocol
@@ -146,6 +147,29 @@ def test_ctrl_c_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 130
     assert result.stderr.endswith(f"stopped; to go on after the last whole epoch: minidbp {' '.join(TRAIN)}\n")
     assert result.stdout == ""
+
+
+@pytest.mark.slow
+def test_train_prints_its_result_once(trained: tuple[Any, Path], command: Command) -> None:
+    printed, out = trained
+    assert "clean" not in printed.stderr
+    line = (*TRAIN, "--model", "c", "--lambda", "2", "--seed", "3", "--out", out)
+    words = command(*line)
+    assert words.output.count("clean") == 1
+    assert command(*line, "--quiet").output == words.stdout
+
+
+@pytest.mark.slow
+def test_weights_in_float64_are_rounded(weights: Path, tmp_path: Path, command: Command) -> None:
+    wide = tmp_path / "C.safetensors"
+    save_model(wide, load_model(weights)[0].astype(np.float64), "C")
+    note = f"{wide} holds float64 numbers, which are rounded to float32\n"
+    for name, *options in ("attack", *ATTACK), ("vacuity", "--images", "20"):
+        one, other = (command(name, path, *options, "--json", "--quiet") for path in (weights, wide))
+        assert (one.exit_code, other.exit_code) == (0, 0)
+        assert (one.stderr, other.stderr) == ("", note)
+        first, second = (json.loads(result.stdout) for result in (one, other))
+        assert {**first, "weights": ""} == {**second, "weights": ""}
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------

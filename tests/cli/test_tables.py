@@ -255,10 +255,10 @@ def test_a_divergence_is_exit_code_1(
     ("arguments", "named"),
     [
         (("--preset", "huge"), ("huge", "smoke", "laptop", "overnight", "paper")),
-        (("--penalty", "l1"), ("l1", "jacobian_l1", "summed_jacobian_l1")),
-        (("--penalty-target", "tanh"), ("tanh", "logits", "softmax")),
+        (("--penalty", "l1"), ("--penalty must be", "l1", "jacobian_l1", "summed_jacobian_l1")),
+        (("--penalty-target", "tanh"), ("--penalty-target must be", "tanh", "logits", "softmax")),
         (("--reduction", "max"), ("max", "sum", "mean")),
-        (("--attack-label", "no"), ("no", "true", "predicted", "smoothed")),
+        (("--attack-label", "no"), ("--attack-label must be", "no", "true", "predicted", "smoothed")),
         (("--seed", "-1"), ("seed", "-1")),
         (("--threads", "0"), ("threads", "0")),
         (("--workers", "0"), ("--workers must be at least 1", "0")),
@@ -271,6 +271,11 @@ def test_a_divergence_is_exit_code_1(
         (("--vary", "penalty_target=tanh"), ("tanh", "logits", "softmax")),
         (("--vary", "eps=0.1", "--vary", "eps=0.2"), ("eps", "twice")),
         (("--vary", "n_train=60001"), ("n_train", "60001")),
+        (("--vary", "training_attack"), ("training_attack has no effect", "--vary adversarial_training=true too")),
+        (("--vary", "training_attack_steps=5"), ("no effect", "adversarial_training=true --vary training_attack=pgd")),
+        (("--workers", "100000"), ("--workers must be at most 1024", "100000")),
+        (("--out", ""), ("--out must name a folder; got ''",)),
+        (("--config", "none.toml"), ("none.toml cannot be read",)),
         (("--models", "A"), ("--preset tiny has no model 'A'", "choose from C")),
         (("--models", "C,C"), ("--models", "C twice")),
         (("--lambdas", "0,x"), ("--lambdas 0,x", "'x'", "a number")),
@@ -289,7 +294,7 @@ def test_bad_values_are_refused(
     assert_refused: Callable[..., None],
 ) -> None:
     preset = () if "--preset" in arguments else ("--preset", "tiny")
-    assert_refused(command(name, *preset, *arguments, "--out", tmp_path / "out"), *named)
+    assert_refused(command(name, *preset, "--out", tmp_path / "out", *arguments), *named)
     assert not (tmp_path / "out").exists()
 
 
@@ -314,6 +319,21 @@ def test_bad_data_are_refused(
     refused = command("table2", "--preset", "tiny", "--data", folder, "--out", tmp_path / "out")
     assert_refused(refused, name, "truncated")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_whose_runs_were_deleted_begins_again(
+    copy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(copy / "runs")
+    trained = []
+
+    def interrupted(run: Run, *_: Any) -> Any:
+        trained.append(run.lam)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute, "execute", interrupted)
+    result = command("table2", "--preset", "tiny", "--out", copy, "--quiet")
+    assert (result.exit_code, trained) == (130, [0.0])
 
 
 # -- status and report ----------------------------------------------------------------------------------------------

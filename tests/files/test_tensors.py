@@ -221,7 +221,7 @@ def tensor(dtype: Any = "F32", shape: Any = (12,), offsets: Any = (0, 48)) -> by
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "would have 0 bytes"),
+        (b"", "is empty"),
         (b"hello", "would have 478560413032 bytes"),
         (b"\xff" * 100, "would have 18446744073709551615 bytes"),
         (bytes(100), "the header is not JSON"),
