@@ -105,39 +105,35 @@ def named_parameters(model: TrainableModel) -> dict[str, Tensor]:
 
 
 def parameters_in(value: Any, seen: set[int]) -> list[tuple[str, Tensor]]:
-    """The parameters in a Tensor, layer, list, tuple or dict, with their paths; "" is the path of `value` itself.
+    """The parameters in a layer, list, tuple or dict, with their paths.
 
     seen: The ids of what is left out. What is listed is added, so that everything is listed once.
     """
-    if isinstance(value, Tensor):
-        if not value._requires_grad or value._node is not None or id(value) in seen:
-            return []
-        seen.add(id(value))
-        return [("", value)]
+    if id(value) in seen:
+        return []
     if isinstance(value, Layer) and type(value).parameters is Layer.parameters:
-        if id(value) in seen:
-            return []
         seen.add(id(value))
         return value._own_parameters(seen)
     if isinstance(value, dict):
         return _of_items(value, seen)
     if isinstance(value, list | tuple):
         return _of_items(dict(enumerate(value)), seen)
-    if not is_layer(value) or id(value) in seen:
-        return []
-    seen.add(id(value))
-    listed = [(str(i), parameter) for i, parameter in enumerate(value.parameters()) if id(parameter) not in seen]
-    seen.update(id(parameter) for _, parameter in listed)
-    return listed
+    if is_layer(value):
+        seen.add(id(value))
+        return _of_items(dict(enumerate(value.parameters())), seen)
+    return []
 
 
 def _of_items(items: dict[Any, Any], seen: set[int]) -> list[tuple[str, Tensor]]:
-    """`parameters_in` the values of a dict; its keys begin the paths."""
+    """The parameters among the values of a dict, and in them; its keys begin their paths."""
     listed = []
-    for key, value in items.copy().items():  # a copy, as another thread may store an activation meanwhile
-        if type(value) not in PLAIN:
-            for path, parameter in parameters_in(value, seen):
-                listed.append((f"{key}.{path}" if path else str(key), parameter))
+    for key, value in list(items.items()):  # a list, as another thread may store an activation meanwhile
+        if isinstance(value, Tensor):
+            if value._requires_grad and value._node is None and id(value) not in seen:
+                seen.add(id(value))
+                listed.append((str(key), value))
+        elif type(value) not in PLAIN:
+            listed += [(f"{key}.{path}", parameter) for path, parameter in parameters_in(value, seen)]
     return listed
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,18 @@ def he_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 INITIALISERS = {"glorot_uniform": glorot_uniform, "he_normal": he_normal}
 
 
+def _check_generator(what: str, rng: np.random.Generator) -> None:
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{what} must be a Generator such as np.random.default_rng(0); got {rng!r}")
+
+
 def _new_parameters(
     shape: tuple[int, ...], rng: np.random.Generator, dtype: DTypeLike, initialiser: Initialiser
 ) -> tuple[Tensor, Tensor]:
     """Weights of this shape from `initialiser`, and biases of zero."""
+    if not all(isinstance(n, int | np.integer) and n >= 1 for n in shape):
+        raise ValueError(f"the sizes of a layer must be whole numbers of at least 1; got {shape}")
+    _check_generator("the rng of a layer", rng)
     w = initialiser(shape, rng).astype(dtype)
     # The filters are one after the other in memory: kernels that skip inactive units are faster then.
     w = np.moveaxis(np.ascontiguousarray(np.moveaxis(w, -1, 0)), 0, -1)
@@ -210,8 +218,7 @@ class Dropout(Layer):
     def __init__(self, rate: float, rng: np.random.Generator) -> None:
         if not 0 <= rate < 1:
             raise ValueError(f"Dropout: the rate must lie in [0, 1); got {rate}")
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"Dropout: rng must be a Generator such as np.random.default_rng(0); got {rng!r}")
+        _check_generator("Dropout: rng", rng)
         self.rate, self.rng, self.training = rate, rng, True
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -245,10 +252,12 @@ class Sequential(Layer):
     samples of another dtype than the parameters, or of uint8.
 
     Raises:
-        TypeError: An item of `layers` is no Layer and has no method `parameters`.
+        TypeError: `layers` is no list, or an item of it is no Layer and has no method `parameters`.
     """
 
     def __init__(self, layers: Sequence[TrainableModel], input_shape: tuple[int, ...] | None = None) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"Sequential takes a list of layers, as in Sequential([first, second]); got {layers!r:.60}")
         self.layers: list[Any] = list(layers)
         self.input_shape = input_shape
         for layer in self.layers:
@@ -273,19 +282,23 @@ class Sequential(Layer):
     def _own_parameters(self, seen: set[int]) -> list[tuple[str, Tensor]]:
         listed, number = [], 0
         for layer in self._flat():
-            own = parameters_in(layer, seen)
-            number += bool(own)
-            for path, parameter in own:
-                listed.append((NUMBERED[path] + str(number) if path in NUMBERED else f"{number}.{path}", parameter))
+            if own := parameters_in(layer, seen):
+                number += 1
+                for path, parameter in own:
+                    name = f"{NUMBERED[path]}{number}" if path in NUMBERED else f"{number}.{path}"
+                    listed.append((name, parameter))
         if type(self) is not Sequential:  # a subclass may have parameters besides those of its layers
             listed += super()._own_parameters(seen)
         return listed
 
     def _flat(self) -> list[Any]:
         """The layers, and in place of each Sequential its own."""
-        flat = []
+        flat: list[Any] = []
         for layer in self.layers:
-            flat += layer._flat() if type(layer) is Sequential else [layer]  # a subclass may have more than its layers
+            if type(layer) is Sequential:  # a subclass may have more than its layers
+                flat.extend(layer._flat())
+            else:
+                flat.append(layer)
         return flat
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from minidbp.autodiff import no_grad
 from minidbp.nn import N_CLASSES, fuse
-from minidbp.nn.checks import validate_sample_count
+from minidbp.nn.checks import validate_labels, validate_sample_count
 from minidbp.robust import jacobian_l1
 from minidbp.robust.images import predict
 from minidbp.robust.penalties import Model
@@ -24,7 +24,7 @@ Attack = Callable[[Model, np.ndarray, np.ndarray, np.random.Generator], np.ndarr
 
 def correct(model: Model, x: np.ndarray, y: np.ndarray, pool: Workers, done: Done = None) -> np.ndarray:
     """Whether the predicted class of each image x (N, ...) is y (N,): (N,) booleans."""
-    fused = fuse(model)
+    fused, y = fuse(model), validate_labels(y, None, n_images=len(x))
     return np.concatenate(over_shards(model, x, pool, lambda part: predict(fused, x[part]) == y[part], done))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from minidbp.data import Split, batches
 from minidbp.nn import Layer, Sequential, TrainableModel, build_model
-from minidbp.nn.checks import validate_images
+from minidbp.nn.checks import validate_images, validate_labels, validate_sample_count
 from minidbp.training.adam import Adam
 from minidbp.training.evaluate import Tracked, accuracy
 from minidbp.training.gradients import BatchGradient, DivergenceError, batch_gradient
@@ -113,11 +113,13 @@ def train(
     Raises:
         DivergenceError: a NaN or an infinity, with its epoch, step and lambda.
         ValueError: the state is in the middle of an epoch, as an error leaves it, or belongs to another number of
-            images; or an image is outside [0, 1].
-        TypeError: the images are not floats.
+            images; there are no images; an image is outside [0, 1]; or there is not one label for each image.
+        TypeError: the images are not floats, or the labels are not integers.
     """
-    validate_images(split.x_train)
-    validate_images(split.x_validation)
+    for x, y in (split.x_train, split.y_train), (split.x_validation, split.y_validation):
+        validate_sample_count(len(x))
+        validate_images(x)
+        validate_labels(y, None, n_images=len(x))
     protocol, history = state.protocol, state.history
     steps = -(-len(split.x_train) // protocol.batch_size)
     if state.adam.t != steps * len(history):

@@ -84,6 +84,23 @@ def test_what_a_layer_cannot_take() -> None:
         Conv2d(1, 2, 3, RNG(0))(mdb.Tensor(np.ones((1, 4, 4, 2), np.float32)))
 
 
+def test_what_no_layer_is_made_of() -> None:
+    rng: Any
+    for rng in 0, None, np.random:
+        for make in (lambda r: Linear(3, 2, r)), (lambda r: Conv2d(1, 2, 3, r)):
+            with pytest.raises(
+                TypeError, match=r"^the rng of a layer must be a Generator such as np\.random\.default_rng"
+            ):
+                make(rng)
+    for sizes in (0, 2), (3, 2.0), (-1, 2), (3, None):
+        with pytest.raises(ValueError, match=r"^the sizes of a layer must be whole numbers of at least 1; got \("):
+            Linear(*sizes, RNG(0))  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"^Sequential takes a list of layers, as in Sequential\(\[first, second\]\); got Linear"
+    ):
+        Sequential(Linear(3, 2, RNG(0)), ReLU())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_images_in_bytes_are_refused(dtype: str) -> None:
     """In float64 they would be taken for images of 0 to 255."""

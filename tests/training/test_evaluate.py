@@ -148,6 +148,11 @@ def test_no_images(model: nn.Sequential) -> None:
         percent(np.zeros(0, bool))
 
 
+def test_labels_that_do_not_fit(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:
+    with workers(1) as pool, pytest.raises(ValueError, match=r"^there must be one label per image; got 2 labels for 3"):
+        accuracy(model, images[0][:3], images[1][:2], pool)
+
+
 def test_images_in_bytes(model: nn.Sequential) -> None:
     x, y = np.zeros((3, 28, 28, 1), np.uint8), np.zeros(3, int)
     with workers(1) as pool:

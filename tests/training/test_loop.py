@@ -97,6 +97,21 @@ def test_the_threads_change_nothing_in_a_model_of_ones_own(split: Split) -> None
         assert p.data.tobytes() == q.data.tobytes()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("n_x", "n_y", "n_validation", "message"),
+    [
+        (0, 0, 5, "there must be at least one sample; got none"),
+        (20, 20, 0, "there must be at least one sample; got none"),
+        (20, 19, 5, "there must be one label per image; got 19 labels for 20 images"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(n_x: int, n_y: int, n_validation: int, message: str, split: Split) -> None:
+    x, y = split.x_train, split.y_train
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        run(small_model(), Split(x[:n_x], y[:n_y], x[:n_validation], y[:n_validation]))
+
+
 def test_what_cannot_be_trained() -> None:
     protocol, rng = Protocol(), np.random.default_rng(0)
     with pytest.raises(TypeError, match=r"^a model must be a Layer or have a method parameters\(\); got function$"):
