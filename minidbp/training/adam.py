@@ -1,5 +1,6 @@
 """Adam."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,11 @@ from minidbp.autodiff import Tensor
 
 @dataclass(eq=False)
 class Adam:
-    """Adam (Kingma and Ba 2015, algorithm 1) on a list of parameters; `step` takes their gradients in that order."""
+    """Adam (Kingma and Ba 2015, algorithm 1) on a list of parameters; `step` takes their gradients in that order.
+
+    Raises:
+        ValueError: learning_rate or eps is negative or not finite, or beta1 or beta2 is outside [0, 1).
+    """
 
     parameters: Sequence[Tensor]
     learning_rate: float = 1e-3
@@ -20,6 +25,8 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
+        check_numbers("Adam", learning_rate=self.learning_rate, eps=self.eps)
+        check_shares("Adam", beta1=self.beta1, beta2=self.beta2)
         self.parameters, self.t = list(self.parameters), 0
         self.m = [np.zeros_like(p.data) for p in self.parameters]
         self.v = [np.zeros_like(p.data) for p in self.parameters]
@@ -34,6 +41,20 @@ class Adam:
         settings = {"lr": self.learning_rate, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
         for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
             p.set_data(kernels.adam(p.data, g, m, v, self.t, **settings))
+
+
+def check_numbers(optimiser: str, **values: float) -> None:
+    """Raise ValueError unless every value is a finite number of at least 0."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{optimiser}: {name} must be a number of at least 0; got {value}")
+
+
+def check_shares(optimiser: str, **values: float) -> None:
+    """Raise ValueError unless every value lies in [0, 1)."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{optimiser}: {name} must lie in [0, 1); got {value}")
 
 
 def check_gradients(optimiser: str, parameters: Sequence[Tensor], gradients: Sequence[np.ndarray]) -> None:

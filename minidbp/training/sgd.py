@@ -1,6 +1,5 @@
 """Stochastic gradient descent with momentum."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from minidbp import kernels
 from minidbp.autodiff import Tensor
-from minidbp.training.adam import check_gradients
+from minidbp.training.adam import check_gradients, check_numbers, check_shares
 
 
 @dataclass(eq=False)
@@ -26,10 +25,8 @@ class SGD:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
-            raise ValueError(f"SGD: learning_rate must be a number of at least 0; got {self.learning_rate}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"SGD: momentum must lie in [0, 1); got {self.momentum}")
+        check_numbers("SGD", learning_rate=self.learning_rate)
+        check_shares("SGD", momentum=self.momentum)
         self.parameters = list(self.parameters)
         self.v = [np.zeros_like(p.data) for p in self.parameters]
 

@@ -109,6 +109,12 @@ def test_images_in_bytes_are_refused(dtype: str) -> None:
         TypeError, match=r"^images must be float32 or float64; got uint8: divide bytes by 255, as in x\."
     ):
         model(np.zeros((1, 3), np.uint8))
+    if dtype == "float32":
+        wanted = (
+            r"^this model takes float32 images; got float64, which a Tensor makes of integers too \(convert them with"
+        )
+        with pytest.raises(TypeError, match=wanted):
+            mdb.jacobian(model, np.zeros((1, 3), np.uint8))
 
 
 def test_repr_shows_the_architecture() -> None:

@@ -91,3 +91,18 @@ def test_nothing_moves_if_any_gradient_does_not_fit(gradients: list[np.ndarray])
     assert adam.t == 0
     for array in (*(p.data for p in parameters), *adam.m, *adam.v):
         assert array.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": -0.1}, "learning_rate must be a number of at least 0; got -0.1"),
+        ({"learning_rate": np.nan}, "learning_rate must be a number of at least 0; got nan"),
+        ({"eps": np.inf}, "eps must be a number of at least 0; got inf"),
+        ({"beta1": 1.0}, r"beta1 must lie in \[0, 1\); got 1.0"),
+        ({"beta2": -0.1}, r"beta2 must lie in \[0, 1\); got -0.1"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^Adam: {message}$"):
+        Adam([], **settings)
