@@ -21,7 +21,9 @@ class TrainableModel(typing.Protocol):
 
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
-    def parameters(self) -> Sequence[Tensor]: ...
+    def parameters(self) -> Sequence[Tensor]:
+        """The leaves that training moves, each once."""
+        ...
 
 
 class Layer:
