@@ -40,7 +40,7 @@ from rich.table import Table
 from minidbp import kernels
 from minidbp.bench.machine import MAX_OTHERS_SHARE, Contention, blas_name, contention_warning, gemm_gflops_per_s
 from minidbp.bench.step import Trainer, active_shares, batches_of, step_gflop
-from minidbp.data import Mnist, load_mnist
+from minidbp.data import Dataset, load_mnist
 from minidbp.files.atomic import write_text
 from minidbp.nn import N_CLASSES, N_PARAMETERS, Sequential, build_model
 from minidbp.training import (
@@ -94,7 +94,7 @@ class Setup:
     """What all measurements share."""
 
     data: Path | None
-    mnist: Mnist
+    mnist: Dataset
     pool: Workers
     settings: Settings
     lam: float

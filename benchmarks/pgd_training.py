@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch_peer import TorchPeer
 
-from minidbp.data import Mnist, Split, load_mnist
+from minidbp.data import Dataset, Split, load_mnist
 from minidbp.files.atomic import write_text
 from minidbp.nn import Sequential, fuse
 from minidbp.robust import fgsm, strongest
@@ -62,7 +62,7 @@ def trained_by_minidbp(run: Run, split: Split) -> Sequential:
     return state.model
 
 
-def accuracies(model: Sequential, mnist: Mnist, eps: float, images: int) -> dict[str, float]:
+def accuracies(model: Sequential, mnist: Dataset, eps: float, images: int) -> dict[str, float]:
     """Accuracy in percent on random test images: clean, under FGSM, and after each attack of `strongest`."""
     rows = np.random.default_rng(0).choice(len(mnist.x_test), images, replace=False)
     x, y, fused = mnist.x_test[rows], mnist.y_test[rows], fuse(model)

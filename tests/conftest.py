@@ -8,7 +8,7 @@ from chromium import browser  # noqa: F401 - a fixture
 from hypothesis import HealthCheck, settings
 from sweep_fixtures import copy, made_up, tiny, tiny_sweep, trained  # noqa: F401 - fixtures
 
-from minidbp.data import Mnist, load_mnist
+from minidbp.data import Dataset, load_mnist
 
 settings.register_profile(
     "ci", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
@@ -17,7 +17,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session")
-def mnist() -> Mnist:
+def mnist() -> Dataset:
     return load_mnist()
 
 

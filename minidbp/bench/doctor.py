@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minidbp import kernels
-from minidbp.data import DataError, load_mnist
+from minidbp.data import DataError, load_data
 from minidbp.kernels import jit
 from minidbp.training.environment import environment, processor_flags
 
@@ -45,8 +45,9 @@ def examine(data: Path | None = None) -> Examination:
         result.warnings.append(f"{', '.join(limits)} do not limit minidbp's own threads: use --threads")
     _examine_kernels(result, here["variables"].get("NUMBA_CACHE_DIR"))
     try:
-        mnist = load_mnist(data)
-        result.facts["data"] = f"MNIST verified: {len(mnist.x_train)} training and {len(mnist.x_test)} test images"
+        found = load_data(data)
+        sizes = f"{len(found.x_train)} training and {len(found.x_test)} test images"
+        result.facts["data"] = f"{found.name} {'verified' if found.verified else 'not verified'}: {sizes}"
     except DataError as error:
         result.problems.append(str(error))
     return result

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from minidbp import kernels
 from minidbp.bench.machine import Advance, blas_name, copy_gb_per_s, gemm_gflops_per_s, ignore
 from minidbp.bench.step import Product, StepSettings, Trainer, active_shares, batches_of, products
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.files.plots import COLOURS
 from minidbp.nn import build_model
 from minidbp.training import workers
@@ -134,7 +134,7 @@ class KernelTimes(StepSettings):
     rows: list[KernelTime]
 
 
-def time_kernels(settings: StepSettings, mnist: Mnist, advance: Advance = ignore) -> KernelTimes:
+def time_kernels(settings: StepSettings, mnist: Dataset, advance: Advance = ignore) -> KernelTimes:
     """Train on one thread for `settings.warm` steps, but at least one, then time the kernels of `settings.steps` steps.
 
     advance() is called after each step.  Raises ValueError for a batch that is larger than MNIST.

@@ -12,7 +12,7 @@ from minidbp import kernels
 from minidbp.autodiff import Tensor, no_grad
 from minidbp.bench.machine import Advance, blas_name, ignore
 from minidbp.bench.step import StepSettings, Trainer, active_shares, batches_of
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.files.plots import COLOURS
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
 from minidbp.training import Protocol, workers
@@ -76,7 +76,7 @@ class Scaling:
         return {"batch": self.batch, "classes": self.classes, "lambdas": self.lambdas, "active": self.active}
 
 
-def time_scaling(settings: StepSettings, mnist: Mnist, advance: Advance = ignore) -> Scaling:
+def time_scaling(settings: StepSettings, mnist: Dataset, advance: Advance = ignore) -> Scaling:
     """Measure the four series; the time of a step is the median of `settings.steps` steps.
 
     advance() is called after each of `n_points()` measurements.

@@ -9,7 +9,7 @@ import numpy as np
 from minidbp import kernels
 from minidbp.autodiff import Tensor, no_grad
 from minidbp.bench.machine import Advance, Contention, blas_name, gemm_gflops_per_s, ignore, peak_rss_mb, seconds_of
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn import N_CLASSES, Conv2d, Linear, ReLU, Sequential, build_model
 from minidbp.nn.layer import Layer
 from minidbp.nn.models import check_model_name
@@ -137,7 +137,7 @@ class Trainer:
         return seconds_of(self.step, steps, advance)
 
 
-def batches_of(mnist: Mnist, size: int) -> list[Batch]:
+def batches_of(mnist: Dataset, size: int) -> list[Batch]:
     """All whole batches of `size` training images and labels, in the order of the file.
 
     Raises ValueError for a size of 0 or one that exceeds the number of training images.
@@ -148,7 +148,7 @@ def batches_of(mnist: Mnist, size: int) -> list[Batch]:
     return [(mnist.x_train[i : i + size], mnist.y_train[i : i + size]) for i in range(0, n - size + 1, size)]
 
 
-def first_images(mnist: Mnist, n: int) -> Mnist:
+def first_images(mnist: Dataset, n: int) -> Dataset:
     """MNIST with the first n training images only, so that the process' memory is that of the step, not of the data."""
     return replace(mnist, x_train=mnist.x_train[:n].copy(), y_train=mnist.y_train[:n].copy())
 
@@ -174,7 +174,7 @@ class StepTiming(StepSettings):
     others_share: float | None
 
 
-def time_step(settings: StepSettings, mnist: Mnist, advance: Advance = ignore) -> StepTiming:
+def time_step(settings: StepSettings, mnist: Dataset, advance: Advance = ignore) -> StepTiming:
     """Train for `settings.warm` steps, then time `settings.steps` steps; advance() is called after each.
 
     Raises ValueError for a batch that is larger than MNIST.

@@ -39,7 +39,7 @@ def bench_step(
     warm: Warm = 50,
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
-    data: opt.Data = None,
+    data: opt.MnistData = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Time the step that `minidbp train` repeats, on real images: milliseconds, GFLOP/s, memory.
@@ -52,7 +52,8 @@ def bench_step(
     settings = StepSettings(
         model=model, penalty=penalty, lam=lam, batch=batch, threads=threads, warm=warm, steps=steps, seed=seed
     )
-    mnist = first_images(common.load_data(data), batch * (warm + steps))
+    common.compile_kernels()
+    mnist = first_images(common.load_mnist(data, "bench step"), batch * (warm + steps))
     with common.progress(f"steps of model {model}", warm + steps) as advance:
         t = time_step(settings, mnist, advance)
     if warning := contention_warning(t.others_share):
@@ -98,7 +99,7 @@ def bench_kernels(
     steps: Steps = 3,
     warm: Warm = 50,
     out: Out = None,
-    data: opt.Data = None,
+    data: opt.MnistData = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Time each layer's products in each pass of a step, on one thread, against the machine's limits.
@@ -109,7 +110,8 @@ def bench_kernels(
     from minidbp.bench.step import StepSettings
 
     settings = StepSettings(model=model, penalty=penalty, lam=lam, batch=batch, warm=warm, steps=steps)
-    mnist, folder = common.load_data(data), out and common.out_folder(out)
+    mnist, folder = common.load_mnist(data, "bench kernels"), out and common.out_folder(out)
+    common.compile_kernels()
     with common.progress(f"steps of model {model}", max(1, warm) + steps) as advance:
         times = kernel_times.time_kernels(settings, mnist, advance)
     common.show(times, as_json, common.table(kernel_times.table(times), kernel_times.title(times), left=2))
@@ -124,7 +126,7 @@ def bench_scaling(
     steps: Steps = 5,
     out: Out = None,
     threads: opt.Threads = None,
-    data: opt.Data = None,
+    data: opt.MnistData = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Time the exact step against batch, classes and active units, and a study against its number of lambdas.
@@ -135,7 +137,8 @@ def bench_scaling(
     from minidbp.bench.step import StepSettings
 
     settings = StepSettings(model=model, lam=lam, threads=threads, steps=steps)
-    mnist, folder = common.load_data(data), out and common.out_folder(out)
+    mnist, folder = common.load_mnist(data, "bench scaling"), out and common.out_folder(out)
+    common.compile_kernels()
     with common.progress(f"sizes of model {model}", scaling.n_points()) as advance:
         times = scaling.time_scaling(settings, mnist, advance)
     common.show(times, as_json, common.table(scaling.table(times), scaling.title(times), left=3))

@@ -19,14 +19,16 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from minidbp import __version__, kernels
+from minidbp import __version__, kernels, training
 from minidbp.cli.config import read_config
 from minidbp.cli.invocation import Command, current, sigterm_as_ctrl_c
-from minidbp.data import Mnist, load_mnist
+from minidbp.data import Dataset
+from minidbp.nn import Sequential, trained_on
 from minidbp.sweeps import monitor
+from minidbp.sweeps.execute import data_in
 from minidbp.sweeps.monitor import is_live, left, plain_lines
 from minidbp.sweeps.runs import RunFailed
-from minidbp.training.protocol import FieldError
+from minidbp.training.protocol import FieldError, Protocol
 
 screen = Console()
 messages = Console(stderr=True)  # errors and notes, so that stdout holds nothing but the results
@@ -189,11 +191,46 @@ def compile_kernels() -> None:
         kernels.warm_up()
 
 
-def load_data(data: Path | None) -> Mnist:
-    """MNIST, and compiled kernels."""
-    mnist = load_mnist(data)
+def load_data(data: Path | None) -> Dataset:
+    """MNIST or the user's data, of which a message says that they are not verified; and compiled kernels."""
+    dataset = data_in(data)
+    if not dataset.verified:
+        say(
+            f"the data in {data} are not MNIST (their SHA-256 is another): taken as {dataset.name}, not verified",
+            style="yellow",
+        )
+        say(str(dataset))
     compile_kernels()
-    return mnist
+    return dataset
+
+
+def load_mnist(data: Path | None, command: str) -> Dataset:
+    """MNIST.  Raises ValueError for other data."""
+    dataset = data_in(data)
+    if not dataset.verified:
+        raise ValueError(f"{command} compares with numbers on MNIST, and {data} holds other data: leave --data out")
+    return dataset
+
+
+def check_fits(weights: Path, model: Sequential, dataset: Dataset) -> None:
+    """Raise ValueError if the model of this file is not for such data; say so if it was trained on others."""
+    training.check_fits(model, dataset, str(weights))
+    trained = trained_on(weights)
+    if trained and trained[1] != dataset.digest:
+        say(f"{weights} was trained on other data, {trained[0]}, than {dataset.name}", style="yellow")
+
+
+def on_test_images(protocol: Protocol, images: int | None, default: int, dataset: Dataset) -> Protocol:
+    """The protocol for --images test images; without this option `default`, or all where there are fewer.
+
+    Nothing is tracked, as nothing is trained.  Raises FieldError if there are fewer than --images.
+    """
+    there = len(dataset.x_test)
+    if images is not None and images > there:
+        raise FieldError(
+            "n_test", f"must be at most {there}, the number of test images of {dataset.name}; got {images}"
+        )
+    return dataclasses.replace(protocol, n_test=images or min(default, there), n_tracked=1)
 
 
 def out_folder(out: Path | None, default: str = "") -> Path:

@@ -10,10 +10,13 @@ import typer
 from minidbp.cli import common
 from minidbp.cli import options as opt
 from minidbp.nn import Sequential, load_model
+from minidbp.nn.models import check_model_input
 from minidbp.sweeps.runs import Run, find, labels
 from minidbp.training import Protocol, accuracy, quickly_trained, workers
+from minidbp.training.protocol import sizes_for
 
-HELD_OUT = 1000  # training digits for the accuracy of a model that `explain` trains
+HELD_OUT = 1000  # training images for the accuracy of a model that `explain` trains; a twelfth of small data sets
+LEAST = 100  # test images of a diagnosis: with fewer, sampling noise would hide every difference
 
 
 def _load(weights: Path) -> tuple[Sequential, str]:
@@ -51,7 +54,6 @@ def explain(
     from minidbp.paper.figure1 import check_image
     from minidbp.training.environment import environment
 
-    check_image(image)
     network = None
     if weights:
         network, name = _load(weights)
@@ -60,25 +62,30 @@ def explain(
         origin = f"The weights are those of {weights.name}."
     else:
         name = model or "C"
-    mnist = common.load_data(data)
+    dataset = common.load_data(data)
+    check_image(image, len(dataset.x_test))
+    if network is not None and weights:
+        common.check_fits(weights, network, dataset)
+    x, y, n_classes = dataset.x_train, dataset.y_train, dataset.n_classes
+    check_model_input(name, PROTOCOL.padding, dataset.image_shape, n_classes)
     folder = common.out_folder(out, f"explain-{name}-{image}")
     if network is None:
-        steps = explaining.TRAINING_STEPS[name]
-        x, y = mnist.x_train, mnist.y_train
+        steps, held_out = explaining.TRAINING_STEPS[name], min(HELD_OUT, max(1, len(x) // 12))
         with common.progress(f"training model {name}", steps) as advance:
             network = quickly_trained(
-                name, x[:-HELD_OUT], y[:-HELD_OUT], steps, protocol=PROTOCOL, seed=seed, threads=threads,
-                on_step=advance,
+                name, x[:-held_out], y[:-held_out], steps, protocol=PROTOCOL, seed=seed, threads=threads,
+                n_classes=n_classes, on_step=advance,
             )  # fmt: skip
         with workers(threads) as pool:
-            percent = accuracy(network, x[-HELD_OUT:], y[-HELD_OUT:], pool)
+            percent = accuracy(network, x[-held_out:], y[-held_out:], pool)
+        others = "digits" if dataset.verified else "images"
         origin = (
             f"The weights are from {steps} plain Adam steps of {PROTOCOL.batch_size} images without penalty "
-            f"(seed {seed}). The model then classifies {percent:.1f}% of {HELD_OUT} other digits correctly."
+            f"(seed {seed}). The model then classifies {percent:.1f}% of {held_out} other {others} correctly."
         )
     with workers(threads), common.progress("taking the step apart", explaining.PROGRESS_STEPS) as advance:
         step = TrainingStep(
-            network.astype(np.float64), mnist.x_test[[image]].astype(np.float64), mnist.y_test[[image]], lam
+            network.astype(np.float64), dataset.x_test[[image]].astype(np.float64), dataset.y_test[[image]], lam
         )
         explanation = explaining.explain(step, name, image, np.random.default_rng([seed, image]), advance)
     options = {"image": image, "model": name, "lambda": lam, "seed": seed, "weights": weights and weights.name}
@@ -96,7 +103,7 @@ def train(
     lam: opt.Lambda = 0.0,
     seed: opt.Seed = 0,
     epochs: opt.Epochs = None,
-    images: opt.TrainingImages = 55_000,
+    images: opt.TrainingImages = None,
     penalty: opt.Penalty = "jacobian_l1",
     penalty_target: opt.PenaltyTarget = "logits",
     reduction: opt.Reduction = "mean",
@@ -109,6 +116,9 @@ def train(
 ) -> None:
     """Train one model by the paper's protocol and evaluate it on 1,000 random test images, clean and under attack.
 
+    With --data, on images of your own: fewer than 1,000 test images are all taken, and a twelfth of the training
+    images, at most 5,000, are for validation.
+
     Prints accuracy under FGSM and in the worst case of the strongest attacks, at the protocol's eps and at 0.1.
     Writes NAME.json (protocol, every epoch, accuracies) and NAME.safetensors (weights, for `minidbp attack`) to --out,
     by default out/train; NAME ends in a hash of all settings.  After an interruption, run the same command again to
@@ -116,23 +126,24 @@ def train(
     """
     from minidbp.diagnosis.judge import JUDGE
     from minidbp.sweeps import executors, sweep
-    from minidbp.sweeps.execute import mnist_in
 
     changes: dict[str, Any] = {} if epochs is None else {"max_epochs": epochs, "stop_rule": "none"}
     if adversarial is not None or training_attack is not None:
         eps, attack_name = 0.1 if adversarial is None else adversarial, training_attack or "fgsm"
         changes |= {"adversarial_training": True, "eps": eps, "training_attack": attack_name}
-    protocol = Protocol(
-        n_train=images, penalty=penalty, penalty_target=penalty_target, reduction=reduction, n_test=1000, **changes
-    )
-    run = Run(model, lam, seed, protocol)
-    mnist_in(data)  # first, so that bad data leave no folder
+    choices = {"penalty": penalty, "penalty_target": penalty_target, "reduction": reduction, **changes}
+    Run(model, lam, seed, Protocol(**choices))  # bad options are refused before the data are read
+    dataset = common.load_data(data)  # and bad data before there is a folder
+    sizes = sizes_for(len(dataset.x_train), len(dataset.x_test))
+    protocol = Protocol(**(choices | sizes | ({"n_train": images} if images else {})))
+    run = Run(model, lam, seed, protocol, dataset.identity)
+    run.check(dataset)
     folder = common.out_folder(out, "train")
     run_dir = folder.resolve()
     with common.resumable():
         ending = sweep.train_all(
             [run], run_dir, executors.in_process, JUDGE,
-            title=f"training {model}", data=data, threads=threads, console=common.updates, announce=False,
+            title=f"training {labels([run])[run]}", data=data, threads=threads, console=common.updates, announce=False,
         )  # fmt: skip
     if ending.stopped:
         common.stop(f"stopped; to go on after the last whole epoch: {common.current().words}")
@@ -148,7 +159,9 @@ def train(
 def attack(
     weights: opt.Weights,
     eps: opt.Eps = 0.3,
-    images: Annotated[int, opt.at_least(1, "How many random test images are evaluated.")] = 1000,
+    images: Annotated[
+        int | None, opt.at_least(1, "How many random test images are evaluated; 1000, or all of fewer, if not given.")
+    ] = None,
     steps: opt.Steps = 40,
     step: Annotated[float, typer.Option(help="PGD's step, in pixel units.")] = 0.01,
     restarts: opt.Restarts = 1,
@@ -167,16 +180,14 @@ def attack(
     """
     from minidbp.diagnosis import attack as attacking
 
-    protocol = Protocol(
-        # no training, so nothing is tracked; n_tracked must not exceed n_test
-        eps=eps, attack_label=attack_label, n_test=images, n_tracked=1, pgd_steps=steps, pgd_step=step,
-        pgd_restarts=restarts,
-    )  # fmt: skip
-    _load(weights)  # first, so that a bad file leaves no folder
-    mnist = common.load_data(data)
+    protocol = Protocol(eps=eps, attack_label=attack_label, pgd_steps=steps, pgd_step=step, pgd_restarts=restarts)
+    model, _ = _load(weights)  # first, so that a bad file leaves no folder
+    dataset = common.load_data(data)
+    common.check_fits(weights, model, dataset)
+    protocol = common.on_test_images(protocol, images, 1000, dataset)
     folder = common.out_folder(out, f"attack-{weights.stem}")
     with common.progress("attacks", attacking.attack_passes(replace(protocol, judged_eps=()))) as advance:
-        result = attacking.attack(weights, protocol, seed, folder, mnist, threads=threads, advance=advance)
+        result = attacking.attack(weights, protocol, seed, folder, dataset, threads=threads, advance=advance)
     common.show(result, as_json, *result.in_words())
     common.list_written(folder, "attack.json", "images.png")
 
@@ -187,8 +198,10 @@ def diagnose(
         list[Path], typer.Argument(help="One or more .safetensors files of models.", show_default=False)
     ],
     eps: opt.Eps = 0.3,
-    # with fewer than 100 images, sampling noise would hide every difference
-    images: Annotated[int, opt.at_least(100, "How many random test images each attack gets.")] = 500,
+    images: Annotated[
+        int | None,
+        opt.at_least(LEAST, "How many random test images each attack gets; 500, or all of fewer, if not given."),
+    ] = None,
     steps: opt.Steps = 40,
     restarts: opt.Restarts = 3,
     seed: opt.Seed = 0,
@@ -211,14 +224,19 @@ def diagnose(
 
     if not 0 < eps <= 1:
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
-    # no training, so nothing is tracked; n_tracked must not exceed n_test
-    protocol = Protocol(eps=eps, n_test=images, n_tracked=1, pgd_steps=steps, pgd_restarts=restarts)
+    protocol = Protocol(eps=eps, pgd_steps=steps, pgd_restarts=restarts)
     models = {label: _load(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
-    mnist = common.load_data(data)
+    dataset = common.load_data(data)
+    for path, model in zip(weights, models.values(), strict=True):
+        common.check_fits(path, model, dataset)
+    protocol = common.on_test_images(protocol, images, 500, dataset)
+    if protocol.n_test < LEAST:
+        raise ValueError(f"a diagnosis needs {LEAST} test images at least; {dataset.name} has {protocol.n_test}")
+    work = diagnosing.work(len(models), protocol, dataset.n_classes)
     folder = common.out_folder(out, f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose")
-    with workers(threads) as pool, common.progress("attacks", diagnosing.work(len(models), protocol)) as advance:
-        test_images = LabelledImages(*judged_images(mnist, protocol, seed), pool, seed, advance)
-        diagnosis = replace(diagnosing.diagnose(models, test_images, protocol, mnist), environment=environment())
+    with workers(threads) as pool, common.progress("attacks", work) as advance:
+        test_images = LabelledImages(*judged_images(dataset, protocol, seed), pool, seed, advance)
+        diagnosis = replace(diagnosing.diagnose(models, test_images, protocol, dataset), environment=environment())
     repeat = common.command_line(
         "diagnose", *(path.name for path in weights), eps=eps, images=images, steps=steps, restarts=restarts, seed=seed
     )
@@ -230,7 +248,9 @@ def diagnose(
 @common.command
 def vacuity(
     weights: opt.Weights,
-    images: Annotated[int, opt.at_least(1, "How many test images are used.")] = 1000,
+    images: Annotated[
+        int | None, opt.at_least(1, "How many test images are used; 1000, or all of fewer, if not given.")
+    ] = None,
     threads: opt.Threads = None,
     data: opt.Data = None,
     as_json: opt.AsJson = False,
@@ -241,8 +261,10 @@ def vacuity(
     original, _ = _load(weights)
     centred = original.astype(np.float32)  # a copy
     centre(centred)
-    mnist = common.load_data(data)
-    x, y = mnist.x_test[:images], mnist.y_test[:images]
+    dataset = common.load_data(data)
+    common.check_fits(weights, original, dataset)
+    n = common.on_test_images(Protocol(), images, 1000, dataset).n_test
+    x, y = dataset.x_test[:n], dataset.y_test[:n]
     with workers(threads) as pool, common.progress("images", len(x)) as advance:
         comparison = compare(original, centred, x, y, pool, advance)
     common.show(comparison, as_json, on_screen(comparison))

@@ -66,7 +66,9 @@ Penalty = Annotated[
 PenaltyTarget = Annotated[str, Option(help="The f whose Jacobian is penalised: logits or softmax.")]
 Reduction = Annotated[str, Option(help="The reduction of the penalty over classes and pixels: mean or sum.")]
 Epochs = Annotated[int | None, at_least(1, "Exactly this many; without it, the paper's stop rule.")]
-TrainingImages = Annotated[int, at_least(1, "How many training images to use.")]
+TrainingImages = Annotated[
+    int | None, at_least(1, "How many training images to use; if not given, all that are not for validation.")
+]
 Adversarial = Annotated[
     float | None, Option(help="Adversarial training with images of this eps (section 4.2). --attack alone implies 0.1.")
 ]
@@ -87,12 +89,20 @@ Eps = Annotated[float, Option(help="The attack's size, in pixel units (0 to 1)."
 Steps = Annotated[int, at_least(1, "PGD's steps.")]
 Restarts = Annotated[int, at_least(1, "PGD's random starts.")]
 AttackLabel = Annotated[str, Option(help="The label inside the attack: true, predicted or smoothed.")]
-Image = Annotated[int, Option(help="The number of the test image, 0 to 9999 (0 is a 7, 3 is a 0).")]
+Image = Annotated[int, Option(help="The number of the test image, from 0 on (in MNIST, 0 is a 7 and 3 is a 0).")]
 
 # Files and output
 Out = Annotated[Path | None, path("--out", "The folder for all files that the command writes; made if missing.")]
-Data = Annotated[
+MnistData = Annotated[
     Path | None,
     path("--data", "The folder with MNIST's four files; the project's data/ if not given.", must_exist=True),
+]
+Data = Annotated[
+    Path | None,
+    path(
+        "--data",
+        "A folder with four IDX files, or an .npz file with x, y (x_test, y_test); the project's MNIST if not given.",
+        must_exist=True,
+    ),
 ]
 AsJson = Annotated[bool, Option("--json", help="Print the figures as JSON on standard output.")]

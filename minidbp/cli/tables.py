@@ -12,7 +12,6 @@ from typer import Argument, Option
 
 from minidbp.cli import common
 from minidbp.cli import options as opt
-from minidbp.data import load_mnist
 from minidbp.files.atomic import write_text
 from minidbp.training import available_cores, workers
 
@@ -68,7 +67,7 @@ def _sweep_command(name: str, about: str) -> None:
         threads: RunThreads = None,
         workers: Workers = None,
         scheduler: Scheduler = None,
-        data: opt.Data = None,
+        data: opt.MnistData = None,
         penalty: Penalty = None,
         penalty_target: Target = None,
         reduction: Reduction = None,
@@ -80,7 +79,6 @@ def _sweep_command(name: str, about: str) -> None:
         from minidbp.paper.experiments import Choice, check_effect, experiment_named, protocol_variants
         from minidbp.paper.report import FILES, write_report
         from minidbp.sweeps import sweep
-        from minidbp.sweeps.execute import mnist_in
 
         named = {
             "penalty": penalty, "penalty_target": penalty_target, "reduction": reduction, "attack_label": attack_label,
@@ -96,7 +94,9 @@ def _sweep_command(name: str, about: str) -> None:
         runs = experiment.runs(preset, seed, variants, choice)
         check_effect(varied, runs)
         data = data and data.resolve()
-        mnist = mnist_in(data)
+        mnist = common.load_mnist(data, name)
+        for one in runs:
+            one.check(mnist)
         title = f"{experiment.title}, preset {preset}"
         repeat = common.command_line(name, preset=preset, **choice.options(), seed=seed or None, **fixed, vary=vary)
         planned = sweep.Sweep(name, title, [repeat], runs, varied, how)
@@ -181,14 +181,14 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
 
 
 @common.command
-def report(folder: Folder, data: opt.Data = None, as_json: opt.AsJson = False) -> None:
+def report(folder: Folder, data: opt.MnistData = None, as_json: opt.AsJson = False) -> None:
     """Write the tables, figures and report page of the runs that a sweep has finished so far, into its folder."""
     from minidbp.paper.report import FILES, write_report
     from minidbp.sweeps.sweep import load
 
     sweep = load(folder)
     with common.busy("writing the report"):
-        rows = write_report(sweep, folder, load_mnist(data))
+        rows = write_report(sweep, folder, common.load_mnist(data, "report"))
     _show_rows(rows, sweep.title, as_json)
     if not rows:
         common.fail(f"{folder} has no finished run yet", code=1)
@@ -205,7 +205,7 @@ def figure1(
     out: opt.Out = None,
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
-    data: opt.Data = None,
+    data: opt.MnistData = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Draw Figure 1 from a real run: f at a test image and at its adversarial twin, during adversarial training.
@@ -218,7 +218,8 @@ def figure1(
 
     figure1.check_image(image)
     runs = figure1.plan_runs(preset, model, lam, penalty, seed)
-    mnist = common.load_data(data)
+    mnist = common.load_mnist(data, "figure1")
+    common.compile_kernels()
     folder = common.out_folder(out, f"figure1-{preset}")
     started = perf_counter()
     total = sum(figure1.steps_of(run)[0] for run in runs)

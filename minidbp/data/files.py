@@ -1,7 +1,7 @@
-"""MNIST's four files: what each one holds, and how its bytes are read and verified.
+"""Four IDX files: what those of MNIST hold, and how bytes are read and verified.
 
-They are in the IDX format (http://yann.lecun.com/exdb/mnist/): a magic number, the axes' lengths, then the bytes of
-the array.  `data/README.md` describes the format in a few lines.
+The IDX format (http://yann.lecun.com/exdb/mnist/) is a magic number, the axes' lengths, then the bytes of the array.
+`data/README.md` describes it in a few lines.  Other data sets, such as Fashion-MNIST, have files of the same names.
 """
 
 import hashlib
@@ -47,10 +47,10 @@ FILES = TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = (
     MnistFile("t10k-labels-idx1-ubyte", 10_000, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 )
 
-# The bound on decoding is the largest of the four files, so that swapped files can still be recognised.  Gzip adds far
-# less than 1 MiB to 47 MB even where it compresses nothing.
+# The bound on decoding is the largest of the four files, so that swapped files can still be recognised.
 MOST_DECODED = max(file.n_bytes for file in FILES)
-MOST_STORED = MOST_DECODED + 2**20
+MOST_OWN = 1 << 30  # bytes, of other data sets: of an IDX file, or of all arrays in an .npz file
+MOST_ADDED = 1 << 20  # bytes, by gzip where it compresses nothing; it adds 0.03% at most
 
 
 def find(folder: Path, file: MnistFile) -> Path | None:
@@ -68,7 +68,7 @@ def read_verified(path: Path, file: MnistFile) -> bytes:
         DataError: The file is unreadable, truncated, changed, swapped or too large. At most the size of the largest of
             the four files is decoded.
     """
-    raw = _decoded(path)
+    raw = decoded(path, MOST_DECODED)
     digest = hashlib.sha256(raw).hexdigest()
     if digest == file.sha256:
         return raw
@@ -107,8 +107,9 @@ def parse_idx(raw: bytes, n_axes: int, source: str = "the IDX data") -> NDArray[
     return np.frombuffer(raw, dtype=np.uint8, offset=header_size).reshape(shape)
 
 
-def _decoded(path: Path) -> bytes:
-    stored = read_bytes(path, MOST_STORED, DataError)
+def decoded(path: Path, most: int) -> bytes:
+    """The uncompressed bytes of `path` (gzipped if its name ends in .gz), at most so many.  Raises DataError."""
+    stored = read_bytes(path, most + MOST_ADDED, DataError)
     if path.suffix != ".gz":
         return stored
     if not stored.startswith(b"\x1f\x8b"):
@@ -116,11 +117,11 @@ def _decoded(path: Path) -> bytes:
         raise DataError(f"{path} is not a gzip file: it begins with {start} where 1f 8b would be right")
     gunzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: gzip's header and checksum
     try:
-        raw = gunzip.decompress(stored, MOST_DECODED + 1)
+        raw = gunzip.decompress(stored, most + 1)
     except zlib.error as error:
         raise DataError(f"{path} is a damaged gzip file ({error})") from error
-    if len(raw) > MOST_DECODED:
-        raise DataError(f"{path} decodes to more than {MOST_DECODED} bytes, the most a file of MNIST has")
+    if len(raw) > most:
+        raise DataError(f"{path} decodes to more than {most} bytes, the most that is read")
     if not gunzip.eof:
         raise DataError(f"{path} is a truncated gzip file: its {len(stored)} bytes end before its data do")
     if gunzip.unused_data:

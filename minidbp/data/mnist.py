@@ -1,38 +1,25 @@
-"""MNIST as four arrays: found or downloaded, verified and scaled."""
+"""MNIST: found or downloaded, verified and scaled."""
 
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minidbp.data.dataset import MNIST, Dataset
 from minidbp.data.files import FILES, DataError, MnistFile, find, parse_idx, read_verified
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 BESIDE_THE_CODE = Path(__file__).parents[2] / "data"
 
 
-@dataclass(frozen=True, eq=False)  # == of arrays is an array, so a generated __eq__ would raise
-class Mnist:
-    """MNIST, all arrays read-only.
-
-    x_train (60000, 28, 28, 1) and x_test (10000, 28, 28, 1): float32 in [0, 1], NHWC, 0 the black background.
-    y_train (60000,) and y_test (10000,): int64, the digits 0 to 9.
-    """
-
-    x_train: NDArray[np.float32]
-    y_train: NDArray[np.int64]
-    x_test: NDArray[np.float32]
-    y_test: NDArray[np.int64]
-
-
-def load_mnist(folder: Path | str | None = None) -> Mnist:
+def load_mnist(folder: Path | str | None = None) -> Dataset:
     """Load MNIST from a folder with the four IDX files, each gzipped (.gz, preferred) or not.
 
-    The SHA-256 of the uncompressed bytes is verified on every load.
+    x_train (60000, 28, 28, 1) and x_test (10000, 28, 28, 1) are float32 in [0, 1], 0 the black background.  y_train
+    (60000,) and y_test (10000,) are the digits.  The SHA-256 of the uncompressed bytes is verified on every load.
 
     Args:
         folder: By default the project's data/ beside the package. Where there is none, as in an installed copy, it is
@@ -60,9 +47,11 @@ def load_mnist(folder: Path | str | None = None) -> Mnist:
             if find(home, file) is None:
                 _download(file, home)
     try:
-        return Mnist(*(_array(home, file) for file in FILES))
+        arrays = [_array(home, file) for file in FILES]
     except DataError as error:
         raise DataError(f"{error}; {remedy}") from error.__cause__
+    x_train, y_train, x_test, y_test = arrays
+    return Dataset(x_train, y_train, x_test, y_test, MNIST.name, MNIST.n_classes, MNIST.digest, verified=True)
 
 
 def _array(folder: Path, file: MnistFile) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minidbp.autodiff import Tensor, no_grad, softmax
-from minidbp.data import Mnist
+from minidbp.data import MNIST, DataIdentity, Dataset
 from minidbp.diagnosis.figures import adversarial_twins
 from minidbp.diagnosis.judge import accuracy_at, correct_by_attack, correct_by_eps, judged_images, sizes_passes
 from minidbp.diagnosis.trials import CLIP, LabelledImages, pgd_trial, strongest_passes
@@ -67,14 +67,15 @@ class AttackResult:
     saturation: Saturation
     protocol: dict[str, Any]
     environment: dict[str, Any]
+    data: DataIdentity = MNIST
 
     def in_words(self) -> list[str]:
         """The result in three lines."""
-        p = self.protocol
+        p, on = self.protocol, "" if self.data == MNIST else f" on {self.data.name}"
         attacks = f"clean {self.clean:.2f}%, FGSM {self.fgsm:.2f}%, PGD {self.pgd:.2f}%"
         worst = ", ".join(f"{of_eps.worst_case:.2f}% at eps {of_eps.eps:g}" for of_eps in self.by_eps)
         return [
-            f"model {self.model}, eps {p['eps']:g}, {p['n_test']} random test images: {attacks}",
+            f"model {self.model}{on}, eps {p['eps']:g}, {p['n_test']} random test images: {attacks}",
             f"worst case of these, APGD-CE, APGD-DLR and Square: {worst}",
             str(self.saturation),
         ]
@@ -85,19 +86,19 @@ def attack(
     protocol: Protocol,
     seed: int,
     folder: Path,
-    mnist: Mnist,
+    dataset: Dataset,
     *,
     threads: int | None,
     advance: Callable[[float], object] = lambda passes: None,
 ) -> AttackResult:
-    """Judge the model of a weights file, in float32.  Writes attack.json and images.png to `folder`.
+    """Judge the model of a weights file, in float32, on these data.  Writes attack.json and images.png to `folder`.
 
     advance(passes): called after so many of the `attack_passes`.
     """
     p = replace(protocol, judged_eps=())
     model, name = load_model(weights)
     model = model.astype(np.float32)  # the dtype of the images
-    x, y = judged_images(mnist, p, seed)
+    x, y = judged_images(dataset, p, seed)
 
     def report(passes: float, what: str = "") -> None:
         advance(passes)
@@ -115,10 +116,10 @@ def attack(
     sizes = [accuracy_at(eps, of_eps, [*right.values()] if eps == p.eps else []) for eps, of_eps in by_eps.items()]
     result = AttackResult(
         name, str(weights), seed, **accuracies, by_eps=sizes, saturation=found, protocol=fields,
-        environment=environment(),
+        environment=environment(), data=dataset.identity,
     )  # fmt: skip
     write_text(folder / "attack.json", json.dumps(asdict(result), indent=1) + "\n")
-    picture = adversarial_twins({f"model {name}": model}, mnist.x_test, mnist.y_test, p)
+    picture = adversarial_twins({f"model {name}": model}, dataset, p)
     save(picture, folder / "images.png")
     return result
 

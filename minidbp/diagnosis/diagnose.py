@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minidbp.data import Mnist, load_mnist
+from minidbp.data import MNIST, Dataset, load_mnist
 from minidbp.diagnosis.evidence import evidence_passes, gather
 from minidbp.diagnosis.trials import (
     CLIP,
@@ -21,7 +21,7 @@ from minidbp.diagnosis.trials import (
     pgd_trial,
     transfer_trial,
 )
-from minidbp.diagnosis.verdict import CHANCE, OVERSTATED, POINTS, Finding, MaskingVerdict, judge, stronger
+from minidbp.diagnosis.verdict import OVERSTATED, POINTS, Finding, MaskingVerdict, judge, stronger
 from minidbp.nn import Sequential
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, percent
@@ -48,6 +48,8 @@ class Settings:
     seed: int
     label_smoothing: float
     noise_draws: int = DRAWS
+    data: str = MNIST.name  # the name of the data set
+    chance: float = 100 / MNIST.n_classes  # accuracy of a guess, in percent
 
 
 @dataclass(frozen=True)
@@ -116,24 +118,26 @@ def labels_of(weights: Sequence[Path]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [str(path.with_suffix("")) for path in weights]
 
 
-def work(models: int, p: Protocol) -> int:
+def work(models: int, p: Protocol, n_classes: int) -> int:
     """How many passes of an image `diagnose` reports for this number of models."""
-    each = sum(trial.passes for group in page_trials(p).values() for trial in group.values()) + evidence_passes(p)
+    each = sum(trial.passes for group in page_trials(p).values() for trial in group.values()) + evidence_passes(
+        p, n_classes
+    )
     return models * p.n_test * (each + (transfer_trial(p).passes if models > 1 else 0))
 
 
 def diagnose(
-    models: Mapping[str, Model], images: LabelledImages, protocol: Protocol, mnist: Mnist | None = None
+    models: Mapping[str, Model], images: LabelledImages, protocol: Protocol, dataset: Dataset | None = None
 ) -> Diagnosis:
-    """Diagnose models by label: functions of a Tensor (N, 28, 28, 1) to logits (N, 10).
+    """Diagnose models by label: functions of a Tensor (N, H, W, C) to logits (N, c).
 
     Of the protocol, eps in (0, 1], label_smoothing, clip and the sizes of the attacks count. Attacks take the true
     label and clip to [0, 1] unless their name says otherwise. The curves take PGD from one start.
 
-    mnist: its training images train the substitutes, whose images are transferred to each model; by default
+    dataset: its training images train the substitutes, whose images are transferred to each model; by default
     `load_mnist()`.
     """
-    p, mnist, right_on = protocol, mnist or _loaded(), {}
+    p, dataset, right_on = protocol, dataset or _loaded(), {}
     networks = {label: model if isinstance(model, Sequential) else Function(model) for label, model in models.items()}
     for source, network in networks.items() if len(networks) > 1 else ():
         made = images.attacked(network, transfer_trial(p))
@@ -141,12 +145,12 @@ def diagnose(
     matrix = [[*_percents(row).values()] for row in right_on.values()]
     settings = Settings(
         p.eps, len(images.x), p.pgd_steps, p.pgd_restarts, p.apgd_steps, p.apgd_restarts, p.square_queries,
-        p.reference_steps, images.seed, p.label_smoothing,
+        p.reference_steps, images.seed, p.label_smoothing, data=dataset.name, chance=dataset.chance,
     )  # fmt: skip
     diagnosed = {}
     for label, network in networks.items():
         others = {source: row[label] for source, row in right_on.items() if source != label}
-        diagnosed[label] = _diagnose_one(network, images, p, mnist, others)
+        diagnosed[label] = _diagnose_one(network, images, p, dataset, others)
     return Diagnosis(settings, diagnosed, Transfer(list(models), matrix) if matrix else None)
 
 
@@ -154,10 +158,10 @@ _loaded = lru_cache(maxsize=1)(load_mnist)  # one object, so that the reference 
 
 
 def _diagnose_one(
-    model: Model, images: LabelledImages, protocol: Protocol, mnist: Mnist, transfer: dict[str, np.ndarray]
+    model: Model, images: LabelledImages, protocol: Protocol, dataset: Dataset, transfer: dict[str, np.ndarray]
 ) -> ModelDiagnosis:
     """transfer: which images made on each other model it gets right."""
-    gathered = gather(model, images, protocol, mnist, transfer)
+    gathered = gather(model, images, protocol, dataset, transfer)
     right: dict[str, dict[Any, np.ndarray]] = {}
     others = []
     for group, of_group in page_trials(protocol).items():
@@ -176,7 +180,7 @@ def _diagnose_one(
         gradients=gathered.gradients,
         transfer=_percents(evidence.transfer),
         worst_case=percent(evidence.worst_case),
-        verdict=judge(evidence, CHANCE, _weak_attacks(evidence.right["fgsm_true"], right, protocol.pgd_steps)),
+        verdict=judge(evidence, dataset.chance, _weak_attacks(evidence.right["fgsm_true"], right, protocol.pgd_steps)),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidbp.autodiff import Tensor, no_grad
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.substitutes import IMITATION, PLAIN, imitation, reference
 from minidbp.diagnosis.trials import (
     CLIP,
@@ -19,20 +19,19 @@ from minidbp.diagnosis.trials import (
     transfer_trial,
 )
 from minidbp.diagnosis.verdict import Evidence
-from minidbp.nn import N_CLASSES
 from minidbp.robust import gradient_cosines, input_gradients, jacobian_l1, random_noise, zero_shares
 from minidbp.robust.images import predict
 from minidbp.robust.losses import loss_gradient
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, percent
 from minidbp.training.judgement import GradientFigures
+from minidbp.training.workers import footprint
 
 REACHES_ALL = 1.0  # the eps at which an attack may make any image of any other
 SCALE = 0.1  # of eps: the length of the steps that test how far the gradient tells the margin's change
 DIRECTIONS = 4  # of these steps, from each point
 EXPLAINED = 0.5  # of the margin's change; the median is above 0.99 on models that were trained plainly
 TURNED, STEEPER = 0.3, 3.0  # f is flat at x alone: below this cosine, and with so many times the slope at x + delta
-GRADIENT_PASSES = 2 * (4 + N_CLASSES + DIRECTIONS) + 1  # at x and at x + delta
 
 
 def shared_trials(p: Protocol) -> dict[str, Trial]:
@@ -56,10 +55,15 @@ def shared_trials(p: Protocol) -> dict[str, Trial]:
     }
 
 
-def evidence_passes(p: Protocol) -> int:
+def evidence_passes(p: Protocol, n_classes: int) -> int:
     """How many passes of each image `gather` reports; the training of substitutes is not among them."""
     attacks = sum(trial.passes for trial in shared_trials(p).values())
-    return attacks + 2 * transfer_trial(p).passes + strongest_passes(p) + GRADIENT_PASSES
+    return attacks + 2 * transfer_trial(p).passes + strongest_passes(p) + gradient_passes(n_classes)
+
+
+def gradient_passes(n_classes: int) -> int:
+    """How many passes of each image `gradient_figures` makes, at x and at x + delta."""
+    return 2 * (4 + n_classes + DIRECTIONS) + 1
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,12 @@ class Gathered:
 
 
 def gather(
-    model: Model, images: LabelledImages, p: Protocol, mnist: Mnist, more: Mapping[str, np.ndarray] | None = None
+    model: Model, images: LabelledImages, p: Protocol, dataset: Dataset, more: Mapping[str, np.ndarray] | None = None
 ) -> Gathered:
     """The evidence on a model at the protocol's eps.
 
     Args:
-        mnist: its training images train the two substitutes.
+        dataset: its training images train the two substitutes.
         more: which images made on other models it gets right, bool (N,), by their names.
     """
     right, points = {"clean": images.correct(model, images.x)}, {}
@@ -85,8 +89,8 @@ def gather(
         right[name] = images.correct(model, points[name])
     strongest = images.strongest(model, p)
     substitutes = {
-        PLAIN: reference(mnist, p.reference_steps, images.pool.threads),
-        IMITATION: imitation(model, mnist, p.eps, p.reference_steps, images.pool),
+        PLAIN: reference(dataset, p.reference_steps, images.pool.threads),
+        IMITATION: imitation(model, dataset, p.eps, p.reference_steps, images.pool),
     }
     transfer = {
         name: images.correct(model, images.attacked(substitute, transfer_trial(p)))
@@ -122,7 +126,9 @@ def gradient_figures(
             predicted != in_halves(fused, images.x[part]),
         ], np.float64)  # fmt: skip
 
-    zero, cosine, J, J_adv, same, flattened, *explained, differs = images.figures(model, of_shard, GRADIENT_PASSES)
+    zero, cosine, J, J_adv, same, flattened, *explained, differs = images.figures(
+        model, of_shard, gradient_passes(footprint(model, images.x[0]).classes)
+    )
     figures = GradientFigures(
         zero_gradients=100 * float(zero.mean()),
         zero_gradient_images=percent(zero == 1),

@@ -1,5 +1,6 @@
 """Pictures of attacks: accuracy against eps and against PGD's steps, the matrix of transfer, adversarial images."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from minidbp.data import Dataset
 from minidbp.diagnosis.diagnose import Diagnosis
 from minidbp.diagnosis.trials import DRAWS
-from minidbp.diagnosis.verdict import CHANCE
-from minidbp.files.plots import COLOURS, MARKERS
-from minidbp.nn import N_CLASSES
+from minidbp.files.plots import COLOURS, MARKERS, as_picture
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, predict
 
@@ -24,6 +24,7 @@ CURVES: dict[str, tuple[str, dict[str, Any]]] = {
 CHANCE_LINE: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1}
 DASHES = ("-", "--", "-.")
 COLUMNS = 3  # panels in a row
+MOST_CLASSES = 10  # with an image in the picture
 
 
 def against_eps(diagnosis: Diagnosis) -> Figure:
@@ -37,7 +38,7 @@ def against_eps(diagnosis: Diagnosis) -> Figure:
         for name, (legend, style) in CURVES.items():
             points = model.against_eps["eps"], model.against_eps[name]
             axes.plot(*points, label=legend, markersize=5, clip_on=False, **style)
-        axes.axhline(CHANCE, label="chance", **CHANCE_LINE)
+        axes.axhline(diagnosis.settings.chance, label="chance", **CHANCE_LINE)
         axes.axvline(eps, color="0.6", linewidth=1, label=f"ε = {eps:g}")
         axes.set_title(f"{label}: {model.verdict.word}", fontsize=10)
         axes.set(xlabel="ε (pixel units)", ylim=(0, 100))
@@ -59,7 +60,7 @@ def against_steps(diagnosis: Diagnosis) -> Figure:
     for i, (label, model) in enumerate(diagnosis.models.items()):
         style: dict[str, Any] = {"color": COLOURS[i % 7], "marker": MARKERS[i % 5], "linestyle": DASHES[i % 3]}
         axes.plot(model.against_steps["steps"], model.against_steps["pgd"], label=label, clip_on=False, **style)
-    axes.axhline(CHANCE, label="chance", **CHANCE_LINE)
+    axes.axhline(diagnosis.settings.chance, label="chance", **CHANCE_LINE)
     steps = model.against_steps["steps"]
     axes.set_xscale("log")
     axes.set_xticks(steps, [str(k) for k in steps])
@@ -95,30 +96,37 @@ def _counts(diagnosis: Diagnosis) -> str:
     return f"Each value: one trained model on {diagnosis.settings.images:,} random test images; no bars."
 
 
-def adversarial_twins(models: Mapping[str, Model], x: np.ndarray, y: np.ndarray, protocol: Protocol) -> Figure:
-    """The first test image of each digit and, in a row for each model, the FGSM image that the protocol makes of it.
+def adversarial_twins(models: Mapping[str, Model], dataset: Dataset, protocol: Protocol) -> Figure:
+    """The first test image of each class and, in a row for each model, the FGSM image that the protocol makes of it.
 
-    The predicted class stands above each image; a wrong one is red and has a cross. `models` maps labels to models.
+    At most MOST_CLASSES classes are shown. The predicted class stands above each image; a wrong one is red and has a
+    cross. `models` maps labels to models.
     """
-    first = [int(np.flatnonzero(y == digit)[0]) for digit in range(N_CLASSES)]
-    images, labels = x[first], y[first]
-    figure = Figure(figsize=(1.05 * N_CLASSES + 1.6, 1.25 * (len(models) + 1)), layout="constrained")
-    panels = figure.subplots(len(models) + 1, N_CLASSES, squeeze=False)
-    _row_of_images(panels[0], images, "test image", labels, labels)
+    classes, first = np.unique(dataset.y_test, return_index=True)
+    first = first[:MOST_CLASSES]
+    images, labels = dataset.x_test[first], dataset.y_test[first]
+    width = 1.05 * len(first) + 1.6
+    figure = Figure(figsize=(width, 1.25 * (len(models) + 1)), layout="constrained")
+    panels = figure.subplots(len(models) + 1, len(first), squeeze=False)
+    names = [dataset.class_name(label) for label in labels]
+    _row_of_images(panels[0], images, "test image", names, names)
     for row, (label, model) in zip(panels[1:], models.items(), strict=True):
         twins = protocol.fgsm(model, images, labels)
-        _row_of_images(row, twins, label, predict(model, twins), labels)
-    title = f"FGSM with ε = {protocol.eps:g}: the first test image of each digit, and what each model predicts"
-    figure.suptitle(title, fontsize=11)
+        _row_of_images(row, twins, label, [dataset.class_name(answer) for answer in predict(model, twins)], names)
+    each = "digit" if dataset.verified else "class"
+    if len(classes) > len(first):
+        each = f"of the classes {labels[0]} to {labels[-1]}"
+    title = f"FGSM with ε = {protocol.eps:g}: the first test image of each {each}, and what each model predicts"
+    figure.suptitle(textwrap.fill(title, int(11 * width)), fontsize=11)
     return figure
 
 
 def _row_of_images(
-    panels: Sequence[Axes], images: np.ndarray, label: str, predicted: np.ndarray, true: np.ndarray
+    panels: Sequence[Axes], images: np.ndarray, label: str, predicted: Sequence[str], true: Sequence[str]
 ) -> None:
     panels[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for axes, image, answer, truth in zip(panels, images, predicted, true, strict=True):
-        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
+        axes.imshow(as_picture(image), cmap="gray", vmin=0, vmax=1)
         axes.set(xticks=[], yticks=[])
-        text, colour = (f"{answer}", "black") if answer == truth else (f"✗ {answer}", "#C00000")
+        text, colour = (answer, "black") if answer == truth else (f"✗ {answer}", "#C00000")
         axes.set_title(text, fontsize=9, color=colour, pad=2)

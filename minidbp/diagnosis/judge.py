@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from minidbp.data import Mnist, random_images
+from minidbp.data import Dataset, random_images
 from minidbp.diagnosis.evidence import Gathered, evidence_passes, gather
 from minidbp.diagnosis.trials import LabelledImages, strongest_passes
-from minidbp.diagnosis.verdict import CHANCE, judge
+from minidbp.diagnosis.verdict import judge
 from minidbp.robust.penalties import Model
 from minidbp.robust.worst_case import STRONGEST
 from minidbp.training import (
@@ -28,18 +28,20 @@ from minidbp.training.judgement import AccuracyAt, Judge, Judgement, MaskingFigu
 Right = dict[str, np.ndarray]  # which of the judged images a model gets right, bool (n_test,), by attack
 
 
-def judged_images(mnist: Mnist, protocol: Protocol, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The test images (n_test, 28, 28, 1) for every attack, drawn by the run's seed, with their labels (n_test,)."""
+def judged_images(dataset: Dataset, protocol: Protocol, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The test images (n_test, H, W, C) for every attack, drawn by the run's seed, with their labels (n_test,)."""
     # `Run` uses the streams 0, 1 and 2 of its seed, and `attacked` the stream 3.
-    return random_images(mnist.x_test, mnist.y_test, protocol.n_test, np.random.default_rng([seed, 4]))
+    return random_images(dataset.x_test, dataset.y_test, protocol.n_test, np.random.default_rng([seed, 4]))
 
 
-def judge_model(model: Model, mnist: Mnist, protocol: Protocol, seed: int, pool: Workers, report: Report) -> Judgement:
+def judge_model(
+    model: Model, dataset: Dataset, protocol: Protocol, seed: int, pool: Workers, report: Report
+) -> Judgement:
     """Judge a model on `judged_images`, in percent, with the accuracy of each class, and diagnose it."""
-    x, y = judged_images(mnist, protocol, seed)
+    x, y = judged_images(dataset, protocol, seed)
     images = LabelledImages(x, y, pool, seed, lambda passes: report(passes, "diagnosis"))
     right = correct_by_attack(model, x, y, protocol, pool, seed=seed, report=report)
-    gathered = gather(model, images, protocol, mnist)
+    gathered = gather(model, images, protocol, dataset)
     withstood = np.all([right["fgsm"], right["pgd"], gathered.evidence.worst_case], axis=0)
     by_eps = correct_by_eps(
         model, x, y, protocol, pool, dict(gathered.evidence.strongest), withstood=withstood, seed=seed, report=report
@@ -52,14 +54,16 @@ def judge_model(model: Model, mnist: Mnist, protocol: Protocol, seed: int, pool:
             accuracy_at(eps, of_eps, [evidence.worst_case] if eps == protocol.eps else [])
             for eps, of_eps in by_eps.items()
         ],
-        per_class={name: percent_by_class(of_attack, y) for name, of_attack in right.items()},
-        diagnosis=masking_figures(replace(gathered, evidence=evidence)),
+        per_class={name: percent_by_class(of_attack, y, dataset.n_classes) for name, of_attack in right.items()},
+        diagnosis=masking_figures(replace(gathered, evidence=evidence), dataset.chance),
     )
 
 
-def track_model(model: Model, mnist: Mnist, protocol: Protocol, seed: int, pool: Workers, report: Report) -> Tracked:
+def track_model(
+    model: Model, dataset: Dataset, protocol: Protocol, seed: int, pool: Workers, report: Report
+) -> Tracked:
     """`track` the first n_tracked of `judged_images`."""
-    x, y = (array[: protocol.n_tracked] for array in judged_images(mnist, protocol, seed))
+    x, y = (array[: protocol.n_tracked] for array in judged_images(dataset, protocol, seed))
     return track(model, x, y, protocol, pool, seed=seed, done=lambda n: report(n, "accuracy along the training"))
 
 
@@ -125,10 +129,10 @@ def accuracy_at(eps: float, right: Right, more: Sequence[np.ndarray] = ()) -> Ac
     return AccuracyAt(eps, **{name: percent(of_attack) for name, of_attack in right.items()}, worst_case=worst_case)
 
 
-def masking_figures(gathered: Gathered) -> MaskingFigures:
-    """The verdict on a model, and the figures that a table shows of its evidence."""
+def masking_figures(gathered: Gathered, chance: float) -> MaskingFigures:
+    """The verdict on a model, where a guess is right in `chance` percent, and the figures that a table shows."""
     evidence = gathered.evidence
-    verdict = judge(evidence, CHANCE)
+    verdict = judge(evidence, chance)
     return MaskingFigures(
         **vars(gathered.gradients),
         noise=percent(evidence.right["noise_sign"]),
@@ -145,10 +149,10 @@ def sizes_passes(p: Protocol) -> int:
     return (sizes - 1) * strongest_passes(p) + sizes * FGSM_PASSES
 
 
-def judge_passes(protocol: Protocol) -> float:
+def judge_passes(protocol: Protocol, n_classes: int) -> float:
     """How many passes of an image `judge_model` reports."""
     p = protocol
-    return p.n_test * (1 + FGSM_PASSES + pgd_passes(p) + sizes_passes(p) + evidence_passes(p))
+    return p.n_test * (1 + FGSM_PASSES + pgd_passes(p) + sizes_passes(p) + evidence_passes(p, n_classes))
 
 
 JUDGE = Judge(judge_model, judge_passes, track_model)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn import Sequential, build_model, fuse
 from minidbp.robust import fgsm, random_noise
 from minidbp.robust.penalties import Model
@@ -21,22 +21,24 @@ WARM_UP = 1 / 3  # of the steps: before it, the imitation is too bad to say wher
 
 
 @lru_cache(maxsize=2)
-def reference(mnist: Mnist, steps: int, threads: int) -> Sequential:
+def reference(dataset: Dataset, steps: int, threads: int) -> Sequential:
     """Model C after so many plain steps on the training images, without a penalty. The same for every model."""
-    return quickly_trained("C", mnist.x_train, mnist.y_train, steps, seed=SEED, threads=threads)
+    x, y, n_classes = dataset.x_train, dataset.y_train, dataset.n_classes
+    return quickly_trained("C", x, y, steps, seed=SEED, threads=threads, n_classes=n_classes)
 
 
-def imitation(model: Model, mnist: Mnist, eps: float, steps: int, pool: Workers) -> Sequential:
+def imitation(model: Model, dataset: Dataset, eps: float, steps: int, pool: Workers) -> Sequential:
     """Model C, trained to answer as `model` does on training images and around them, up to eps away.
 
     Half of each batch are training images. The others are the same images with uniform noise, and after the first
     third of the steps with the imitation's own FGSM on top: the places where the two models are most likely to differ.
     """
     protocol = Protocol(label_smoothing=0.0)
-    state = TrainingState(build_model("C", seed=SEED + 1), 0.0, protocol, np.random.default_rng(SEED))
+    imitator = build_model("C", SEED + 1, input_shape=dataset.image_shape, n_classes=dataset.n_classes)
+    state = TrainingState(imitator, 0.0, protocol, np.random.default_rng(SEED))
     fused, own = fuse(model), fuse(state.model)
     for step in range(steps):
-        x = mnist.x_train[state.rng.integers(0, len(mnist.x_train), protocol.batch_size // 2)]
+        x = dataset.x_train[state.rng.integers(0, len(dataset.x_train), protocol.batch_size // 2)]
         near = random_noise(x, eps, state.rng)
         if step >= WARM_UP * steps:
             moved = fgsm(own, near, predict(fused, near), eps)

@@ -84,7 +84,7 @@ class Function(Layer):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images x (N, 28, 28, 1) in [0, 1] with labels y (N,), and how to attack them.
+    """Images x (N, H, W, C) in [0, 1] with labels y (N,), and how to attack them.
 
     done: told how many more passes of an image through a model are done.
     """

@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minidbp.nn import N_CLASSES
 from minidbp.training import percent
 
-CHANCE = 100 / N_CLASSES
 STANDARD_ERRORS = 3
 MASKING, OVERSTATED = "masking", "overstated"
 POINTS = 5.0  # honest attacks differ too: a smaller difference, in percent of the images, overstates nothing

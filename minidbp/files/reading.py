@@ -121,6 +121,11 @@ def from_json(kind: type[T], value: Any, source: str, error: type[ValueError]) -
     return build(kind, value, "")
 
 
+def printable(text: str) -> str:
+    """The text with a ? for each character that cannot be printed, such as a line break in a name."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _depth(value: Any) -> int:
     """The largest number of brackets within each other."""
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None

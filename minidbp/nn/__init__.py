@@ -20,7 +20,7 @@ from minidbp.nn.layers import (
 )
 from minidbp.nn.losses import cross_entropy, sample_cross_entropy, smoothed_labels
 from minidbp.nn.models import IMAGE_SHAPE, N_CLASSES, N_PARAMETERS, build_model
-from minidbp.nn.weights import WeightsError, load_model, load_parameters, save_model, save_parameters
+from minidbp.nn.weights import WeightsError, load_model, load_parameters, save_model, save_parameters, trained_on
 
 __all__ = [
     "IMAGE_SHAPE",
@@ -52,4 +52,5 @@ __all__ = [
     "save_model",
     "save_parameters",
     "smoothed_labels",
+    "trained_on",
 ]

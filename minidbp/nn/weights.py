@@ -1,23 +1,45 @@
 """Parameters of any model in safetensors files, and models A, B and C, which a file of theirs names."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from minidbp.autodiff import Tensor
-from minidbp.files.reading import read_bytes
+from minidbp.files.reading import from_json, parse_json, read_bytes
 from minidbp.files.tensors import MOST_HEADER, check_arrays, dump_tensors, parse_tensors, write_tensors
+from minidbp.nn.checks import validate_choice
 from minidbp.nn.fuse import fuse
 from minidbp.nn.layer import TrainableModel, named_parameters
 from minidbp.nn.layers import Sequential
-from minidbp.nn.models import CONVOLUTIONS, PADDINGS, build_model
+from minidbp.nn.models import (
+    CONVOLUTIONS,
+    IMAGE_SHAPE,
+    MOST_PARAMETERS,
+    N_CLASSES,
+    N_PARAMETERS,
+    PADDINGS,
+    build_model,
+    check_model_input,
+    check_model_name,
+    count_parameters,
+)
 
-MOST_BYTES = 1 << 24  # model B in float64 with padding "same" has 13.5 million
+MOST_BYTES = 8 * MOST_PARAMETERS + MOST_HEADER  # of a file; model B for MNIST has 6 million
 
 
 class WeightsError(ValueError):
     """A weights file is missing, damaged, not for this model, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What models A, B and C are built for: the shape (H, W, C) of an image, and the number of classes."""
+
+    input_shape: tuple[int, ...] = IMAGE_SHAPE
+    n_classes: int = N_CLASSES
 
 
 def save_parameters(path: str | Path, model: TrainableModel) -> None:
@@ -55,21 +77,39 @@ def load_parameters(path: str | Path, model: TrainableModel) -> None:
         raise WeightsError(f"{error}; give a file that save_parameters wrote for such a model") from error.__cause__
 
 
-def save_model(path: str | Path, model: Sequential, name: str, padding: str = "same_first") -> None:
+def save_model(
+    path: str | Path, model: Sequential, name: str, padding: str = "same_first", *, data: tuple[str, str] | None = None
+) -> None:
     """Write the parameters of a paper model `name` ("A", "B", "C") to `path`, with its name, whole or not at all.
+
+    The file also says the padding, the shape of the images and the number of classes.
+
+    Args:
+        data: Name and SHA-256 of the data that the model was trained on, for the file to tell.
 
     Raises:
         WeightsError: The layers are not those of model `name` with this padding, a number is not finite, or the file
             cannot be written. The file that was there before is unchanged.
         ValueError: There is no such model or padding.
     """
-    expected = build_model(name, padding=padding)
-    if not any(_same_layers(model, like) for like in (expected, fuse(expected))):
+    check_model_name(name)
+    validate_choice("padding", padding, PADDINGS)
+    size = _size_of(model)
+    try:
+        check_model_input(name, padding, size.input_shape, size.n_classes)
+        expected = build_model(name, padding=padding, input_shape=size.input_shape, n_classes=size.n_classes)
+        fits = any(_same_layers(model, like) for like in (expected, fuse(expected)))
+    except ValueError:
+        fits = False
+    if not fits:
         raise WeightsError(
             f"the weights are not saved, because the layers are not those of model {name} with padding {padding!r}; "
             "save_parameters can save any model"
         )
-    _write(Path(path), model, {"model": name, "padding": padding})
+    texts = {"model": name, "padding": padding, "size": json.dumps(asdict(size))}
+    if data is not None:
+        texts |= {"data": data[0], "data_sha256": data[1]}
+    _write(Path(path), model, texts)
 
 
 def load_model(path: str | Path) -> tuple[Sequential, str]:
@@ -84,6 +124,12 @@ def load_model(path: str | Path) -> tuple[Sequential, str]:
         raise WeightsError(f"{error}; give a weights file that minidbp train or a table wrote") from error.__cause__
 
 
+def trained_on(path: str | Path) -> tuple[str, str] | None:
+    """Name and SHA-256 of the data that a model was trained on, if its file tells.  Raises WeightsError."""
+    _, texts = parse_tensors(read_bytes(Path(path), MOST_BYTES, WeightsError), str(path), WeightsError)
+    return (texts["data"], texts["data_sha256"]) if {"data", "data_sha256"} <= texts.keys() else None
+
+
 def parse_model(raw: bytes, source: str = "the weights file") -> tuple[Sequential, str]:
     """The model in the bytes of a weights file, and its name; `source` names them in errors.  Raises WeightsError."""
     arrays, texts = parse_tensors(raw, source, WeightsError)
@@ -93,10 +139,30 @@ def parse_model(raw: bytes, source: str = "the weights file") -> tuple[Sequentia
             f"{source} is not a weights file of minidbp: it does not name model A, B or C "
             "(load_parameters reads the parameters of other models)"
         )
+    size = Size()  # of files that were written before models had other sizes
+    if "size" in texts:
+        value = parse_json(texts["size"].encode(), f"{source}: size", WeightsError)
+        size = from_json(Size, value, f"{source}: size", WeightsError)
+    try:
+        check_model_input(name, padding, size.input_shape, size.n_classes)
+    except ValueError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    held = sum(array.size for array in arrays.values())
+    if count_parameters(name, padding, size.input_shape, size.n_classes) > max(held, *N_PARAMETERS.values()):
+        raise WeightsError(f"{source} holds {held} numbers, too few for {size}")  # and no such model is built
     wide = "W1" in arrays and arrays["W1"].dtype == "float64"
-    model = build_model(name, padding=padding, dtype="float64" if wide else "float32")
+    model = build_model(
+        name, padding=padding, dtype="float64" if wide else "float32", input_shape=size.input_shape,
+        n_classes=size.n_classes,
+    )  # fmt: skip
     _assign(arrays, model.named_parameters(), f"model {name}", source)
     return model, name
+
+
+def _size_of(model: Sequential) -> Size:
+    """The size of a model whose last parameter is the bias of its logits."""
+    parameters = model.parameters()
+    return Size(getattr(model, "input_shape", None) or IMAGE_SHAPE, parameters[-1].size if parameters else N_CLASSES)
 
 
 def _same_layers(model: object, expected: Sequential) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidbp.autodiff import Tensor, jacobian, no_grad, softmax
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.files.page import markdown_table
 from minidbp.nn import Sequential
 from minidbp.paper.statistics import wilson
@@ -147,10 +147,10 @@ def plan_runs(preset: str, model: str, lam: float, penalty: str, seed: int) -> l
     return [run, replace(run, lam=0.0)] if lam else [run]
 
 
-def check_image(image: int) -> None:
-    """Raise ValueError unless MNIST has a test image of this number."""
-    if not 0 <= image < N_TEST:
-        raise ValueError(f"--image must be the number of a test image, 0 to {N_TEST - 1}; got {image}")
+def check_image(image: int, n_test: int = N_TEST) -> None:
+    """Raise ValueError unless there is a test image of this number; by default, one of MNIST."""
+    if not 0 <= image < n_test:
+        raise ValueError(f"--image must be the number of a test image, 0 to {n_test - 1}; got {image}")
 
 
 def steps_of(run: Run) -> tuple[int, int]:
@@ -203,7 +203,7 @@ def many_deltas(model: Sequential, x: np.ndarray, y: np.ndarray, protocol: Proto
 
 
 def train_observed(
-    observed: ObservedRun, mnist: Mnist, image: int, workers: Workers, on_step: Callable[[], None]
+    observed: ObservedRun, mnist: Dataset, image: int, workers: Workers, on_step: Callable[[], None]
 ) -> Sequential:
     """Train a run, add what is observed at a test image and at many, and return the model. Raises DivergenceError.
 
@@ -233,7 +233,7 @@ def train_observed(
     return state.model
 
 
-def make_study(runs: Sequence[Run], mnist: Mnist, image: int, workers: Workers, on_step: Callable[[], None]) -> Study:
+def make_study(runs: Sequence[Run], mnist: Dataset, image: int, workers: Workers, on_step: Callable[[], None]) -> Study:
     """Train and observe the runs in turn. Ctrl-C ends the study with what was observed. Raises DivergenceError."""
     observed = [ObservedRun(run, []) for run in runs]
     stopped = False

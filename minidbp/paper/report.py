@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.figures import adversarial_twins
 from minidbp.files.atomic import write_text
 from minidbp.files.page import as_html, markdown_table
@@ -103,7 +103,7 @@ PROTOCOL = """**Bold**: the paper does not state this field; docs/protocol.md gi
 max_epochs."""
 
 
-def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
+def write_report(sweep: Sweep, folder: Path, mnist: Dataset) -> list[Row]:
     """Write FILES into the folder, from the runs that are finished; without any, write nothing.
 
     Returns:
@@ -121,7 +121,7 @@ def write_report(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
         ) from error
 
 
-def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
+def _write(sweep: Sweep, folder: Path, mnist: Dataset) -> list[Row]:
     experiment, results = experiment_named(sweep.experiment), results_in(sweep, folder)
     rows = rows_of(experiment, results, varied_fields(sweep.runs))
     if not any(row.results for row in rows):
@@ -131,7 +131,7 @@ def _write(sweep: Sweep, folder: Path, mnist: Mnist) -> list[Row]:
     save(along_epochs(rows), folder / "epochs.png")
     models, protocol = _models_to_draw(rows, folder / "runs")
     if models:
-        save(adversarial_twins(models, mnist.x_test, mnist.y_test, protocol), folder / "images.png")
+        save(adversarial_twins(models, mnist, protocol), folder / "images.png")
     pictures = {
         "accuracy.png": describe(rows, experiment.along), "epochs.png": describe_epochs(rows), "images.png": TWINS,
     }  # fmt: skip

@@ -46,7 +46,7 @@ def centre(model: Sequential) -> None:
 def compare(
     original: Sequential, centred: Sequential, x: np.ndarray, y: np.ndarray, workers: Workers, done: Done = None
 ) -> Comparison:
-    """Compare two models on images x (N, 28, 28, 1) with labels y (N,). done(n): n more images are through."""
+    """Compare two models on images x (N, H, W, C) with labels y (N,). done(n): n more images are through."""
 
     def measure(part: slice) -> tuple[np.ndarray, np.ndarray]:
         images, labels = x[part], y[part]

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from filelock import FileLock, Timeout
 
-from minidbp.data import Mnist, load_mnist
+from minidbp.data import Dataset, load_data
 from minidbp.files.atomic import remove_leftovers
 from minidbp.nn import Sequential
 from minidbp.sweeps.monitor import Cost, Heartbeat, Stopped
@@ -20,7 +20,7 @@ from minidbp.training.judgement import Judge, Report
 # A process trains one run at a time: the number of BLAS threads, which `workers` sets to 1, belongs to the process.
 _one_run = threading.Lock()
 
-mnist_in = functools.lru_cache(maxsize=1)(load_mnist)  # a worker trains many runs on the same images
+data_in = functools.lru_cache(maxsize=1)(load_data)  # a worker trains many runs on the same images
 
 
 def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: int | None, stop: Path) -> str:
@@ -67,7 +67,7 @@ def _train_and_keep(
     try:
         with workers(threads) as pool:
             checkpoint = run.file(run_dir, "checkpoint.safetensors")
-            result, model = execute(run, mnist_in(data), pool, judge, report, checkpoint)
+            result, model = execute(run, data_in(data), pool, judge, report, checkpoint)
         keep(result, run_dir, model)
         return result
     except DivergenceError as error:
@@ -89,14 +89,15 @@ def clear(run: Run, run_dir: Path) -> None:
 
 
 def execute(
-    run: Run, mnist: Mnist, pool: Workers, judge: Judge, report: Report, checkpoint: Path | None = None
+    run: Run, dataset: Dataset, pool: Workers, judge: Judge, report: Report, checkpoint: Path | None = None
 ) -> tuple[RunResult, Sequential]:
-    """Train and judge a run: its result and its model.  Raises DivergenceError.
+    """Train and judge a run: its result and its model.  Raises DivergenceError, and RunError for data not its own.
 
     Args:
         report: Called with the GFLOP done since the last call and the current phase.
         checkpoint: A file to resume from, if it exists, and to write after every epoch.
     """
+    run.check(dataset)
     cost, state = Cost(run, judge), run.start()
     if checkpoint and checkpoint.exists():
         load_checkpoint(checkpoint, state, run.identity())
@@ -115,12 +116,12 @@ def execute(
         report(cost.forward * passes, what)
 
     def track(model: Sequential) -> Tracked:
-        return judge.track(model, mnist, run.protocol, run.seed, pool, on_passes)
+        return judge.track(model, dataset, run.protocol, run.seed, pool, on_passes)
 
-    train(state, run.split(mnist), pool, on_step, on_epoch, track)
+    train(state, run.split(dataset), pool, on_step, on_epoch, track)
     started = perf_counter()
     try:
-        judgement = judge.judge(state.model, mnist, run.protocol, run.seed, pool, on_passes)
+        judgement = judge.judge(state.model, dataset, run.protocol, run.seed, pool, on_passes)
     except DivergenceError as error:  # caused by the last step, which no later step could notice
         epochs = len(history)
         raise error.at(f"at its end, after epoch {epochs}", run.lam, epochs, state.adam.t // epochs) from None

@@ -36,24 +36,26 @@ class Cost:
     """The work of a run in GFLOP: passes through the model times its multiply-adds."""
 
     def __init__(self, run: Run, judge: Judge) -> None:
-        p = run.protocol
-        self.forward = 2e-9 * multiply_adds(run.model, p.padding)
-        rows = 0 if run.lam == 0 else N_CLASSES if p.penalty == "jacobian_l1" else 1
+        p, n_classes = run.protocol, run.data.n_classes
+        self.forward = 2e-9 * multiply_adds(run.model, p.padding, run.data.image_shape, n_classes)
+        rows = 0 if run.lam == 0 else n_classes if p.penalty == "jacobian_l1" else 1
         self.train_image = (3 + 3 * rows) * self.forward  # forward and two adjoints; the same for each row of J
         if p.adversarial_training:
             steps = p.training_attack_steps if p.training_attack == "pgd" else 1
             self.train_image = 2 * self.train_image + 3 * steps * self.forward
         epochs = p.max_epochs if p.stop_rule == "none" else min(p.max_epochs, 2 * p.min_epochs)  # the paper's 20
-        self.epoch = p.n_train * self.train_image + p.n_tracked * track_passes(p) * self.forward
-        self.total = epochs * self.epoch + judge.passes(p) * self.forward
+        self.epoch = p.n_train * self.train_image + p.n_tracked * track_passes(p, n_classes) * self.forward
+        self.total = epochs * self.epoch + judge.passes(p, n_classes) * self.forward
 
 
 @functools.cache
-def multiply_adds(name: str, padding: str) -> int:
+def multiply_adds(
+    name: str, padding: str, input_shape: tuple[int, ...] = IMAGE_SHAPE, n_classes: int = N_CLASSES
+) -> int:
     """Multiply-adds of one forward pass of one image through model `name`."""
-    total, y = 0, Tensor(np.zeros((1, *IMAGE_SHAPE), np.float32))
+    total, y = 0, Tensor(np.zeros((1, *input_shape), np.float32))
     with no_grad():
-        for layer in build_model(name, padding=padding).layers:
+        for layer in build_model(name, padding=padding, input_shape=input_shape, n_classes=n_classes).layers:
             y = layer(y)
             if layer.parameters():
                 weights = layer.parameters()[0]

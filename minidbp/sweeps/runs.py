@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minidbp.data import Mnist, Split, split_train_validation
+from minidbp.data import MNIST, DataIdentity, Dataset, Split, split_train_validation
 from minidbp.files.atomic import write_text
 from minidbp.files.reading import from_json, read_json
 from minidbp.nn import Sequential, build_model, save_model
@@ -42,6 +42,7 @@ class Run:
     lam: float
     seed: int
     protocol: Protocol
+    data: DataIdentity = MNIST
 
     def __post_init__(self) -> None:
         check_lambda(self.lam)
@@ -63,16 +64,28 @@ class Run:
     def build(self) -> Sequential:
         """The model with its initial weights."""
         p = self.protocol
-        return build_model(self.model, self.generator(0), "float32", p.initialiser, p.padding)
+        return build_model(
+            self.model, self.generator(0), "float32", p.initialiser, p.padding,
+            input_shape=self.data.image_shape, n_classes=self.data.n_classes,
+        )  # fmt: skip
 
     def start(self) -> TrainingState:
         """The training at its beginning."""
         return TrainingState(self.build(), self.lam, self.protocol, self.generator(2))
 
-    def split(self, mnist: Mnist) -> Split:
+    def check(self, dataset: Dataset) -> None:
+        """Raise RunError unless these are the run's data, and ValueError if the protocol wants more images of them."""
+        if dataset.identity != self.data:
+            raise RunError(
+                f"the run {self.name} belongs to {self.data.name} with the SHA-256 {self.data.digest[:12]}...; "
+                f"the data are {dataset.name} with {dataset.digest[:12]}..."
+            )
+        self.protocol.check_sizes(len(dataset.x_train), len(dataset.x_test))
+
+    def split(self, dataset: Dataset) -> Split:
         """The images for training and for validation."""
         p, rng = self.protocol, self.generator(1)
-        whole = split_train_validation(mnist.x_train, mnist.y_train, p.n_validation, p.validation_split, rng)
+        whole = split_train_validation(dataset.x_train, dataset.y_train, p.n_validation, p.validation_split, rng)
         return replace(whole, x_train=whole.x_train[: p.n_train], y_train=whole.y_train[: p.n_train])
 
     def generator(self, purpose: int) -> np.random.Generator:
@@ -80,9 +93,10 @@ class Run:
         return np.random.default_rng([self.seed, purpose])
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same, for JSON."""
+        """What makes two runs the same, for JSON.  MNIST is not named, as no run before had other data."""
         protocol = self.protocol.as_dict()
-        return {"format": FORMAT, "model": self.model, "lambda": self.lam, "seed": self.seed, "protocol": protocol}
+        run = {"format": FORMAT, "model": self.model, "lambda": self.lam, "seed": self.seed, "protocol": protocol}
+        return run if self.data == MNIST else {**run, "data": _for_json(self.data)}
 
     @classmethod
     def of(cls, identity: Any) -> "Run":
@@ -93,7 +107,7 @@ class Run:
         if identity.get("format") != FORMAT:
             raise RunError(f"a run of format {identity.get('format')!r} is not one of this version's format {FORMAT}")
         values = {"lam" if name == "lambda" else name: value for name, value in identity.items() if name != "format"}
-        return from_json(cls, values, what, RunError)
+        return from_json(cls, {"data": _for_json(MNIST), **values}, what, RunError)
 
 
 @dataclass(frozen=True)
@@ -124,6 +138,11 @@ class RunResult(Judgement):
     seconds: Seconds
     threads: int
     environment: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(len(shares) != self.run.data.n_classes for shares in self.per_class.values()):
+            raise ValueError(f"per_class must hold a number for each of {self.run.data.n_classes} classes")
 
     def in_words(self, label: str) -> str:
         """The result in one line."""
@@ -181,7 +200,8 @@ def keep(outcome: Outcome, run_dir: Path, model: Sequential | None = None) -> No
     """Write the weights, if there is a model, and then the JSON: a run whose JSON exists is finished."""
     run = outcome.run
     if model:
-        save_model(run.file(run_dir, "safetensors"), model, run.model, run.protocol.padding)
+        data = run.data.name, run.data.digest
+        save_model(run.file(run_dir, "safetensors"), model, run.model, run.protocol.padding, data=data)
     write_text(run.file(run_dir, "json"), json.dumps(outcome.as_dict(), indent=1) + "\n")
 
 
@@ -196,18 +216,25 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
             raise RunError(f"{path} is not the result of the run that its name says")
         rest = {name: value for name, value in values.items() if name not in identity}
         kind: type[Outcome] = RunResult if rest.get("diverged") is None else DivergedRun
-        values = {"model": run.model, "lam": run.lam, "seed": run.seed, "protocol": run.protocol.as_dict()}
+        values = {
+            "model": run.model, "lam": run.lam, "seed": run.seed, "protocol": run.protocol.as_dict(),
+            "data": _for_json(run.data),
+        }  # fmt: skip
         return from_json(kind, {**rest, "run": values}, str(path), RunError)
     except RunError as error:
         raise RunError(f"{error}; move it away, and the run is trained again") from None
 
 
 def labels(runs: Sequence[Run]) -> dict[Run, str]:
-    """Names for people, with what varies among these runs: 'model C, lambda 10, eps 0.1, seed 0'."""
+    """Names for people, with what varies among these runs: 'model C, lambda 10, eps 0.1, seed 0'.
+
+    Data that are not MNIST are named too: 'model C on digits.npz, lambda 10, seed 0'.
+    """
     names, varied = {}, varied_fields(runs)
     for run in runs:
         values = [f"{name} {shown(getattr(run.protocol, name))}" for name in varied]
-        names[run] = ", ".join([f"model {run.model}, lambda {run.lam:g}", *values, f"seed {run.seed}"])
+        on = "" if run.data == MNIST else f" on {run.data.name}"
+        names[run] = ", ".join([f"model {run.model}{on}, lambda {run.lam:g}", *values, f"seed {run.seed}"])
     return names
 
 
@@ -223,3 +250,8 @@ def shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " and ".join(map(shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _for_json(data: DataIdentity) -> dict[str, Any]:
+    """The identity of data as JSON gives it back: a tuple is a list."""
+    return {**asdict(data), "image_shape": list(data.image_shape)}

@@ -5,6 +5,7 @@ from minidbp.training.checkpoint import CheckpointError, load_checkpoint, save_c
 from minidbp.training.evaluate import (
     Tracked,
     accuracy,
+    check_fits,
     correct,
     correct_under_fgsm,
     correct_under_pgd,
@@ -34,6 +35,7 @@ __all__ = [
     "accuracy",
     "available_cores",
     "batch_gradient",
+    "check_fits",
     "correct",
     "correct_under_fgsm",
     "correct_under_pgd",

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidbp.autodiff import no_grad
-from minidbp.nn import N_CLASSES, fuse
+from minidbp.data import Dataset
+from minidbp.data.dataset import in_words
+from minidbp.nn import Sequential, fuse
 from minidbp.nn.checks import validate_labels, validate_sample_count
 from minidbp.robust import jacobian_l1
 from minidbp.robust.images import predict
@@ -16,7 +18,6 @@ from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Result, Workers, footprint, shard_size, shards
 
 FGSM_PASSES = 3  # forward, backward, and the forward pass that judges
-JACOBIAN_PASSES = 1 + N_CLASSES
 
 Done = Callable[[int], None] | None  # its argument: how many more images are done
 Attack = Callable[[Model, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # x, y and rng to new images
@@ -34,9 +35,9 @@ def percent(correct: np.ndarray) -> float:
     return 100.0 * int(np.sum(correct)) / len(correct)
 
 
-def percent_by_class(correct: np.ndarray, y: np.ndarray) -> list[float | None]:
-    """`percent` for the images of each class 0, 1, ..., 9 of y (N,); None for a class without images."""
-    classes = [correct[y == label] for label in range(N_CLASSES)]
+def percent_by_class(correct: np.ndarray, y: np.ndarray, n_classes: int) -> list[float | None]:
+    """`percent` for the images of each class 0 to n_classes - 1 of y (N,); None for a class without images."""
+    classes = [correct[y == label] for label in range(n_classes)]
     return [percent(of_class) if of_class.size else None for of_class in classes]
 
 
@@ -126,15 +127,21 @@ def track(
     pgd, pgd_small = (
         correct_under_pgd(model, x, y, p, pool, seed=seed, done=report(passes)) for p in (protocol, small)
     )
+    norms = jacobian_norms(model, x, pool, report(jacobian_passes(footprint(model, x[0]).classes)))
     return Tracked(
         percent(correct(model, x, y, pool, report(1))), percent(fgsm), percent(pgd), percent(fgsm_small),
-        percent(pgd_small), float(jacobian_norms(model, x, pool, report(JACOBIAN_PASSES)).mean()),
+        percent(pgd_small), float(norms.mean()),
     )  # fmt: skip
 
 
-def track_passes(protocol: Protocol) -> int:
+def track_passes(protocol: Protocol, n_classes: int) -> int:
     """How many passes of each image `track` reports."""
-    return 1 + 2 * (FGSM_PASSES + pgd_passes(protocol)) + JACOBIAN_PASSES
+    return 1 + 2 * (FGSM_PASSES + pgd_passes(protocol)) + jacobian_passes(n_classes)
+
+
+def jacobian_passes(n_classes: int) -> int:
+    """How many passes of each image `jacobian_norms` makes: forward, and a row of J for each class."""
+    return 1 + n_classes
 
 
 def pgd_passes(protocol: Protocol) -> int:
@@ -157,6 +164,21 @@ def jacobian_norms(model: Model, x: np.ndarray, pool: Workers, done: Done = None
         return np.full(part.stop - part.start, norm)
 
     return np.concatenate(over_shards(model, x, pool, on_shard, done, of_jacobian=True))
+
+
+def check_fits(model: Sequential, dataset: Dataset, source: str) -> None:
+    """Raise ValueError unless the model takes these images and gives a logit for each class; `source` names it."""
+    shape = model.input_shape or dataset.image_shape
+    n_classes = footprint(model, np.zeros(shape, model.parameters()[0].dtype)).classes
+    if (shape, n_classes) != (dataset.image_shape, dataset.n_classes):
+        of_model, of_data = (
+            f"{in_words(size)} in {c} classes"
+            for size, c in ((shape, n_classes), (dataset.image_shape, dataset.n_classes))
+        )
+        raise ValueError(
+            f"{source} is for images of {of_model}, and {dataset.name} has images of {of_data}: "
+            "give the data that the model was trained on"
+        )
 
 
 def over_shards(

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minidbp.data import Mnist
-from minidbp.nn import N_CLASSES
+from minidbp.data import Dataset
 from minidbp.robust.penalties import Model
 from minidbp.training.evaluate import Tracked
 from minidbp.training.protocol import Protocol
@@ -67,8 +66,8 @@ class Judgement:
     diagnosis: MaskingFigures
 
     def __post_init__(self) -> None:
-        if {name: len(of_class) for name, of_class in self.per_class.items()} != dict.fromkeys(ACCURACIES, N_CLASSES):
-            raise ValueError(f"per_class must hold {N_CLASSES} numbers for each of {', '.join(ACCURACIES)}")
+        if self.per_class.keys() != set(ACCURACIES) or len({len(of) for of in self.per_class.values()}) != 1:
+            raise ValueError(f"per_class must hold equally many numbers for each of {', '.join(ACCURACIES)}")
 
     def at(self, eps: float) -> AccuracyAt:
         """The accuracies under attacks of this size.  Raises ValueError if the model was not judged at it."""
@@ -83,13 +82,14 @@ class Judge:
     """Two functions of a module's top level, so that worker processes can unpickle a judge.
 
     Attributes:
-        judge: Takes a model, MNIST, the protocol, the run's seed, the threads and a report.  It reports every forward
-            pass of one image that it has done.  It raises DivergenceError for a model that no attack can follow.
-        passes: Takes the protocol; returns how many forward passes `judge` reports in all.
+        judge: Takes a model, the data, the protocol, the run's seed, the threads and a report.  It reports every
+            forward pass of one image that it has done.  It raises DivergenceError for a model that no attack can
+            follow.
+        passes: Takes the protocol and the number of classes; returns how many forward passes `judge` reports in all.
         track: Takes the same as `judge`; says what a model does after an epoch.  It reports `track_passes` for each
             tracked image.
     """
 
-    judge: Callable[[Model, Mnist, Protocol, int, Workers, Report], Judgement]
-    passes: Callable[[Protocol], float]
-    track: Callable[[Model, Mnist, Protocol, int, Workers, Report], Tracked]
+    judge: Callable[[Model, Dataset, Protocol, int, Workers, Report], Judgement]
+    passes: Callable[[Protocol, int], float]
+    track: Callable[[Model, Dataset, Protocol, int, Workers, Report], Tracked]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minidbp.data import Split, batches
-from minidbp.nn import Layer, Sequential, TrainableModel, build_model
+from minidbp.nn import N_CLASSES, Layer, Sequential, TrainableModel, build_model
 from minidbp.nn.checks import validate_images, validate_labels, validate_sample_count
 from minidbp.training.adam import Adam
 from minidbp.training.evaluate import Tracked, accuracy
@@ -168,9 +168,10 @@ def quickly_trained(
     seed: int = 0,
     dtype: DTypeLike = "float32",
     threads: int | None = None,
+    n_classes: int = N_CLASSES,
     on_step: Callable[[], None] | None = None,
 ) -> Sequential:
-    """Model `name` after a few seconds of training on random batches of x (N, 28, 28, 1), y (N,).
+    """Model `name` after a few seconds of training on random batches of x (N, H, W, C), y (N,).
 
     It is for lessons and pictures; results come from `train`. The same seed gives the same bits.
 
@@ -179,13 +180,15 @@ def quickly_trained(
         on_step: called after each step.
 
     Raises:
-        ValueError: there is no such model, or steps or threads are less than 1.
+        ValueError: there is no such model for such images, or steps or threads are less than 1.
         DivergenceError: the loss is not finite.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
     protocol = protocol or Protocol()
-    model = build_model(name, seed=seed, padding=protocol.padding, initialiser=protocol.initialiser)
+    model = build_model(
+        name, seed, "float32", protocol.initialiser, protocol.padding, input_shape=x.shape[1:], n_classes=n_classes
+    )
     state = TrainingState(model, lam, protocol, np.random.default_rng(seed))
     with workers(threads) as pool:
         for _ in range(steps):

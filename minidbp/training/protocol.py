@@ -109,10 +109,22 @@ class Protocol:
         if not isinstance(sizes, tuple | list) or not all(isinstance(e, int | float) and 0 <= e <= 1 for e in sizes):
             raise FieldError("judged_eps", f"must be a tuple of numbers from 0 to 1; got {sizes!r}")
         object.__setattr__(self, "judged_eps", tuple(float(eps) + 0.0 for eps in sizes))
-        limits = {"n_train": 60_000 - self.n_validation, "n_test": 10_000, "n_tracked": self.n_test}
-        for name, most in {"label_smoothing": 1, "eps": 1, "small_eps": 1, **limits}.items():  # pixels are in 0 to 1
+        limits = {"label_smoothing": 1, "eps": 1, "small_eps": 1, "n_tracked": self.n_test}  # pixels are in 0 to 1
+        for name, most in limits.items():
             if getattr(self, name) > most:
                 raise FieldError(name, f"must be at most {most}; got {getattr(self, name)}")
+
+    def check_sizes(self, n_train: int, n_test: int) -> None:
+        """Raise FieldError if data with so many training and test images have too few for this protocol."""
+        training = f"{n_train} training images"
+        limits = {
+            "n_validation": (n_train - 1, f"{training}, of which one at least is trained on"),
+            "n_train": (n_train - self.n_validation, f"{training} less {self.n_validation} for validation"),
+            "n_test": (n_test, f"{n_test} test images"),
+        }
+        for name, (most, why) in limits.items():
+            if getattr(self, name) > most:
+                raise FieldError(name, f"must be at most {most}, as the data have {why}; got {getattr(self, name)}")
 
     def as_dict(self) -> dict[str, Any]:
         """All fields by name, as JSON gives them back: a tuple is a list."""
@@ -155,3 +167,15 @@ class Protocol:
             "label": "predicted" if self.attack_label == "predicted" else "true",
             "label_smoothing": self.label_smoothing if self.attack_label == "smoothed" else 0.0,
         }
+
+
+def sizes_for(n_train: int, n_test: int, most_tested: int = 1000) -> dict[str, int]:
+    """The protocol's sizes for data with so many training and test images; all are trained on but for validation.
+
+    A twelfth, at most 5,000, are for validation: the paper's share.  At most `most_tested` test images are judged.
+    """
+    n_validation, tested = max(1, min(n_train // 12, 5000)), min(most_tested, n_test)
+    return {
+        "n_validation": n_validation, "n_train": n_train - n_validation, "n_test": tested,
+        "n_tracked": min(1000, tested),
+    }  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from minidbp import kernels
 from minidbp.bench.kernel_times import KernelTimes, roofline, table, time_kernels, timed_calls
 from minidbp.bench.step import StepSettings, products
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.files.plots import save
 from minidbp.nn import IMAGE_SHAPE, build_model
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("rates_of_no_machine")
 
 
 @pytest.fixture(scope="module")
-def exact_step(mnist: Mnist, rates_of_no_machine: None) -> KernelTimes:
+def exact_step(mnist: Dataset, rates_of_no_machine: None) -> KernelTimes:
     return time_kernels(StepSettings(batch=32, steps=1, warm=1), mnist)
 
 
@@ -38,7 +38,7 @@ def test_every_product_of_an_exact_step_finds_its_layer_and_pass(exact_step: Ker
     assert sum(row.ms for row in exact_step.rows) + exact_step.other_ms == pytest.approx(exact_step.step_ms)
 
 
-def test_convolutions_find_their_layer_and_pass_too(mnist: Mnist) -> None:
+def test_convolutions_find_their_layer_and_pass_too(mnist: Dataset) -> None:
     found = time_kernels(StepSettings(model="A", batch=2, steps=1, warm=0), mnist)
     passes = {(row.layer, row.pass_) for row in found.rows}
     for name in "conv 2", "conv 3":
@@ -46,7 +46,7 @@ def test_convolutions_find_their_layer_and_pass_too(mnist: Mnist) -> None:
             assert (name, way) in passes
 
 
-def test_a_plain_step_has_no_jacobian(mnist: Mnist) -> None:
+def test_a_plain_step_has_no_jacobian(mnist: Dataset) -> None:
     found = time_kernels(StepSettings(penalty="none", batch=4, steps=1, warm=0), mnist)
     assert found.penalty == "none"
     assert {row.pass_ for row in found.rows if row.layer} == {"forward", "adjoint", "weights"}

@@ -11,7 +11,7 @@ from minidbp.autodiff import Tensor
 from minidbp.bench import scaling
 from minidbp.bench.scaling import Point, Scaling, Series
 from minidbp.bench.step import StepSettings, active_shares
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.files.plots import save
 from minidbp.nn import IMAGE_SHAPE
 
@@ -19,7 +19,7 @@ IMAGE = np.zeros(IMAGE_SHAPE, np.float32)
 
 
 @pytest.mark.slow
-def test_scaling_has_four_series(monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> None:
+def test_scaling_has_four_series(monkeypatch: pytest.MonkeyPatch, mnist: Dataset) -> None:
     for name, sizes in ("BATCHES", (2, 4)), ("CLASSES", (2, 12)), ("LAMBDAS", (1, 2)), ("ACTIVE_SHARES", (0.1, 1.0)):
         monkeypatch.setattr(scaling, name, sizes)
     done: list[int] = []
@@ -33,7 +33,7 @@ def test_scaling_has_four_series(monkeypatch: pytest.MonkeyPatch, mnist: Mnist) 
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
-def test_a_model_with_a_given_active_share(share: float, mnist: Mnist) -> None:
+def test_a_model_with_a_given_active_share(share: float, mnist: Dataset) -> None:
     x = mnist.x_test[:100]
     assert active_shares(scaling.with_active_share("C", share, x), x) == pytest.approx([share] * 3, abs=0.02)
     convolutional = active_shares(scaling.with_active_share("A", share, x), x)

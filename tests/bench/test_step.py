@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minidbp.bench.step import StepSettings, Trainer, active_shares, batches_of, products, step_gflop, time_step
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, ReLU, build_model
 from minidbp.robust import PENALTIES
 from minidbp.training import Protocol, TrainingState, available_cores, training_step, workers
@@ -34,7 +34,7 @@ def test_a_convolution_multiplies_at_every_output_position() -> None:
     assert first.multiply_adds == 28 * 28 * 9 * 128
 
 
-def test_active_shares_count_units_above_zero(mnist: Mnist) -> None:
+def test_active_shares_count_units_above_zero(mnist: Dataset) -> None:
     model, x = build_model("C", seed=1), mnist.x_test[:20]
     shares = active_shares(model, x)
     assert len(shares) == sum(isinstance(layer, ReLU) for layer in model.layers) == 3
@@ -42,7 +42,7 @@ def test_active_shares_count_units_above_zero(mnist: Mnist) -> None:
     assert shares[0] == pytest.approx(np.mean(hidden > 0))
 
 
-def test_the_step_that_is_timed_is_the_step_that_train_takes(mnist: Mnist) -> None:
+def test_the_step_that_is_timed_is_the_step_that_train_takes(mnist: Dataset) -> None:
     protocol, batches = Protocol(batch_size=16), batches_of(mnist, 16)[:2]
     timed, trained = build_model("C", 3), build_model("C", 3)
     with workers(1) as pool:
@@ -54,7 +54,7 @@ def test_the_step_that_is_timed_is_the_step_that_train_takes(mnist: Mnist) -> No
         np.testing.assert_array_equal(p.data, q.data)
 
 
-def test_a_timing_holds_its_settings_and_consistent_rates(mnist: Mnist) -> None:
+def test_a_timing_holds_its_settings_and_consistent_rates(mnist: Dataset) -> None:
     steps: list[int] = []
     settings = StepSettings(lam=10.0, batch=8, steps=3, warm=2, threads=1)
     timing = time_step(settings, mnist, lambda: steps.append(1))
@@ -70,19 +70,19 @@ def test_a_timing_holds_its_settings_and_consistent_rates(mnist: Mnist) -> None:
 
 
 @pytest.mark.parametrize(("penalty", "lam"), [("none", 5.0), ("jacobian_l1", 0.0)])
-def test_no_penalty_and_lambda_zero_are_the_same(penalty: str, lam: float, mnist: Mnist) -> None:
+def test_no_penalty_and_lambda_zero_are_the_same(penalty: str, lam: float, mnist: Dataset) -> None:
     timing = time_step(StepSettings(penalty=penalty, lam=lam, batch=8, steps=1, warm=0), mnist)
     assert (timing.penalty, timing.lam, timing.threads) == ("none", 0.0, available_cores())
     assert timing.gflop == pytest.approx(step_gflop(build_model("C"), IMAGE, 8, 0))
 
 
 @pytest.mark.parametrize("penalty", [p for p in PENALTIES if p != "jacobian_l1"])
-def test_the_other_penalties_have_one_row(penalty: str, mnist: Mnist) -> None:
+def test_the_other_penalties_have_one_row(penalty: str, mnist: Dataset) -> None:
     timing = time_step(StepSettings(penalty=penalty, lam=1.0, batch=4, steps=1, warm=0, threads=1), mnist)
     assert timing.gflop == pytest.approx(step_gflop(build_model("C"), IMAGE, 4, 1))
 
 
-def test_bad_settings(mnist: Mnist) -> None:
+def test_bad_settings(mnist: Dataset) -> None:
     with pytest.raises(ValueError, match=r"the penalty must be one of jacobian_l1, .*, none; got 'l0'"):
         StepSettings(penalty="l0")
     with pytest.raises(ValueError, match="unknown model 'D'"):

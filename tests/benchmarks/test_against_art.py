@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minidbp
-from minidbp.data import Mnist, random_images
+from minidbp.data import Dataset, random_images
 from minidbp.nn import save_model
 from minidbp.training import quickly_trained
 
@@ -29,7 +29,7 @@ def against_art(script: Any) -> Any:
 
 
 @pytest.mark.parametrize("lam", [0.0, 50.0])
-def test_the_worst_case_is_that_of_art(against_art: Any, lam: float, mnist: Mnist) -> None:
+def test_the_worst_case_is_that_of_art(against_art: Any, lam: float, mnist: Dataset) -> None:
     steps = 3 * 5000 // 128  # three epochs of 5,000 images
     model = quickly_trained("C", mnist.x_train[:5000], mnist.y_train[:5000], steps, lam=lam, threads=1)
     x, y = random_images(mnist.x_test, mnist.y_test, 400, np.random.default_rng(0))

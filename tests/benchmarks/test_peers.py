@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn import build_model
 from minidbp.training import Protocol, accuracy, batch_gradient, correct_under_fgsm, percent, workers
 
 FORMULATIONS = [(name, j, name == "A") for name in "AC" for j in ("loop", "batched", "expanded")]
 
 
-def assert_same_step(script: Any, peer: Any, name: str, lam: float, mnist: Mnist) -> None:
+def assert_same_step(script: Any, peer: Any, name: str, lam: float, mnist: Dataset) -> None:
     """The loss and the gradients before and after a step of training; then accuracy, clean and under FGSM."""
     model, p = build_model(name, 1), Protocol()
     x, y = mnist.x_train[:6], mnist.y_train[:6]
@@ -30,14 +30,14 @@ def assert_same_step(script: Any, peer: Any, name: str, lam: float, mnist: Mnist
 
 
 @pytest.mark.parametrize(("name", "jacobian", "channels_last"), FORMULATIONS)
-def test_pytorch_computes_the_same(script: Any, name: str, jacobian: str, channels_last: bool, mnist: Mnist) -> None:
+def test_pytorch_computes_the_same(script: Any, name: str, jacobian: str, channels_last: bool, mnist: Dataset) -> None:
     pytest.importorskip("torch")
     peer = script("torch_peer").TorchPeer(build_model(name, 1), 10.0, Protocol(), jacobian, channels_last)
     assert_same_step(script, peer, name, 10.0, mnist)
 
 
 @pytest.mark.parametrize(("name", "jacobian", "lam"), [("C", "vmap", 10.0), ("C", "loop", 10.0), ("A", "vmap", 0.0)])
-def test_jax_computes_the_same(script: Any, name: str, jacobian: str, lam: float, mnist: Mnist) -> None:
+def test_jax_computes_the_same(script: Any, name: str, jacobian: str, lam: float, mnist: Dataset) -> None:
     pytest.importorskip("jax")
     peer = script("jax_peer").JaxPeer(build_model(name, 1), lam, Protocol(), jacobian)
     assert_same_step(script, peer, name, lam, mnist)

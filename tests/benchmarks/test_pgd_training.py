@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn import build_model
 from minidbp.robust import apgd, pgd_from
 from minidbp.sweeps.runs import Run
@@ -22,7 +22,7 @@ def pgd_training(script: Any) -> Any:
     return script("pgd_training")
 
 
-def test_the_attack_in_pytorch_is_pgd_from(pgd_training: Any, mnist: Mnist) -> None:
+def test_the_attack_in_pytorch_is_pgd_from(pgd_training: Any, mnist: Dataset) -> None:
     """Up to pixels whose gradient is 0 but for rounding."""
     model, x, y = build_model("C", 1), mnist.x_train[:40], mnist.y_train[:40]
     protocol = Protocol(eps=0.1, training_attack_steps=3, training_attack_step=0.03)
@@ -38,7 +38,7 @@ def test_the_attack_in_pytorch_is_pgd_from(pgd_training: Any, mnist: Mnist) -> N
 
 
 @pytest.mark.slow
-def test_the_models_are_as_robust_as_those_of_pytorch(pgd_training: Any, mnist: Mnist) -> None:
+def test_the_models_are_as_robust_as_those_of_pytorch(pgd_training: Any, mnist: Dataset) -> None:
     """Three seeds of 5,000 images for 3 epochs; the orders of images and the starts are not the same in both.
 
     The difference of one seed has a standard deviation of 4.3 points (8 seeds), that of the mean of three 2.5.

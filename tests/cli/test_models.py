@@ -26,7 +26,7 @@ def weak_attacks() -> Iterator[None]:
     """What the commands print is tested, not how strong their attacks are, which take half a minute for each model."""
     weak = {"n_tracked": 1, "judged_eps": (), "apgd_steps": 1, "apgd_restarts": 1, "square_queries": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "Protocol", lambda **fields: Protocol(**{**weak, "reference_steps": 1, **fields}))
+        patch.setattr(models, "Protocol", lambda **fields: Protocol(**{**fields, **weak, "reference_steps": 1}))
         yield
 
 

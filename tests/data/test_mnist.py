@@ -8,48 +8,48 @@ import numpy as np
 import pooch  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
-from minidbp.data import DataError, Mnist, load_mnist
+from minidbp.data import DataError, Dataset, load_mnist
 from minidbp.data.files import FILES, MnistFile
 from minidbp.data.mnist import MIRRORS
 
 
-def test_shapes_and_dtypes(mnist: Mnist) -> None:
+def test_shapes_and_dtypes(mnist: Dataset) -> None:
     assert (mnist.x_train.shape, mnist.x_train.dtype) == ((60_000, 28, 28, 1), np.dtype(np.float32))
     assert (mnist.y_train.shape, mnist.y_train.dtype) == ((60_000,), np.dtype(np.int64))
     assert (mnist.x_test.shape, mnist.x_test.dtype) == ((10_000, 28, 28, 1), np.dtype(np.float32))
     assert (mnist.y_test.shape, mnist.y_test.dtype) == ((10_000,), np.dtype(np.int64))
 
 
-def test_pixels_fill_the_range_from_0_to_1(mnist: Mnist) -> None:
+def test_pixels_fill_the_range_from_0_to_1(mnist: Dataset) -> None:
     for x in (mnist.x_train, mnist.x_test):
         assert (x.min(), x.max()) == (0, 1)
 
 
-def test_the_mean_of_the_training_images(mnist: Mnist) -> None:
+def test_the_mean_of_the_training_images(mnist: Dataset) -> None:
     assert round(255 * float(mnist.x_train.mean(dtype=np.float64)), 4) == 33.3184
 
 
-def test_pixels_are_whole_numbers_of_255ths(mnist: Mnist) -> None:
+def test_pixels_are_whole_numbers_of_255ths(mnist: Dataset) -> None:
     pixels = np.rint(255 * mnist.x_test)
     np.testing.assert_array_equal(pixels.astype(np.float32) / np.float32(255), mnist.x_test)
 
 
-def test_label_counts(mnist: Mnist) -> None:
+def test_label_counts(mnist: Dataset) -> None:
     train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     test = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert np.bincount(mnist.y_train).tolist() == train
     assert np.bincount(mnist.y_test).tolist() == test
 
 
-def test_arrays_and_fields_are_read_only(mnist: Mnist) -> None:
-    for field in dataclasses.fields(mnist):
+def test_arrays_and_fields_are_read_only(mnist: Dataset) -> None:
+    for name in "x_train", "y_train", "x_test", "y_test":
         with pytest.raises(ValueError, match="read-only"):
-            getattr(mnist, field.name)[0] = 0
+            getattr(mnist, name)[0] = 0
     with pytest.raises(dataclasses.FrozenInstanceError):
         mnist.y_test = mnist.y_train  # type: ignore[misc]
 
 
-def test_a_folder_may_be_a_string(folder: Path, mnist: Mnist) -> None:
+def test_a_folder_may_be_a_string(folder: Path, mnist: Dataset) -> None:
     np.testing.assert_array_equal(load_mnist(str(folder)).y_test, mnist.y_test)
 
 
@@ -146,7 +146,7 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_missing_is_downloaded_once(cache: Path, serve: Callable[..., list[str]], mnist: Mnist) -> None:
+def test_what_is_missing_is_downloaded_once(cache: Path, serve: Callable[..., list[str]], mnist: Dataset) -> None:
     asked = serve()
     loaded = load_mnist()
     np.testing.assert_array_equal(loaded.y_train, mnist.y_train)
@@ -164,7 +164,7 @@ def test_what_is_missing_is_downloaded_once(cache: Path, serve: Callable[..., li
 
 @pytest.mark.parametrize("failure", [ConnectionError("down"), PermissionError(13, "Permission denied"), None])
 def test_the_second_mirror_helps_where_the_first_fails(
-    cache: Path, serve: Callable[..., list[str]], failure: Exception | None, mnist: Mnist
+    cache: Path, serve: Callable[..., list[str]], failure: Exception | None, mnist: Dataset
 ) -> None:
     asked = serve(errors={MIRRORS[0]: failure}) if failure else serve(corrupt=MIRRORS[:1])
     np.testing.assert_array_equal(load_mnist().y_test, mnist.y_test)

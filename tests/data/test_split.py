@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidbp.data import Mnist, Split, batches, random_images, split_train_validation
+from minidbp.data import Dataset, Split, batches, random_images, split_train_validation
 
 X = np.arange(40, dtype=np.float32).reshape(20, 2, 1, 1) / 40
 Y = np.arange(20)
@@ -14,7 +14,7 @@ def split(how: str, n_validation: int = 6, seed: int = 0) -> Split:
 
 
 @pytest.mark.parametrize("how", ["random", "first", "last"])
-def test_mnist_splits_into_55000_and_5000(mnist: Mnist, how: str) -> None:
+def test_mnist_splits_into_55000_and_5000(mnist: Dataset, how: str) -> None:
     parts = split_train_validation(mnist.x_train, mnist.y_train, how=how, rng=np.random.default_rng(0))
     assert parts.x_train.shape == (55_000, 28, 28, 1)
     assert parts.x_validation.shape == (5_000, 28, 28, 1)

@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.attack import Saturation, attack, attack_passes, saturation
 from minidbp.diagnosis.judge import judged_images
 from minidbp.diagnosis.trials import Function, LabelledImages, pgd_trial
@@ -22,7 +22,7 @@ PROTOCOL = Protocol(
 )
 
 
-def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path: Path) -> None:
+def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Dataset, tmp_path: Path) -> None:
     weights, passes = trained / "runs" / f"{tiny_sweep.runs[0].name}.safetensors", []
     found = attack(weights, PROTOCOL, 5, tmp_path, mnist, threads=2, advance=passes.append)
     model, (x, y) = load_model(weights)[0], judged_images(mnist, PROTOCOL, 5)
@@ -36,18 +36,18 @@ def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Mni
         "pgd_step": 0.01, "pgd_restarts": 1, "apgd_steps": 3, "apgd_restarts": 5, "square_queries": 20,
     }  # fmt: skip
     assert {path.name for path in tmp_path.iterdir()} == {"attack.json", "images.png"}
-    assert json.loads((tmp_path / "attack.json").read_text()) == asdict(found)
+    assert json.loads((tmp_path / "attack.json").read_text()) == json.loads(json.dumps(asdict(found)))
     assert matplotlib.image.imread(tmp_path / "images.png")[..., :3].std() > 0.03
     assert sum(passes) == pytest.approx(attack_passes(replace(PROTOCOL, judged_eps=())))
 
 
-def test_threads_change_nothing_and_the_seed_is_pgds(mnist: Mnist, tmp_path: Path) -> None:
+def test_threads_change_nothing_and_the_seed_is_pgds(mnist: Dataset, tmp_path: Path) -> None:
     save_model(tmp_path / "C.safetensors", build_model("C", seed=1), "C")
     one, two = (attack(tmp_path / "C.safetensors", PROTOCOL, 0, tmp_path, mnist, threads=threads) for threads in (1, 2))
     assert one == two
 
 
-def test_the_strongest_attacks_are_no_weaker(trained: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path: Path) -> None:
+def test_the_strongest_attacks_are_no_weaker(trained: Path, tiny_sweep: Sweep, mnist: Dataset, tmp_path: Path) -> None:
     weights = trained / "runs" / f"{tiny_sweep.runs[0].name}.safetensors"
     found = attack(weights, PROTOCOL, 5, tmp_path, mnist, threads=1)
     small, large = found.by_eps
@@ -58,7 +58,7 @@ def test_the_strongest_attacks_are_no_weaker(trained: Path, tiny_sweep: Sweep, m
     assert f"{small.worst_case:.2f}% at eps 0.05" in found.in_words()[1]
 
 
-def test_saturation_is_told_of_with_what_the_margin_leaves(mnist: Mnist) -> None:
+def test_saturation_is_told_of_with_what_the_margin_leaves(mnist: Dataset) -> None:
     w = np.random.default_rng(0).normal(size=(784, 10)).astype(np.float32)
     x, p = mnist.x_test[:60], Protocol(eps=0.01, pgd_steps=5)
     labels = np.argmax(x.reshape(60, 784) @ w, axis=1)

@@ -10,12 +10,12 @@ from fooling_models import backwards, by_chance, near_binary, rippled, scaled, s
 
 from minidbp import nn
 from minidbp.autodiff import Tensor, sign
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.diagnose import diagnose, labels_of, work
 from minidbp.diagnosis.evidence import evidence_passes, gather
 from minidbp.diagnosis.judge import masking_figures
 from minidbp.diagnosis.trials import Function, LabelledImages
-from minidbp.diagnosis.verdict import CHANCE, judge
+from minidbp.diagnosis.verdict import judge
 from minidbp.robust import fgsm
 from minidbp.training import Protocol, percent, quickly_trained, workers
 
@@ -56,7 +56,7 @@ def diagnosed(models: dict[str, nn.Sequential], x: np.ndarray, y: np.ndarray, pr
 
 
 @pytest.fixture(scope="module")
-def fitted(mnist: Mnist) -> np.ndarray:
+def fitted(mnist: Dataset) -> np.ndarray:
     """Softmax regression's poor cousin, least squares on 3000 digits: about 80% right, and anything but robust."""
     x = mnist.x_train[:3000].reshape(-1, 784).astype(float)
     w = np.linalg.solve(x.T @ x + 30 * np.eye(784), x.T @ np.eye(10)[mnist.y_train[:3000]])
@@ -122,7 +122,7 @@ def test_gradients_of_a_linear_model_are_its_formula() -> None:
 
 
 @pytest.mark.slow
-def test_untrained_and_plainly_fitted_models_are_not_robust(mnist: Mnist, fitted: np.ndarray) -> None:
+def test_untrained_and_plainly_fitted_models_are_not_robust(mnist: Dataset, fitted: np.ndarray) -> None:
     models = {"untrained": nn.build_model("C", seed=1), "fitted": nn.Sequential([nn.Flatten(), linear(fitted)])}
     found = diagnosed(models, mnist.x_test, mnist.y_test)
     assert {label: m["verdict"]["word"] for label, m in found["models"].items()} == dict.fromkeys(models, "not robust")
@@ -152,7 +152,7 @@ def misleading(x: Tensor) -> Tensor:
     ],
     ids=["saturated", "quantised", "misleading"],
 )
-def test_a_planted_mask_is_seen(layers: Any, sign_of_it: str, mnist: Mnist, fitted: np.ndarray) -> None:
+def test_a_planted_mask_is_seen(layers: Any, sign_of_it: str, mnist: Dataset, fitted: np.ndarray) -> None:
     models = {"plain": nn.Sequential([nn.Flatten(), linear(fitted)]), "planted": nn.Sequential(layers(fitted))}
     found = diagnosed(models, mnist.x_test, mnist.y_test)["models"]
     plain, planted = found["plain"], found["planted"]
@@ -163,7 +163,7 @@ def test_a_planted_mask_is_seen(layers: Any, sign_of_it: str, mnist: Mnist, fitt
     assert planted["worst_case"] <= planted["transfer"]["plain"] < planted["accuracy"]["pgd"] - 10
 
 
-def test_a_mask_is_seen_without_a_second_model(mnist: Mnist, fitted: np.ndarray) -> None:
+def test_a_mask_is_seen_without_a_second_model(mnist: Dataset, fitted: np.ndarray) -> None:
     for layers in (
         [nn.Flatten(), linear(fitted), Function(lambda z: z * 1e6)],
         [Function(misleading), nn.Flatten(), linear(fitted)],
@@ -183,7 +183,7 @@ FOOLED = Protocol(
 
 
 @pytest.fixture(scope="module")
-def plain(mnist: Mnist) -> nn.Sequential:
+def plain(mnist: Dataset) -> nn.Sequential:
     return quickly_trained("C", mnist.x_train, mnist.y_train, 300, threads=2)
 
 
@@ -196,14 +196,14 @@ def plain(mnist: Mnist) -> nn.Sequential:
     ],
 )  # fmt: skip
 def test_a_model_that_was_built_to_fool_attacks_is_not_called_robust(
-    build: Any, word: str, mnist: Mnist, plain: nn.Sequential
+    build: Any, word: str, mnist: Dataset, plain: nn.Sequential
 ) -> None:
     """PGD leaves many images of each, and few withstand all attacks. APGD's ratio of logits undoes the ripples."""
     model = build(plain) if build else near_binary(mnist)
     with workers(2) as pool:
         images = LabelledImages(mnist.x_test[:200], mnist.y_test[:200], pool)
         evidence = gather(Function(model), images, FOOLED, mnist).evidence
-    verdict = judge(evidence, CHANCE)
+    verdict = judge(evidence, 10.0)
     assert percent(evidence.right["clean"]) > 80
     assert percent(evidence.right["pgd"]) > 20 + percent(evidence.worst_case)
     assert percent(evidence.worst_case) < 20
@@ -211,18 +211,18 @@ def test_a_model_that_was_built_to_fool_attacks_is_not_called_robust(
 
 
 @pytest.mark.slow
-def test_plain_training_is_not_called_masking(mnist: Mnist, plain: nn.Sequential) -> None:
+def test_plain_training_is_not_called_masking(mnist: Dataset, plain: nn.Sequential) -> None:
     with workers(2) as pool:
         images = LabelledImages(mnist.x_test[:200], mnist.y_test[:200], pool)
         evidence = gather(plain, images, FOOLED, mnist).evidence
-    assert judge(evidence, CHANCE).word == "not robust"
+    assert judge(evidence, 10.0).word == "not robust"
     assert percent(evidence.unexplained) < 5
 
 
-def test_saturated_logits_keep_their_accuracy_at_any_eps(mnist: Mnist, fitted: np.ndarray) -> None:
+def test_saturated_logits_keep_their_accuracy_at_any_eps(mnist: Dataset, fitted: np.ndarray) -> None:
     model = nn.Sequential([nn.Flatten(), linear(fitted), Function(lambda z: z * 1e6)])
     found = diagnosed({"planted": model}, mnist.x_test, mnist.y_test)["models"]["planted"]
-    assert found["against_eps"]["pgd"][-1] > CHANCE
+    assert found["against_eps"]["pgd"][-1] > 10
     assert found["gradients"]["zero_gradient_images"] > 70
     assert found["accuracy"]["pgd"] > 20 > 5 > found["accuracy"]["pgd_margin"]  # the margin does not saturate
 
@@ -231,7 +231,7 @@ def test_saturated_logits_keep_their_accuracy_at_any_eps(mnist: Mnist, fitted: n
 
 
 @pytest.mark.slow
-def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray) -> None:
+def test_worst_case_transfer_progress_and_json(mnist: Dataset, fitted: np.ndarray) -> None:
     other = nn.build_model("C", seed=4)
     models = {"fitted": nn.Sequential([nn.Flatten(), linear(fitted)]), "C": other}
     x, y = mnist.x_test[:260], mnist.y_test[:260]
@@ -242,7 +242,7 @@ def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray)
             images = LabelledImages(x, y, pool, 7, counted.append)
             found[threads] = asdict(diagnose(models, images, protocol))
     assert found[1] == found[2]
-    assert sum(counted) == 2 * work(2, protocol)
+    assert sum(counted) == 2 * work(2, protocol, 10)
     assert json.loads(json.dumps(found[1], allow_nan=False))["models"].keys() == models.keys()
     for i, model in enumerate(found[1]["models"].values()):
         clipped = [a for name, a in model["accuracy"].items() if not name.endswith(("unclipped", "_all"))]
@@ -253,15 +253,15 @@ def test_worst_case_transfer_progress_and_json(mnist: Mnist, fitted: np.ndarray)
     assert found[1]["models"]["C"]["transfer"]["fitted"] == found[1]["transfer"]["accuracy"][0][1]
 
 
-def test_tables_and_pages_have_one_verdict(mnist: Mnist, fitted: np.ndarray) -> None:
+def test_tables_and_pages_have_one_verdict(mnist: Dataset, fitted: np.ndarray) -> None:
     model = nn.Sequential([nn.Flatten(), linear(fitted)])
     protocol, passes = Protocol(eps=0.02, n_test=300, pgd_steps=4, **SMALL), []
     with workers(2) as pool:
         images = LabelledImages(mnist.x_test[:300], mnist.y_test[:300], pool, 3, passes.append)
         gathered = gather(model, images, protocol, mnist)
-        assert sum(passes) == 300 * evidence_passes(protocol)
+        assert sum(passes) == 300 * evidence_passes(protocol, 10)
         page = diagnose({"fitted": model}, images, protocol, mnist).models["fitted"]
-    table = masking_figures(gathered)
+    table = masking_figures(gathered, mnist.chance)
     assert (table.word, table.reasons[0]) == (page.verdict.word, page.verdict.sentences[0])
     assert table.noise == page.accuracy["noise_sign"]
     assert table.pgd_margin == page.accuracy["pgd_margin"]
@@ -269,12 +269,12 @@ def test_tables_and_pages_have_one_verdict(mnist: Mnist, fitted: np.ndarray) -> 
     assert table.jacobian_l1 == page.gradients.jacobian_l1 == pytest.approx(np.abs(fitted).sum(), rel=1e-5)
 
 
-def test_any_function_can_be_diagnosed(mnist: Mnist, fitted: np.ndarray) -> None:
+def test_any_function_can_be_diagnosed(mnist: Dataset, fitted: np.ndarray) -> None:
     found = diagnosed({"f": lambda x: x.reshape((x.shape[0], -1)) @ fitted}, mnist.x_test, mnist.y_test)
     assert found["models"]["f"]["verdict"]["word"] == "not robust"
 
 
-def test_a_function_without_a_graph_masks(mnist: Mnist, fitted: np.ndarray) -> None:
+def test_a_function_without_a_graph_masks(mnist: Dataset, fitted: np.ndarray) -> None:
     models = {"f": lambda x: Tensor(x.data.reshape(len(x.data), -1) @ fitted)}
     verdict = diagnosed(models, mnist.x_test, mnist.y_test)["models"]["f"]["verdict"]
     assert verdict["word"] == "masks"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minidbp import nn
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.figures import adversarial_twins, against_eps, against_steps, transfer
 from minidbp.files.plots import save
 from minidbp.training import Protocol
@@ -17,10 +17,10 @@ from minidbp.training import Protocol
 
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", [[], ["model C"], ["model A, λ = 0", "model C, λ = 50"]])
-def test_adversarial_twins(labels: list[str], mnist: Mnist, tmp_path: Path) -> None:
+def test_adversarial_twins(labels: list[str], mnist: Dataset, tmp_path: Path) -> None:
     models = {label: nn.build_model("C", seed=i) for i, label in enumerate(labels)}
     x, y = mnist.x_test[:100], mnist.y_test[:100]
-    figure = adversarial_twins(models, x, y, Protocol())
+    figure = adversarial_twins(models, mnist, Protocol())
     save(figure, tmp_path / "twins.png")
     assert matplotlib.image.imread(tmp_path / "twins.png")[..., :3].std() > 0.03
     assert len(figure.axes) == 10 * (1 + len(labels))
@@ -44,7 +44,7 @@ def diagnosis() -> Any:
     )
     return SimpleNamespace(
         models={"plain": model, "penalised": model},
-        settings=SimpleNamespace(eps=0.3, images=1000),
+        settings=SimpleNamespace(eps=0.3, images=1000, chance=10.0),
         transfer=SimpleNamespace(labels=["plain", "penalised"], accuracy=[[0.0, 60.0], [70.0, 0.0]]),
     )
 
@@ -65,3 +65,23 @@ def test_pictures_of_a_diagnosis_say_what_their_values_are(diagnosis: Any) -> No
     legend = [text.get_text() for text in against_eps(diagnosis).legends[0].get_texts()]
     assert "random signs, worst of 10 draws" in legend
     assert "logarithmic" in against_steps(diagnosis).axes[0].get_xlabel()
+
+
+def test_twins_of_colour_images_in_three_classes() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((9, 6, 8, 3)), np.arange(9) % 3
+    data = Dataset.from_arrays(x, y, x[2:], y[2:], name="mine.npz")
+    model = nn.build_model("C", input_shape=(6, 8, 3), n_classes=3)
+    figure = adversarial_twins({"model C": model}, data, Protocol())
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["class 0", "class 1", "class 2"]
+    assert all(axes.get_title().removeprefix("✗ ").startswith("class ") for axes in figure.axes[3:])
+    shown = np.array([axes.images[0].get_array() for axes in figure.axes])
+    np.testing.assert_array_equal(shown[:3], data.x_test[[1, 2, 0]])  # the first of each class, in colour
+    assert figure.get_suptitle().replace("\n", " ").startswith("FGSM with ε = 0.3: the first test image of each class,")
+
+
+def test_twins_of_many_classes_show_the_first_ten() -> None:
+    x, y = np.random.default_rng(0).random((24, 4, 4)), np.arange(24) % 12
+    figure = adversarial_twins({}, Dataset.from_arrays(x, y, x, y, name="mine"), Protocol())
+    assert len(figure.axes) == 10
+    assert "each of the classes 0 to 9" in figure.get_suptitle().replace("\n", " ")

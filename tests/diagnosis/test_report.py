@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from minidbp import nn
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis import figures, report
 from minidbp.diagnosis.diagnose import Diagnosis, diagnose
 from minidbp.diagnosis.trials import LabelledImages
@@ -20,7 +20,7 @@ from minidbp.training import Protocol, workers
 
 
 @pytest.fixture(scope="module", params=[1, 2, 4])
-def diagnosis(request: pytest.FixtureRequest, mnist: Mnist) -> Diagnosis:
+def diagnosis(request: pytest.FixtureRequest, mnist: Dataset) -> Diagnosis:
     models = {f"seed {seed}": nn.build_model("C", seed=seed) for seed in range(request.param)}
     with workers(1) as pool:
         images = LabelledImages(mnist.x_test[:20], mnist.y_test[:20], pool)

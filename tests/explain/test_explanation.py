@@ -8,7 +8,7 @@ from autograd import jacobian as hips_jacobian
 from explained import LAM, explained, trained
 
 import minidbp as mdb
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.explain import explanation as explaining
 from minidbp.explain import step as stepping
 from minidbp.explain.comparisons import compare
@@ -39,13 +39,13 @@ def with_biases(model: Sequential, seed: int = 1) -> Sequential:
     return model
 
 
-def step_of(model: Sequential, mnist: Mnist, image: int, lam: float = LAM) -> TrainingStep:
+def step_of(model: Sequential, mnist: Dataset, image: int, lam: float = LAM) -> TrainingStep:
     return TrainingStep(model, mnist.x_test[[image]].astype(np.float64), mnist.y_test[[image]], lam)
 
 
 @pytest.mark.slow
 @each_model
-def test_the_parts_add_up_to_the_gradient_of_the_whole(name: str, mnist: Mnist) -> None:
+def test_the_parts_add_up_to_the_gradient_of_the_whole(name: str, mnist: Dataset) -> None:
     model, e = trained(name), explained(name)
     x, y = mnist.x_test[[7]].astype(np.float64), mnist.y_test[[7]]
     ce = mdb.nn.cross_entropy(model(x), y, PROTOCOL.label_smoothing)
@@ -92,7 +92,7 @@ def test_every_number_agrees_with_its_finite_difference(name: str) -> None:
     assert all(c.difference == 0 for c in zeros)
 
 
-def test_model_c_by_hand_in_numpy(mnist: Mnist) -> None:
+def test_model_c_by_hand_in_numpy(mnist: Dataset) -> None:
     e = explained("C")
     W1, b1, W2, b2, W3, b3, W4, b4 = (p.data for p in trained("C").parameters())
     h = mnist.x_test[7].astype(np.float64).reshape(1, 784)
@@ -128,7 +128,7 @@ def test_model_c_by_hand_in_numpy(mnist: Mnist) -> None:
     assert e.clipped == pytest.approx(e.at_x_adv.attacked_loss - e.at_x.attacked_loss, rel=1e-12)
 
 
-def test_model_c_against_hips_autograd(mnist: Mnist) -> None:
+def test_model_c_against_hips_autograd(mnist: Dataset) -> None:
     e = explained("C")
     parameters = [p.data for p in trained("C").parameters()]
     x = mnist.x_test[7].astype(np.float64).ravel()
@@ -171,7 +171,7 @@ def test_a_wrong_number_does_not_agree() -> None:
 
 
 @pytest.mark.slow
-def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> None:
+def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Dataset) -> None:
     """The gradient of half of the rows only: the differences beside it tell.
 
     Along itself dW4 does not, as each class has a column of it to itself; a random direction shows that too.
@@ -186,11 +186,11 @@ def test_a_dropped_derivative_shows(monkeypatch: pytest.MonkeyPatch, mnist: Mnis
     assert e.agreements["dL/dW + d(λP)/dW = the gradient that train takes"] > 1e-3
 
 
-def explain_small(model: Sequential, mnist: Mnist, lam: float = LAM) -> explaining.Explanation:
+def explain_small(model: Sequential, mnist: Dataset, lam: float = LAM) -> explaining.Explanation:
     return explain(step_of(model, mnist, 0, lam), "small", 0, np.random.default_rng(0))
 
 
-def test_on_a_kink_there_is_no_difference_and_the_reason_is_told(mnist: Mnist) -> None:
+def test_on_a_kink_there_is_no_difference_and_the_reason_is_told(mnist: Dataset) -> None:
     """Biases of 0 under a black border: each filter that is on somewhere is exactly at its kink there."""
     e = explain_small(small_net(), mnist)
     (slope,) = e.comparisons["loss"]
@@ -200,7 +200,7 @@ def test_on_a_kink_there_is_no_difference_and_the_reason_is_told(mnist: Mnist) -
     assert max(e.agreements.values()) < 1e-10
 
 
-def test_units_that_are_off_on_the_kink_are_lowered_for_the_differences_alone(mnist: Mnist) -> None:
+def test_units_that_are_off_on_the_kink_are_lowered_for_the_differences_alone(mnist: Dataset) -> None:
     model = with_biases(small_net())
     first = model.parameters()[0].data.copy()
     first[..., 1] = -np.abs(first[..., 1])  # an image has no ink below 0: off everywhere
@@ -221,7 +221,7 @@ def test_units_that_are_off_on_the_kink_are_lowered_for_the_differences_alone(mn
     assert np.array_equal(model.parameters()[1].data, bias)
 
 
-def test_the_model_is_left_as_it_was_and_progress_is_told(mnist: Mnist) -> None:
+def test_the_model_is_left_as_it_was_and_progress_is_told(mnist: Dataset) -> None:
     model = with_biases(small_net())
     before = [p.data.copy() for p in model.parameters()]
     calls: list[int] = []
@@ -230,7 +230,7 @@ def test_the_model_is_left_as_it_was_and_progress_is_told(mnist: Mnist) -> None:
     assert all(np.array_equal(p.data, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
-def test_only_a_sequential_is_taken_apart(mnist: Mnist) -> None:
+def test_only_a_sequential_is_taken_apart(mnist: Dataset) -> None:
     step = TrainingStep(lambda x: x, mnist.x_test[[0]], mnist.y_test[[0]], 1.0)  # type: ignore[arg-type]
     with pytest.raises(
         TypeError, match=r"^explain takes a model apart layer by layer, so it needs a Sequential; got func"
@@ -238,7 +238,7 @@ def test_only_a_sequential_is_taken_apart(mnist: Mnist) -> None:
         explain(step, "own", 0, np.random.default_rng(0))
 
 
-def test_lambda_0_has_no_penalty_part(mnist: Mnist) -> None:
+def test_lambda_0_has_no_penalty_part(mnist: Dataset) -> None:
     e = explain_small(with_biases(small_net()), mnist, lam=0.0)
     assert e.before.weighted_penalty == 0
     assert e.before.whole == e.before.loss
@@ -249,7 +249,7 @@ def test_lambda_0_has_no_penalty_part(mnist: Mnist) -> None:
     assert e.kinked == []
 
 
-def test_small_shares_of_the_step_keep_the_promise(mnist: Mnist) -> None:
+def test_small_shares_of_the_step_keep_the_promise(mnist: Dataset) -> None:
     e = explained("C")
     assert [t.share for t in e.shares] == [1.0, 0.1, 0.01, 0.001]
     assert all(t.promised == pytest.approx(t.share * e.shares[0].promised) for t in e.shares)
@@ -259,7 +259,7 @@ def test_small_shares_of_the_step_keep_the_promise(mnist: Mnist) -> None:
     assert last.after.whole - e.before.whole == pytest.approx(last.promised, rel=0.05)
 
 
-def test_not_finite(mnist: Mnist) -> None:
+def test_not_finite(mnist: Dataset) -> None:
     model = small_net()
     model.parameters()[-1].data = np.full(10, np.nan)
     with pytest.raises(ArithmeticError, match="model small on test image 0"):
@@ -267,6 +267,6 @@ def test_not_finite(mnist: Mnist) -> None:
 
 
 @pytest.mark.parametrize("lam", [-1.0, float("nan"), float("inf")])
-def test_bad_lambda(lam: float, mnist: Mnist) -> None:
+def test_bad_lambda(lam: float, mnist: Dataset) -> None:
     with pytest.raises(ValueError, match="lambda must be a number of at least 0"):
         explain_small(small_net(), mnist, lam)

@@ -17,7 +17,7 @@ from minidbp.robust import Objective
 def traced_step(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> mdb.Trace:
     """The gradient of eq. 3 for one image, by a model as in Table 1 with a sixteenth of the filters and units."""
     convolutions = {m: [(f // 16, k, s) for f, k, s in layers] for m, layers in models.CONVOLUTIONS.items()}
-    widths = {m: [*(n // 16 for n in layers[:-1]), 10] for m, layers in models.FULLY_CONNECTED.items()}
+    widths = {m: [n // 16 for n in layers] for m, layers in models.FULLY_CONNECTED.items()}
     monkeypatch.setattr(models, "CONVOLUTIONS", convolutions)
     monkeypatch.setattr(models, "FULLY_CONNECTED", widths)
     model = mdb.nn.build_model(name, seed=0, dtype=dtype)

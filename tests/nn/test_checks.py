@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn.checks import validate_images, validate_labels
 
 IMAGE = np.full((2, 3, 3, 1), 0.5)
@@ -15,7 +15,7 @@ def with_pixel(value: float, dtype: type = np.float64) -> np.ndarray:
     return x
 
 
-def test_mnist_passes(mnist: Mnist) -> None:
+def test_mnist_passes(mnist: Dataset) -> None:
     validate_images(mnist.x_test)
     validate_labels(mnist.y_test, 10, n_images=10_000)
 

@@ -3,7 +3,7 @@ import pytest
 import scipy.special
 
 import minidbp as mdb
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn import build_model, cross_entropy, sample_cross_entropy, smoothed_labels
 
 Z, LABELS = 3 * np.random.default_rng(0).standard_normal((5, 4)), np.array([0, 3, 1, 1, 2])
@@ -74,7 +74,7 @@ def test_wrong_logits(shape: tuple[int, ...]) -> None:
         cross_entropy(mdb.Tensor(np.ones(shape)), LABELS)
 
 
-def test_the_float32_gradient_of_model_c_on_real_images(mnist: Mnist) -> None:
+def test_the_float32_gradient_of_model_c_on_real_images(mnist: Dataset) -> None:
     narrow, wide = build_model("C", seed=0), build_model("C", seed=0, dtype="float64")
     for a, b in zip(narrow.parameters(), wide.parameters(), strict=True):
         b.data = a.data.astype(np.float64)  # the very same weights

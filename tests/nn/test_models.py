@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minidbp as mdb
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn import Conv2d, Linear, build_model
 
 # the weights' shapes as Table 1 gives them; biases are as wide as the last axis
@@ -27,7 +27,7 @@ def test_parameters_are_the_papers(name: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "padding"), [(n, p) for n in "ABC" for p in ("same_first", "same")])
-def test_images_in_logits_out(name: str, padding: str, mnist: Mnist) -> None:
+def test_images_in_logits_out(name: str, padding: str, mnist: Dataset) -> None:
     model = build_model(name, padding=padding)
     with mdb.no_grad():
         logits = model(mnist.x_test[:2])
@@ -38,7 +38,7 @@ def test_images_in_logits_out(name: str, padding: str, mnist: Mnist) -> None:
 
 
 @pytest.mark.parametrize("name", "ABC")
-def test_samples_do_not_depend_on_each_other(name: str, mnist: Mnist) -> None:
+def test_samples_do_not_depend_on_each_other(name: str, mnist: Dataset) -> None:
     model = build_model(name, dtype="float64")
     x = mnist.x_test[:3].astype(np.float64)
     alone = [model(x[n : n + 1]).data[0] for n in range(3)]

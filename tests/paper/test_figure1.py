@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from minidbp import nn
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.files.plots import save
 from minidbp.paper import figure1, figure1_pictures
@@ -30,13 +30,13 @@ RUN = Run("C", 10.0, 3, TINY)
 IMAGE = 2
 
 
-def study_by(mnist: Mnist, threads: int, runs: list[Run]) -> Study:
+def study_by(mnist: Dataset, threads: int, runs: list[Run]) -> Study:
     with workers(threads) as pool:
         return figure1.make_study(runs, mnist, IMAGE, pool, lambda: None)
 
 
 @pytest.fixture(scope="module")
-def study(mnist: Mnist) -> Study:
+def study(mnist: Dataset) -> Study:
     return study_by(mnist, 2, [RUN, dataclasses.replace(RUN, lam=0.0)])
 
 
@@ -44,7 +44,7 @@ def study(mnist: Mnist) -> Study:
 
 
 @pytest.fixture(scope="module")
-def seen(mnist: Mnist) -> tuple[nn.Sequential, np.ndarray, Observation]:
+def seen(mnist: Dataset) -> tuple[nn.Sequential, np.ndarray, Observation]:
     """A model in float64, so that differences are sharp, an image with label 7, and what is seen there."""
     model, x = nn.build_model("C", seed=5, dtype="float64"), mnist.x_test[0].astype(np.float64)
     return model, x, figure1.observe(model, x, 7, Protocol(), 11)
@@ -126,7 +126,7 @@ def test_the_protocol_decides_the_attack(seen: Any) -> None:
 # -- a training, observed -------------------------------------------------------------------------------------------
 
 
-def test_observing_changes_no_bit_of_the_training(mnist: Mnist) -> None:
+def test_observing_changes_no_bit_of_the_training(mnist: Dataset) -> None:
     with workers(2) as pool:
         _, unobserved = execute(RUN, mnist, pool, JUDGE, lambda work, what: None)
         found: list[Observation] = []
@@ -162,7 +162,7 @@ def test_every_planned_step_is_observed(study: Study) -> None:
     assert first[-1].delta != control[-1].delta
 
 
-def test_the_json_is_the_same_with_one_thread_and_two(study: Study, mnist: Mnist) -> None:
+def test_the_json_is_the_same_with_one_thread_and_two(study: Study, mnist: Dataset) -> None:
     two = json.dumps(figure1.as_json(study))
     assert json.dumps(figure1.as_json(study_by(mnist, 1, [w.run for w in study.observed]))) == two
 
@@ -186,7 +186,7 @@ def test_the_json_has_all_series(study: Study) -> None:
 
 
 @pytest.mark.parametrize(("at_step", "lambdas", "steps"), [(2, [10.0], 2), (7, [10.0, 0.0], 1)])
-def test_ctrl_c_keeps_what_was_seen(at_step: int, lambdas: list, steps: int, mnist: Mnist) -> None:
+def test_ctrl_c_keeps_what_was_seen(at_step: int, lambdas: list, steps: int, mnist: Dataset) -> None:
     taken = []
 
     def done() -> None:
@@ -239,7 +239,7 @@ def test_an_image_that_is_not_there(image: int) -> None:
         figure1.check_image(image)
 
 
-def test_the_first_and_last_images_are_there(mnist: Mnist) -> None:
+def test_the_first_and_last_images_are_there(mnist: Dataset) -> None:
     figure1.check_image(0)
     figure1.check_image(len(mnist.x_test) - 1)
 
@@ -259,7 +259,7 @@ def test_many_images_are_random_and_the_same_for_every_lambda(study: Study) -> N
     assert not np.array_equal(with_.deltas[1], without.deltas[1])
 
 
-def test_deltas_of_many_are_those_of_each(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deltas_of_many_are_those_of_each(mnist: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figure1, "CHUNK", 2)
     model, x, y = nn.build_model("C", seed=5), mnist.x_test[:5], mnist.y_test[:5]
     each = [figure1.observe(model, image, int(label), TINY, 0).delta for image, label in zip(x, y, strict=True)]

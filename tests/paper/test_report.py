@@ -22,7 +22,7 @@ from rich.console import Console
 from scipy import stats
 from sweep_fixtures import diverged, made_up_result
 
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.files.page import as_html
 from minidbp.nn import load_model
 from minidbp.paper import figures, full_length, report
@@ -269,7 +269,7 @@ def test_the_intervals_are_students(made_up: MadeUp) -> None:
 
 @pytest.mark.slow
 def test_a_folder_without_weights_has_a_report_without_their_picture(
-    copy: Path, tiny_sweep: Sweep, mnist: Mnist
+    copy: Path, tiny_sweep: Sweep, mnist: Dataset
 ) -> None:
     for weights in (copy / "runs").glob("*.safetensors"):
         weights.unlink()
@@ -624,7 +624,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def reported(trained: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reported(trained: Path, tiny_sweep: Sweep, mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained sweep's folder and its report."""
     folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("report") / "out"))
     rows = write_report(tiny_sweep, folder, mnist)
@@ -663,18 +663,18 @@ def test_the_page_of_a_real_sweep(reported: Path, tiny: Protocol) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_report_is_the_same(reported: Path, tiny_sweep: Sweep, mnist: Mnist, tmp_path: Path) -> None:
+def test_a_second_report_is_the_same(reported: Path, tiny_sweep: Sweep, mnist: Dataset, tmp_path: Path) -> None:
     again = Path(shutil.copytree(reported, tmp_path / "out"))
     write_report(tiny_sweep, again, mnist)
     assert contents(again) == contents(reported)
 
 
 def test_the_twins_are_those_of_the_smallest_and_the_largest_lambda(
-    copy: Path, tiny_sweep: Sweep, mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+    copy: Path, tiny_sweep: Sweep, mnist: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[str, np.ndarray]] = []
 
-    def remembered(models: Any, x: Any, y: Any, protocol: Protocol) -> Figure:
+    def remembered(models: Any, dataset: Any, protocol: Protocol) -> Figure:
         shown.extend((label, model.parameters()[0].data) for label, model in models.items())
         assert protocol == tiny_sweep.runs[0].protocol
         return Figure()
@@ -687,7 +687,7 @@ def test_the_twins_are_those_of_the_smallest_and_the_largest_lambda(
         np.testing.assert_array_equal(weights, kept.parameters()[0].data)
 
 
-def test_of_nothing_no_report_is_made(copy: Path, tiny_sweep: Sweep, mnist: Mnist) -> None:
+def test_of_nothing_no_report_is_made(copy: Path, tiny_sweep: Sweep, mnist: Dataset) -> None:
     for path in (copy / "runs").iterdir():
         path.unlink()
     assert results_in(tiny_sweep, copy) == []
@@ -696,7 +696,7 @@ def test_of_nothing_no_report_is_made(copy: Path, tiny_sweep: Sweep, mnist: Mnis
 
 
 @pytest.mark.slow
-def test_of_a_sweep_half_done_what_is_there_is_reported(copy: Path, tiny_sweep: Sweep, mnist: Mnist) -> None:
+def test_of_a_sweep_half_done_what_is_there_is_reported(copy: Path, tiny_sweep: Sweep, mnist: Dataset) -> None:
     for run in tiny_sweep.runs[1:]:
         (copy / "runs" / f"{run.name}.json").unlink()
     (row,) = write_report(tiny_sweep, copy, mnist)
@@ -710,7 +710,7 @@ def test_of_a_sweep_half_done_what_is_there_is_reported(copy: Path, tiny_sweep: 
 
 
 @pytest.mark.slow
-def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Sweep, mnist: Mnist) -> None:
+def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Sweep, mnist: Dataset) -> None:
     for run in tiny_sweep.runs:
         if run.lam == 50.0:
             keep(diverged(made_up_result(run)), copy / "runs")
@@ -724,7 +724,7 @@ def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Swee
     assert matplotlib.image.imread(copy / "images.png").shape[0] > 0
 
 
-def test_a_sweep_that_only_diverged_has_no_report(copy: Path, tiny_sweep: Sweep, mnist: Mnist) -> None:
+def test_a_sweep_that_only_diverged_has_no_report(copy: Path, tiny_sweep: Sweep, mnist: Dataset) -> None:
     for run in tiny_sweep.runs:
         keep(diverged(made_up_result(run)), copy / "runs")
     assert write_report(tiny_sweep, copy, mnist) == []

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.nn import build_model
 from minidbp.paper.vacuity import centre, compare
 from minidbp.training import workers
 
 
 @pytest.mark.parametrize("name", ["A", "C"])
-def test_the_surrogate_vanishes_and_the_predictions_stay(mnist: Mnist, name: str) -> None:
+def test_the_surrogate_vanishes_and_the_predictions_stay(mnist: Dataset, name: str) -> None:
     original, centred = models = [build_model(name, 3, "float64") for _ in range(2)]
     for model in models:
         model.parameters()[-1].data = np.linspace(-1, 2, 10)  # a bias to be centred too

@@ -27,7 +27,7 @@ def model_with_biases(name: str, dtype: str) -> mdb.nn.Sequential:
     return model
 
 
-def digits(mnist: mdb.data.Mnist, dtype: str, n: int = N_IMAGES) -> tuple[np.ndarray, np.ndarray]:
+def digits(mnist: mdb.data.Dataset, dtype: str, n: int = N_IMAGES) -> tuple[np.ndarray, np.ndarray]:
     return mnist.x_train[:n].astype(dtype), mnist.y_train[:n]
 
 
@@ -35,7 +35,7 @@ def digits(mnist: mdb.data.Mnist, dtype: str, n: int = N_IMAGES) -> tuple[np.nda
 @pytest.mark.parametrize(  # B and C with logits take two minutes more, and no other operation
     ("name", "of"), [("A", "logits"), ("A", "softmax"), ("B", "softmax"), ("C", "softmax")]
 )
-def test_the_gradient_of_the_paper_s_loss(name: str, of: str, mnist: mdb.data.Mnist) -> None:
+def test_the_gradient_of_the_paper_s_loss(name: str, of: str, mnist: mdb.data.Dataset) -> None:
     """Relative error below 1e-6 in every parameter, along directions whose steps flip no mask and no sign of J."""
     model, (x, y) = model_with_biases(name, "float64"), digits(mnist, "float64")
     owners = [layer for layer in model.layers if layer.parameters()]
@@ -49,7 +49,7 @@ def test_the_gradient_of_the_paper_s_loss(name: str, of: str, mnist: mdb.data.Mn
 
 
 @pytest.mark.parametrize("name", ["A", "B", "C"])
-def test_float32_trains_with_the_float64_gradient(name: str, mnist: mdb.data.Mnist) -> None:
+def test_float32_trains_with_the_float64_gradient(name: str, mnist: mdb.data.Dataset) -> None:
     """Each parameter's gradient in float32 is the float64 one to 2e-3 of its norm.
 
     Rounding alone gives about 1e-6.  But an entry of J within 1e-7 of zero may take the other sign in float32, and

@@ -90,7 +90,7 @@ def test_the_worst_case_is_decided_by_its_seed() -> None:
     assert not np.array_equal(attacked(5), attacked(6))
 
 
-def test_one_thread_and_two_give_the_same_bits(mnist: mdb.data.Mnist) -> None:
+def test_one_thread_and_two_give_the_same_bits(mnist: mdb.data.Dataset) -> None:
     """Shards of images run in threads, each with its own generator, on the fused model."""
     model = nn.build_model("C", seed=0)
     x, y = mnist.x_test[:260], np.argmax(model(mnist.x_test[:260]).data, axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from minidbp import nn
 from minidbp.autodiff import Tensor, no_grad, sin, tanh
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.trials import Function
 from minidbp.training import Protocol, TrainingState, training_step, workers
 
@@ -22,7 +22,7 @@ def leak(scale: float, seed: int = 9) -> Model:
     return lambda x: x.reshape((x.shape[0], -1)) @ w
 
 
-def near_binary(mnist: Mnist, steps: int = 400, steepness: float = 1000.0) -> Model:
+def near_binary(mnist: Dataset, steps: int = 400, steepness: float = 1000.0) -> Model:
     """tanh features that became steeper in training, and are all but -1 and 1 afterwards; and a leak."""
     rng = np.random.default_rng(5)
     factor = [1.0]

@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 import minidbp as mdb
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.judge import JUDGE, judged_images
 from minidbp.nn import Sequential, load_model
 from minidbp.sweeps import execute as module
@@ -33,7 +33,7 @@ Executed = tuple[RunResult, Sequential, list[tuple[float, str]]]
 
 
 @pytest.fixture(scope="module")
-def executed(mnist: Mnist) -> Executed:
+def executed(mnist: Dataset) -> Executed:
     said: list[tuple[float, str]] = []
     with workers(2) as pool:
         result, model = execute(RUN, mnist, pool, JUDGE, lambda work, what: said.append((work, what)))
@@ -75,7 +75,7 @@ def test_a_result_has_what_other_programs_read(executed: Executed) -> None:
     assert json.loads(json.dumps(values, allow_nan=False)) == values
 
 
-def test_the_accuracy_is_that_of_the_model(executed: Executed, mnist: Mnist) -> None:
+def test_the_accuracy_is_that_of_the_model(executed: Executed, mnist: Dataset) -> None:
     result, model, _ = executed
     x, y = judged_images(mnist, TINY, RUN.seed)
     right = predict(model, x) == y
@@ -86,7 +86,7 @@ def test_the_accuracy_is_that_of_the_model(executed: Executed, mnist: Mnist) -> 
 
 
 @pytest.mark.parametrize("figure", ["clean", "fgsm", "pgd"])
-def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Mnist, figure: str) -> None:
+def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Dataset, figure: str) -> None:
     result, _, _ = executed
     counts = np.bincount(judged_images(mnist, TINY, RUN.seed)[1], minlength=10)
     shares = result.per_class[figure]
@@ -95,7 +95,7 @@ def test_the_classes_add_up_to_the_whole(executed: Executed, mnist: Mnist, figur
     assert getattr(result, figure) == pytest.approx(100 * right / 60)
 
 
-def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Mnist) -> None:
+def test_the_same_run_gives_the_same_bits(executed: Executed, mnist: Dataset) -> None:
     result, model, _ = executed
     with workers(1) as pool:
         again, twin = execute(RUN, mnist, pool, JUDGE, lambda work, what: None)
@@ -119,7 +119,7 @@ def test_progress_adds_up_to_the_cost(executed: Executed) -> None:
     assert judging == ["clean test images", "FGSM", "PGD", "diagnosis", "strongest attacks, eps 0.1"]
 
 
-def test_every_epoch_tracks_the_first_of_the_judged_images(executed: Executed, mnist: Mnist) -> None:
+def test_every_epoch_tracks_the_first_of_the_judged_images(executed: Executed, mnist: Dataset) -> None:
     result, model, _ = executed
     x, y = (array[:20] for array in judged_images(mnist, TINY, RUN.seed))
     with workers(1) as pool:
@@ -143,7 +143,7 @@ def test_a_larger_eps_never_leaves_more_under_the_strongest_attacks(executed: Ex
         result.at(0.2)
 
 
-def test_a_divergence_comes_out(mnist: Mnist) -> None:
+def test_a_divergence_comes_out(mnist: Dataset) -> None:
     with workers(1) as pool, pytest.raises(DivergenceError, match=r"epoch 1.*step 2.*lambda 2\.5"):
         execute(DIVERGES, mnist, pool, JUDGE, lambda work, what: None)
 
@@ -154,7 +154,7 @@ def test_a_divergence_comes_out(mnist: Mnist) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 20, 25, 26, 30])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
-    executed: Executed, mnist: Mnist, tmp_path: Path, steps: int
+    executed: Executed, mnist: Dataset, tmp_path: Path, steps: int
 ) -> None:
     """After so many reports: in the first epoch (nothing is kept), at its end, in the second, while it is judged."""
     result, model, without_stop = executed
@@ -176,7 +176,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     assert len(said) == len(without_stop) - (3 - epochs_again) * EPOCH
 
 
-def test_what_an_earlier_process_did_counts_as_done(mnist: Mnist, tmp_path: Path) -> None:
+def test_what_an_earlier_process_did_counts_as_done(mnist: Dataset, tmp_path: Path) -> None:
     checkpoint, stop = tmp_path / "checkpoint", tmp_path / "stop"
     heartbeat = Heartbeat(RUN, tmp_path, stop, JUDGE)
     with workers(1) as pool:
@@ -313,7 +313,7 @@ def test_a_process_trains_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_another_error_comes_out_and_frees_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(run: Run, mnist: Mnist, pool: Any, judge: Any, report: Any, checkpoint: Path) -> Any:
+    def failing(run: Run, mnist: Dataset, pool: Any, judge: Any, report: Any, checkpoint: Path) -> Any:
         report(1.0, "on")
         raise OSError("the disk is full")
 

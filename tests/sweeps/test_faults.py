@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import minidbp
 from minidbp.cli import app
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.paper.experiments import TABLE2
 from minidbp.sweeps.execute import execute
@@ -96,7 +96,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_checkpoint_that_cannot_be_written(mnist: Mnist, alone: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written(mnist: Dataset, alone: Path, tmp_path: Path) -> None:
     """The one before stays and loads, and with room again the same command comes to the same bits."""
     out = shutil.copytree(alone, tmp_path / "out")
     run = load(out).runs[0]

@@ -98,7 +98,9 @@ def test_a_run_is_its_epochs_and_its_judging() -> None:
     cost = Cost(Run("C", 0.0, 0, SHORT), JUDGE)
     pgd, strongest = 2 * 7 * 2, 2 * 2 * 100 * 5 + 5000  # forward and backward; APGD for two losses, Square
     epoch = 100 * 3 + 20 * (1 + 2 * (3 + pgd) + 11)  # training; clean, FGSM and PGD at two eps, and J
-    judging = 50 * (1 + 3 + pgd + 4 * 3 + 3 * strongest + evidence_passes(SHORT))  # which has the protocol's own eps
+    judging = 50 * (
+        1 + 3 + pgd + 4 * 3 + 3 * strongest + evidence_passes(SHORT, 10)
+    )  # which has the protocol's own eps
     assert cost.total == pytest.approx((3 * epoch + judging) * cost.forward)
     assert cost.epoch == pytest.approx(epoch * cost.forward)
 

@@ -5,7 +5,7 @@ import pytest
 from own_models import OWN
 
 from minidbp import Tensor, nn
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.robust import fgsm, pgd
 from minidbp.training import (
     DivergenceError,
@@ -26,7 +26,7 @@ N = 600  # more than two shards
 
 
 @pytest.fixture(scope="module")
-def model(mnist: Mnist) -> nn.Sequential:
+def model(mnist: Dataset) -> nn.Sequential:
     """Model C with one layer fitted by least squares, so that it is right on some images and wrong on others."""
     model = nn.build_model("C", seed=3)
     *body, last = model.layers
@@ -37,7 +37,7 @@ def model(mnist: Mnist) -> nn.Sequential:
 
 
 @pytest.fixture(scope="module")
-def images(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
+def images(mnist: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return mnist.x_test[:N], mnist.y_test[:N]
 
 
@@ -171,10 +171,10 @@ def test_percent_by_class_against_counting(model: nn.Sequential, images: tuple[n
     with workers(2) as pool:
         is_correct = correct(model, x, y, pool)
     said = np.argmax(model(x).data, axis=1)
-    for label, share in enumerate(percent_by_class(is_correct, y)):
+    for label, share in enumerate(percent_by_class(is_correct, y, 10)):
         of_class = [s == t for s, t in zip(said, y, strict=True) if t == label]
         assert share == pytest.approx(100 * sum(of_class) / len(of_class), abs=1e-12)
-    assert percent_by_class(np.array([True]), np.array([3])) == [None] * 3 + [100.0] + [None] * 6
+    assert percent_by_class(np.array([True]), np.array([3]), 5) == [None] * 3 + [100.0, None]
 
 
 def test_a_jacobian_that_is_not_finite_is_a_divergence() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import minidbp as mdb
 from minidbp import nn
-from minidbp.data import Mnist
+from minidbp.data import Dataset
 from minidbp.kernels.fast import buffers
 from minidbp.robust import PENALTIES, Objective
 from minidbp.training import Protocol, TrainingState, batch_gradient, training_step, workers
@@ -129,7 +129,7 @@ def attacked(model: nn.Sequential, x: np.ndarray, y: np.ndarray, label: str) -> 
     ],
 )  # fmt: skip
 def test_the_same_bits_with_one_thread_two_or_three(
-    mnist: Mnist, name: str, n: int, lam: float, changes: dict[str, Any]
+    mnist: Dataset, name: str, n: int, lam: float, changes: dict[str, Any]
 ) -> None:
     model, protocol = nn.build_model(name), Protocol(**changes)
     results = []
@@ -145,7 +145,7 @@ def test_the_same_bits_with_one_thread_two_or_three(
             assert a.tobytes() == b.tobytes()
 
 
-def test_the_gradient_of_float32_is_float32(mnist: Mnist) -> None:
+def test_the_gradient_of_float32_is_float32(mnist: Dataset) -> None:
     model = nn.build_model("C")
     with workers(1) as pool:
         batch = batch_gradient(model, mnist.x_train[:8], mnist.y_train[:8], 1.0, Protocol(), pool)
@@ -163,7 +163,7 @@ def test_what_a_shard_makes_is_bounded(name: str, rows: int) -> None:
 
 @pytest.mark.parametrize(("name", "n"), [("A", 32), ("B", 5), ("C", 128)])
 def test_a_step_finds_its_arrays_where_the_first_one_left_them(
-    mnist: Mnist, name: str, n: int, monkeypatch: pytest.MonkeyPatch
+    mnist: Dataset, name: str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernels' arrays, which are the large ones: nothing is asked of the system after the first steps."""
     fresh: list[int] = []

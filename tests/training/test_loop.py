@@ -9,7 +9,7 @@ import pytest
 from own_models import OWN, Foreign, OwnLayer
 
 from minidbp import nn, no_grad
-from minidbp.data import Mnist, Split, split_train_validation
+from minidbp.data import Dataset, Split, split_train_validation
 from minidbp.robust import PENALTIES
 from minidbp.training import (
     DivergenceError,
@@ -26,7 +26,7 @@ from minidbp.training import (
 
 
 @pytest.fixture(scope="module")
-def split(mnist: Mnist) -> Split:
+def split(mnist: Dataset) -> Split:
     x, y = mnist.x_train, mnist.y_train
     return Split(x[:320], y[:320], x[1000:1200], y[1000:1200])
 
@@ -326,7 +326,7 @@ def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
 
 
 @pytest.mark.slow
-def test_ten_epochs_without_a_penalty_reach_97_5_percent(mnist: Mnist) -> None:
+def test_ten_epochs_without_a_penalty_reach_97_5_percent(mnist: Dataset) -> None:
     """Model C, the full protocol (55,000 images, label smoothing 0.1), all 10,000 test images.  About 45 s."""
     rng = np.random.default_rng(0)
     split = split_train_validation(mnist.x_train, mnist.y_train, 5000, "random", rng)
@@ -341,14 +341,14 @@ def test_ten_epochs_without_a_penalty_reach_97_5_percent(mnist: Mnist) -> None:
 # -- a short training for lessons ------------------------------------------------------------------------------------
 
 
-def test_knows_its_digits_after_some_steps(mnist: Mnist) -> None:
+def test_knows_its_digits_after_some_steps(mnist: Dataset) -> None:
     model = quickly_trained("C", mnist.x_train, mnist.y_train, steps=60)
     with no_grad():
         said = np.argmax(model(mnist.x_test[:500]).data, axis=1)
     assert np.mean(said == mnist.y_test[:500]) > 0.75
 
 
-def test_same_seed_same_bits_and_the_wider_model_has_the_same_weights(mnist: Mnist) -> None:
+def test_same_seed_same_bits_and_the_wider_model_has_the_same_weights(mnist: Dataset) -> None:
     x, y = mnist.x_train[:200], mnist.y_train[:200]
     ticks = []
     first = quickly_trained("C", x, y, steps=2, lam=1.0, seed=3, on_step=lambda: ticks.append(1))
@@ -361,7 +361,7 @@ def test_same_seed_same_bits_and_the_wider_model_has_the_same_weights(mnist: Mni
         assert p.size < 200 or not np.array_equal(p.data, r.data)
 
 
-def test_the_protocol_counts(mnist: Mnist) -> None:
+def test_the_protocol_counts(mnist: Dataset) -> None:
     x, y = mnist.x_train[:100], mnist.y_train[:100]
     plain, smoothed = (quickly_trained("C", x, y, steps=2, protocol=Protocol(label_smoothing=s)) for s in (0.0, 0.5))
     assert any(
@@ -369,6 +369,6 @@ def test_the_protocol_counts(mnist: Mnist) -> None:
     )
 
 
-def test_no_steps_are_refused(mnist: Mnist) -> None:
+def test_no_steps_are_refused(mnist: Dataset) -> None:
     with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
         quickly_trained("C", mnist.x_train, mnist.y_train, steps=0)

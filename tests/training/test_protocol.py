@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from minidbp.training import Protocol
-from minidbp.training.protocol import CHOICES
+from minidbp.training.protocol import CHOICES, sizes_for
 
 SAID = {  # in the paper: docs/protocol.md
     "learning_rate": 1e-3,
@@ -128,16 +128,37 @@ def test_values_that_mean_nothing(name: str, value: Any) -> None:
     assert_refused(name, value)
 
 
+def test_only_test_images_are_tracked() -> None:
+    assert_refused("n_tracked", 51, "at most 50", n_test=50)
+
+
 @pytest.mark.parametrize(
-    ("changes", "most"),
+    ("changes", "sizes", "most"),
     [
-        ({"n_train": 55_001}, 55_000),
-        ({"n_validation": 10_000, "n_train": 50_001}, 50_000),
-        ({"n_test": 10_001}, 10_000),
-        ({"n_test": 50, "n_tracked": 51}, 50),
+        ({"n_train": 55_001}, (60_000, 10_000), 55_000),
+        ({"n_validation": 10_000, "n_train": 50_001}, (60_000, 10_000), 50_000),
+        ({"n_test": 10_001}, (60_000, 10_000), 10_000),
+        ({"n_train": 70_001, "n_test": 9}, (75_000, 9), 70_000),
+        ({"n_validation": 20, "n_train": 1}, (20, 1), 19),
     ],
 )
-def test_there_are_only_so_many_images(changes: dict[str, int], most: int) -> None:
-    *others, (name, value) = changes.items()
-    assert_refused(name, value, str(most), **dict(others))
-    assert getattr(Protocol(**{**changes, name: most}), name) == most
+def test_the_data_say_how_many_images_there_are(changes: dict[str, int], sizes: tuple[int, int], most: int) -> None:
+    name = next(name for name, value in changes.items() if value == most + 1)
+    Protocol(**{"n_test": 1, "n_tracked": 1, **changes, name: most}).check_sizes(*sizes)
+    with pytest.raises(ValueError, match=rf"^{name} must be at most {most}, as the data have .*; got {most + 1}$"):
+        Protocol(**{"n_tracked": 1, **changes}).check_sizes(*sizes)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((60_000, 10_000), (5000, 55_000, 1000, 1000)),  # the paper's, and what `minidbp train` judges
+        ((240_000, 40_000), (5000, 235_000, 1000, 1000)),
+        ((540, 60), (45, 495, 60, 60)),
+        ((2, 1), (1, 1, 1, 1)),
+    ],
+)
+def test_sizes_for_data(sizes: tuple[int, int], expected: tuple[int, ...]) -> None:
+    found = sizes_for(*sizes)
+    assert tuple(found.values()) == expected
+    Protocol(**found).check_sizes(*sizes)  # type: ignore[arg-type]
