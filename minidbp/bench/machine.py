@@ -45,7 +45,7 @@ def check_gemm_size(n: int) -> None:
     """Raise ValueError if two float32 (n, n) arrays need more than half of this machine's memory."""
     memory = memory_bytes()
     if memory and (most := math.isqrt(memory // 2 // 8)) < n:
-        raise ValueError(f"--size must be at most {most}, so that two matrices fill half of the memory; got {n}")
+        raise ValueError(f"--size must be at most {most}, or two matrices need more than half of the memory; got {n}")
 
 
 def gemm_gflops_per_s(threads: int, n: int = 2048, repeats: int = 7) -> float:

@@ -50,7 +50,7 @@ def checked_images(x: np.ndarray | Tensor, clip: Clip, **sizes: float) -> np.nda
     if clip is not None and sizes["eps"] > (clip[1] - clip[0]) * (1 + 1e-9):  # 0.7 - 0.4 is a little less than 0.3
         raise ValueError(
             f"eps must be at most {clip[1] - clip[0]:g}, as pixels lie within [{clip[0]:g}, {clip[1]:g}]; "
-            f"got {sizes['eps']:g} (a size in bytes is divided by 255)"
+            f"got {sizes['eps']:g} (divide a size in bytes by 255)"
         )
     pixels = x.data if isinstance(x, Tensor) else np.asarray(x)
     validate_images(pixels, *(clip or (-math.inf, math.inf)))

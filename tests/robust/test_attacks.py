@@ -402,7 +402,7 @@ def test_eps_must_be_a_number_of_at_least_0(attack: Attack, eps: float) -> None:
         (
             8,
             (0.0, 1.0),
-            r"^eps must be at most 1, as pixels lie within \[0, 1\]; got 8 \(a size in bytes is divided by 255\)$",
+            r"^eps must be at most 1, as pixels lie within \[0, 1\]; got 8 \(divide a size in bytes by 255\)$",
         ),
         (1.01, (0, 1), "got 1.01 "),
         (2.5, (-1.0, 1.0), r"^eps must be at most 2, as pixels lie within \[-1, 1\]; got 2.5 "),
