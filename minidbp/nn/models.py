@@ -46,7 +46,7 @@ def build_model(
     input_shape: tuple[int, ...] = IMAGE_SHAPE,
     n_classes: int = N_CLASSES,
 ) -> Sequential:
-    """Model A, B or C with new weights from `seed`: images (N, *input_shape) in [0, 1] to logits (N, n_classes).
+    """Model A, B or C with new weights from `seed`: images (N, H, W, C) in [0, 1] to logits (N, n_classes).
 
     A ReLU follows every layer except the last.  The defaults are the paper's: (28, 28, 1) and 10.
 
