@@ -269,7 +269,7 @@ def _train_each(
             for future in done:
                 try:
                     future.result()
-                except (OSError, ValueError) as error:
+                except (OSError, ValueError, MemoryError) as error:
                     label = labels(runs)[offered[future]]
                     raise RunFailed(f"{label}: {_message(error)}") from error
             show()

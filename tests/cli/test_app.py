@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from rich.text import Text
+from typer.testing import CliRunner
 
 from minidbp.cli import common
 from minidbp.cli.common import busy, command_line, progress, updates
@@ -151,6 +152,15 @@ def test_h_is_help(command: Command) -> None:
     for words in (), ("train",), ("bench", "step"):
         assert command(*words, "-h").stdout == command(*words, "--help").stdout
     assert "--show-completion" in command("-h").stdout
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    for words, found in (
+        ("minidbp tab", ["table2", "table3", "table4"]),
+        ("minidbp train --pen", ["--penalty", "--penalty-target"]),
+    ):
+        env = {"_MINIDBP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        assert CliRunner().invoke(common.app, prog_name="minidbp", env=env).stdout.split() == found
 
 
 def test_a_folder_that_stayed_empty_is_removed(

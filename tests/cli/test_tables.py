@@ -333,7 +333,7 @@ def test_a_sweep_whose_runs_were_deleted_begins_again(
 
     monkeypatch.setattr(execute, "execute", interrupted)
     result = command("table2", "--preset", "tiny", "--out", copy, "--quiet")
-    assert (result.exit_code, trained) == (130, [0.0])
+    assert (result.exit_code, trained[0]) == (130, 0.0)
 
 
 # -- status and report ----------------------------------------------------------------------------------------------

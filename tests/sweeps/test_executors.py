@@ -135,7 +135,7 @@ def test_ctrl_c(
         assert under_way(out)
         status = finish(command("status", out)).stdout
         how = shlex.join(["--threads", "1", *workers, "--out", str(out)])
-        assert f"stopped: to go on, minidbp table2 --preset long {how}\n" in status
+        assert f"stopped: to go on, {line[1]} table2 --preset long {how}\n" in status
         assert "stopped after epoch" in status
     if when == "training" and workers:
         assert finish(table2(out, preset="long")).returncode == 0
