@@ -170,7 +170,7 @@ def test_a_folder_that_stayed_empty_is_removed(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("minidbp.diagnosis.attack.attack", no_space)
-    result = command("attack", weights, "--out", "a/b/c")
+    result = command("attack", weights, "--out", "a/b/c", "--quiet")
     assert (result.exit_code, result.stderr) == (1, "minidbp: a file cannot be used: No space left on device\n")
     assert not Path("a").exists()
     (Path("a") / "b").mkdir(parents=True)

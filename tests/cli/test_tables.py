@@ -412,7 +412,7 @@ def test_report_of_nothing(copy: Path, command: Command, files_in: FilesIn) -> N
         path.unlink()
     result = command("report", copy)
     assert result.exit_code == 1
-    assert result.stderr == f"minidbp: {copy} has no finished run yet\n"
+    assert result.stderr.endswith(f"minidbp: {copy} has no finished run yet\n")
     assert files_in(copy) == {"sweep.json"}
 
 
