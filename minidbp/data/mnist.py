@@ -33,6 +33,8 @@ def load_mnist(folder: Path | str | None = None) -> Dataset:
     """
     if folder is not None:
         home = Path(folder)
+        if not home.exists():
+            raise DataError(f"the folder {home} does not exist; give one with MNIST's four files")
         remedy = "put the original there (`git checkout data/` restores the one in the project's data/)"
     # One file of ours is enough: a clone that has lost a file must say so, and not quietly download another copy.  A
     # folder called data without any, such as another project's in site-packages, is not ours.

@@ -56,7 +56,7 @@ class Choice:
     def of(cls, models: str | None, lambdas: str | None, seeds: int | None) -> "Choice":
         """What the options of the command line choose, such as "A,C" and "0,50"."""
         return cls(
-            None if models is None else [name.strip() for name in models.split(",")],
+            None if models is None else [name.strip().upper() for name in models.split(",")],
             None if lambdas is None else [_parse_lambda(lambdas, value) for value in lambdas.split(",")],
             seeds,
         )
@@ -76,9 +76,11 @@ def _refuse_repeated(option: str, names: Sequence[str]) -> None:
 
 def _parse_lambda(text: str, value: str) -> float:
     try:
-        return float(value) + 0.0  # 0.0 for -0.0
+        check_lambda(float(value))
     except ValueError:
-        raise ValueError(f"--lambdas {text}: {value!r} should be a number, as in --lambdas 0,50") from None
+        message = f"--lambdas {text}: {value!r} should be a number of at least 0, as in --lambdas 0,50"
+        raise ValueError(message) from None
+    return float(value) + 0.0  # 0.0 for -0.0
 
 
 ALL = Choice()

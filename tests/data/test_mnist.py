@@ -69,7 +69,7 @@ def test_a_missing_file_is_named_with_its_folder_and_the_way_out(folder: Path, f
 
 
 def test_a_missing_folder_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is missing from the folder"):
+    with pytest.raises(DataError, match="nowhere does not exist; give one with"):
         load_mnist(tmp_path / "nowhere")
 
 
