@@ -185,7 +185,7 @@ def test_a_lambda_that_the_preset_lacks_is_trained_as_its_others() -> None:
     ("choice", "named"),
     [
         (("D", None, None), ["table2 --preset smoke has no model 'D'", "A, B, C"]),
-        (("c", None, None), ["no model 'c'", "A, B, C"]),
+        (("a,d", None, None), ["no model 'D'", "A, B, C"]),
         (("A,,C", None, None), ["no model ''", "A, B, C"]),
         (("", None, None), ["no model ''"]),
         (("A,C,A", None, None), ["--models A,C,A names A twice"]),
@@ -193,7 +193,7 @@ def test_a_lambda_that_the_preset_lacks_is_trained_as_its_others() -> None:
         ((None, "0,,50", None), ["--lambdas 0,,50", "''", "a number"]),
         ((None, "", None), ["''", "a number"]),
         ((None, "0;50", None), ["'0;50'", "a number"]),
-        ((None, "-1", None), ["lambda must be a number of at least 0", "-1"]),
+        ((None, "-1", None), ["--lambdas -1: '-1' should be a number of at least 0"]),
         ((None, "nan", None), ["at least 0", "nan"]),
         ((None, "inf", None), ["at least 0", "inf"]),
         ((None, None, 0), ["--seeds must be at least 1", "0"]),
@@ -205,6 +205,7 @@ def test_choices_that_cannot_be(choice: tuple[Any, ...], named: list[str]) -> No
     assert "\n" not in str(caught.value)
     for word in named:
         assert word in str(caught.value)
+    assert Choice.of("c, a", None, None).models == ["C", "A"]
     if choice[0] == "D":
         with pytest.raises(ValueError, match="table4 --preset smoke has no model 'A': choose from C"):
             TABLE4.runs("smoke", choice=Choice(models=["A"]))

@@ -129,9 +129,7 @@ def test_ctrl_c(
     assert "Traceback" not in errors
     assert "stopped" in errors
     left = {Path(name).suffixes[-1] for name in passing(files_in(out))}
-    killed = (
-        {".json"} if workers and number == signal.SIGTERM else set()
-    )  # the progress of workers, which SIGTERM kills
+    killed = {".json"} if workers and number == signal.SIGTERM else set()  # SIGTERM kills the workers
     assert left <= {".safetensors", ".lock"} | killed  # checkpoints, at most
     if when == "training":
         assert f"to go on: {shlex.join(line[1:])}\n" in errors
