@@ -224,7 +224,8 @@ def test_lambda_zero_is_its_own_control() -> None:
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"preset": "huge"}, "preset must be one of smoke, laptop, paper; got 'huge'"), ({"penalty": "l1"}, "penalty must be one of summed_jacobian_l1, jacobian_l1; got 'l1'"),
+    [({"preset": "huge"}, "preset must be one of smoke, laptop, paper; got 'huge'"),
+     ({"penalty": "l1"}, "penalty must be one of summed_jacobian_l1, jacobian_l1; got 'l1'"),
      ({"model": "D"}, "D.*A, B, C"), ({"lam": -1.0}, "lambda.*-1"), ({"seed": -1}, "seed.*-1")],
 )  # fmt: skip
 def test_plans_that_mean_nothing(changed: dict, named: str) -> None:
