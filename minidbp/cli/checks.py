@@ -20,7 +20,7 @@ BEGIN, END = "<!-- matrix: made by minidbp gradcheck --page -->", "<!-- end of m
 def gradcheck(
     op: Annotated[str | None, typer.Option(help="One operation; all of them if not given.")] = None,
     seed: opt.Seed = 0,
-    page: Annotated[Path | None, typer.Option(help="Also write the matrix between the marks of this page.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write the matrix into this page, between its marks.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Check every operation's derivatives of order 1, 2 and 3, in float64 and float32; exit code 1 if one is wrong.

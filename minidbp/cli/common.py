@@ -77,7 +77,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no li
 Config = Annotated[
     Path | None,
     typer.Option(
-        is_eager=True, callback=_read_options, metavar="FILE", help="A TOML file with options; those typed override it."
+        is_eager=True,
+        callback=_read_options,
+        metavar="FILE",
+        help="A TOML file of options; what is typed overrides it.",
     ),
 ]
 

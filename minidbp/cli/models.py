@@ -160,7 +160,8 @@ def attack(
     weights: opt.Weights,
     eps: opt.Eps = 0.3,
     images: Annotated[
-        int | None, opt.at_least(1, "How many random test images are evaluated; 1000, or all of fewer, if not given.")
+        int | None,
+        opt.at_least(1, "How many random test images are evaluated; 1000 if not given, or all if there are fewer."),
     ] = None,
     steps: opt.Steps = 40,
     step: Annotated[float, typer.Option(help="PGD's step, in pixel units.")] = 0.01,
@@ -200,7 +201,9 @@ def diagnose(
     eps: opt.Eps = 0.3,
     images: Annotated[
         int | None,
-        opt.at_least(LEAST, "How many random test images each attack gets; 500, or all of fewer, if not given."),
+        opt.at_least(
+            LEAST, "How many random test images each attack gets; 500 if not given, or all if there are fewer."
+        ),
     ] = None,
     steps: opt.Steps = 40,
     restarts: opt.Restarts = 3,
@@ -212,9 +215,9 @@ def diagnose(
 ) -> None:
     """Tell robust models from masked gradients: many attacks, the worst case of each image, a verdict by stated rules.
 
-    Adversarial images of a plainly trained model, and of a model trained to answer as this one does, are tried too;
-    with several files, those of the others as well.  Writes diagnosis.json, diagnosis.md and pictures to --out, by
-    default out/diagnose-NAME, or out/diagnose for several files.
+    It also tries adversarial images that were made on other models: on a plainly trained one, on one trained to answer
+    as this model does, and, with several files, on the models of the other files.  Writes diagnosis.json, diagnosis.md
+    and pictures to --out, by default out/diagnose-NAME, or out/diagnose for several files.
     """
     from minidbp.diagnosis import diagnose as diagnosing
     from minidbp.diagnosis import report
@@ -249,7 +252,7 @@ def diagnose(
 def vacuity(
     weights: opt.Weights,
     images: Annotated[
-        int | None, opt.at_least(1, "How many test images are used; 1000, or all of fewer, if not given.")
+        int | None, opt.at_least(1, "How many test images are used; 1000 if not given, or all if there are fewer.")
     ] = None,
     threads: opt.Threads = None,
     data: opt.Data = None,

@@ -57,7 +57,11 @@ def path(option: str, help: str, must_exist: bool = False) -> Any:
 ModelName = Annotated[str, Option("--model", help="A, B or C, as in the paper's Table 1.", callback=_model_name)]
 OwnModelName = Annotated[
     str | None,
-    Option("--model", help="A, B or C, as in the paper's Table 1; that of --weights, or C.", callback=_model_name),
+    Option(
+        "--model",
+        help="A, B or C, as in Table 1; if not given, that of --weights, or C.",
+        callback=_model_name,
+    ),
 ]
 Lambda = Annotated[float, Option("--lambda", help="The weight of the penalty; 0 is plain training.", callback=_lambda)]
 Penalty = Annotated[
@@ -65,7 +69,7 @@ Penalty = Annotated[
 ]
 PenaltyTarget = Annotated[str, Option(help="The f whose Jacobian is penalised: logits or softmax.")]
 Reduction = Annotated[str, Option(help="The reduction of the penalty over classes and pixels: mean or sum.")]
-Epochs = Annotated[int | None, at_least(1, "Exactly this many; without it, the paper's stop rule.")]
+Epochs = Annotated[int | None, at_least(1, "Train for exactly this many; if not given, the paper's stop rule decides.")]
 TrainingImages = Annotated[
     int | None, at_least(1, "How many training images to use; if not given, all that are not for validation.")
 ]
@@ -79,7 +83,7 @@ TrainingAttack = Annotated[
         help="What makes the images of --adversarial: fgsm (the default, as in the paper) or pgd (Madry et al. 2018).",
     ),
 ]
-Seed = Annotated[int, at_least(0, "The seed (of the first run); the same seed gives the same bits.")]
+Seed = Annotated[int, at_least(0, "The seed; the same seed gives the same bits.")]
 Threads = Annotated[int | None, at_least(1, "Threads to use; one for each core if not given.", MOST_THREADS)]
 
 
@@ -101,7 +105,7 @@ Data = Annotated[
     Path | None,
     path(
         "--data",
-        "A folder with four IDX files, or an .npz file with x, y (x_test, y_test); the project's MNIST if not given.",
+        "A folder with four IDX files, or an .npz file with x, y and perhaps x_test, y_test; MNIST if not given.",
         must_exist=True,
     ),
 ]

@@ -48,6 +48,7 @@ Seeds = Annotated[
     int | None,
     opt.at_least(1, "How many seeds for each model and lambda, from --seed on; the preset's if not given.", 10_000),
 ]
+FirstSeed = Annotated[int, opt.at_least(0, "The first seed; the same seed gives the same bits.")]
 Vary = Annotated[
     list[str] | None,
     Option(help="Sweep a field of the protocol: FIELD=VALUE,VALUE, or FIELD alone for all its words. Repeatable."),
@@ -63,7 +64,7 @@ def _sweep_command(name: str, about: str) -> None:
         models: Models = None,
         lambdas: Lambdas = None,
         seeds: Seeds = None,
-        seed: opt.Seed = 0,
+        seed: FirstSeed = 0,
         threads: RunThreads = None,
         workers: Workers = None,
         scheduler: Scheduler = None,
@@ -167,7 +168,7 @@ _sweep_command("credit", CREDIT)
 
 @common.command
 def status(folder: Folder, as_json: opt.AsJson = False) -> None:
-    """Show how far a sweep is that runs here or elsewhere: finished, running and diverged runs, and the time left."""
+    """Show the progress of a sweep: finished, running, stopped and diverged runs, and the time left."""
     from minidbp.diagnosis.judge import JUDGE
     from minidbp.sweeps.monitor import SweepMonitor, view
     from minidbp.sweeps.sweep import load
