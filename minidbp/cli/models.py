@@ -42,7 +42,7 @@ def explain(
     data: opt.Data = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Take one training step on one digit apart: logits, loss, FGSM, J, sign(J), penalty, both passes, each dW.
+    """Take one training step on one test image apart: logits, loss, FGSM, J, sign(J), penalty, both passes, each dW.
 
     Every number stands beside its finite difference.  Without --weights, a model is first trained for some seconds
     without penalty.  Writes explain.html (a page that needs no other file), explain.md, explain.json and pictures to
@@ -87,8 +87,11 @@ def explain(
         step = TrainingStep(
             network.astype(np.float64), dataset.x_test[[image]].astype(np.float64), dataset.y_test[[image]], lam
         )
-        explanation = explaining.explain(step, name, image, np.random.default_rng([seed, image]), advance)
+        explanation = explaining.explain(
+            step, name, image, np.random.default_rng([seed, image]), advance, dataset.identity
+        )
     options = {"image": image, "model": name, "lambda": lam, "seed": seed, "weights": weights and weights.name}
+    options["data"] = None if dataset.verified else dataset.name
     page = report.as_markdown(explanation, common.command_line("explain", **options), origin, environment())
     with common.progress("drawing", len(report.FILES)) as advance:
         report.write(explanation, folder, page, advance)
@@ -241,8 +244,9 @@ def diagnose(
         test_images = LabelledImages(*judged_images(dataset, protocol, seed), pool, seed, advance)
         diagnosis = replace(diagnosing.diagnose(models, test_images, protocol, dataset), environment=environment())
     repeat = common.command_line(
-        "diagnose", *(path.name for path in weights), eps=eps, images=images, steps=steps, restarts=restarts, seed=seed
-    )
+        "diagnose", *(path.name for path in weights), eps=eps, images=protocol.n_test, steps=steps, restarts=restarts,
+        seed=seed, data=None if dataset.verified else dataset.name,
+    )  # fmt: skip
     written = report.write(diagnosis, folder, repeat)
     common.show(diagnosis, as_json, report.on_screen(diagnosis, common.screen.width), *report.verdicts(diagnosis))
     common.list_written(folder, *written)

@@ -33,6 +33,10 @@ class DataIdentity:
     image_shape: tuple[int, ...]
     n_classes: int
 
+    def class_name(self, label: int) -> str:
+        """What a class is called: "7" for a digit of MNIST, "class 7" for other data."""
+        return f"{label}" if self == MNIST else f"class {label}"
+
     def __post_init__(self) -> None:
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(f"image_shape must be three whole numbers of at least 1; got {self.image_shape}")
@@ -132,8 +136,8 @@ class Dataset:
         return DataIdentity(self.name, self.digest, self.image_shape, self.n_classes)
 
     def class_name(self, label: int) -> str:
-        """What a class is called: "7" for a digit of MNIST, "class 7" for other data."""
-        return f"{label}" if self.verified else f"class {label}"
+        """`DataIdentity.class_name`."""
+        return self.identity.class_name(label)
 
     @property
     def chance(self) -> float:

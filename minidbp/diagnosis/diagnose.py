@@ -51,6 +51,11 @@ class Settings:
     data: str = MNIST.name  # the name of the data set
     chance: float = 100 / MNIST.n_classes  # accuracy of a guess, in percent
 
+    @property
+    def of(self) -> str:
+        """Whose images they are, for a sentence; nothing for MNIST."""
+        return "" if self.data == MNIST.name else f" of {self.data}"
+
 
 @dataclass(frozen=True)
 class ModelDiagnosis:

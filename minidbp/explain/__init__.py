@@ -1,1 +1,1 @@
-"""One training step on one digit, taken apart: what `minidbp explain` computes and shows."""
+"""One training step on one image, taken apart: what `minidbp explain` computes and shows."""

@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike
 from minidbp.autodiff import NotDifferentiableError, Tensor
 from minidbp.checking.finite_differences import directional_difference
 from minidbp.explain.step import Arrays, LayerGradients, TrainingStep, distance, forward, gather, norm, restored
-from minidbp.nn import N_CLASSES, cross_entropy
+from minidbp.nn import cross_entropy
 from minidbp.nn.layer import Layer
 
 LOWERED_BY = 0.1
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,9 @@ def _compare_jacobian(
 
     Copy k of the image moves along S_k: the slope of f_k is ||J_k||_1, and the slopes of the inputs are T[k].
     """
-    rows = {f"‖J{k}‖₁: slope of f{k} along S{k}": np.abs(row).sum() for k, row in zip("₀₁₂₃₄₅₆₇₈₉", J, strict=True)}
-    rows["P = Σᵢ ‖Jᵢ‖₁ / 7840"] = np.abs(J).mean()
+    numbers = [str(k).translate(SUBSCRIPTS) for k in range(len(J))]
+    rows = {f"‖J{k}‖₁: slope of f{k} along S{k}": np.abs(row).sum() for k, row in zip(numbers, J, strict=True)}
+    rows[f"P = Σᵢ ‖Jᵢ‖₁ / {J.size}"] = np.abs(J).mean()
     tangents = {f"‖T{layer.number - 1}‖: up from S": layer.T for layer in layers[1:]}
 
     def inputs_and_logits(tensors: list[Tensor]) -> list[Tensor]:
@@ -107,7 +109,7 @@ def _compare_jacobian(
         own = np.diag(slopes[-1])
         return [*own, own.sum() / J.size, *slopes[:-1]]
 
-    copies = np.repeat(step.x, N_CLASSES, axis=0)
+    copies = np.repeat(step.x, len(J), axis=0)
     comparisons = compare(inputs_and_logits, [copies], [np.sign(J)], {**rows, **tangents}, of)
     return comparisons[: len(rows)], comparisons[len(rows) :]
 
@@ -120,9 +122,9 @@ def _compare_cotangents(step: TrainingStep, layers: Sequence[LayerGradients]) ->
 
         def own_logits(tensors: list[Tensor], above: Sequence[Layer] = above) -> list[Tensor]:
             _, outputs = forward(above, tensors[0])
-            return [(outputs[-1] * np.eye(N_CLASSES)).sum()]
+            return [(outputs[-1] * np.eye(step.n_classes)).sum()]
 
-        copies = np.repeat(g.z, N_CLASSES, axis=0)
+        copies = np.repeat(g.z, step.n_classes, axis=0)
         comparisons += compare(own_logits, [copies], [_unit(g.V)], {f"‖V{g.number}‖: down from the logits": norm(g.V)})
     return comparisons
 

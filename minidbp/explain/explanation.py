@@ -1,4 +1,4 @@
-"""One training step on one digit: every number of eq. 3 and its gradient, beside its finite difference."""
+"""One training step on one image: every number of eq. 3 and its gradient, beside its finite difference."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
+from minidbp.data import MNIST, DataIdentity
 from minidbp.explain.comparisons import Comparison, compare_all, inactive_biases_lowered
 from minidbp.explain.step import PROTOCOL, LayerGradients, Losses, Prediction, StepShare, TrainingStep, distance, gather
-from minidbp.nn import N_CLASSES, Sequential
+from minidbp.nn import Sequential
 from minidbp.nn.losses import smoothed_labels
 from minidbp.robust import fgsm
 from minidbp.robust.penalties import check_lambda
@@ -27,18 +28,37 @@ class Explanation:
     lam: float
     at_x: Prediction
     at_x_adv: Prediction  # at clip(x + eps v)
-    gradient: np.ndarray  # (28, 28, 1): g, of the attacked loss in x
+    gradient: np.ndarray  # (H, W, C): g, of the attacked loss in x
     unclipped: float  # the rise of that loss at x + eps v
-    J: np.ndarray  # (10, 28, 28, 1)
+    J: np.ndarray  # (c, H, W, C)
     layers: list[LayerGradients]
     before: Losses
     shares: list[StepShare]
     lowered: Mapping[int, list[int]]  # by layer: inactive units exactly on ReLU's kink, lowered for the differences
     comparisons: Mapping[str, list[Comparison]]  # by section
+    data: DataIdentity = MNIST
+
+    @property
+    def thing(self) -> str:
+        """What the image shows, if that is known."""
+        return "digit" if self.data == MNIST else "image"
+
+    def named(self, label: int) -> str:
+        """A class: "a 7" or "class 7"."""
+        return f"a {label}" if self.data == MNIST else self.data.class_name(label)
+
+    def answer(self, at: Prediction) -> str:
+        """The predicted class: "7" or "class 7"."""
+        return self.data.class_name(at.predicted)
+
+    @property
+    def count(self) -> str:
+        """The number of classes in words."""
+        return "ten" if len(self.J) == 10 else str(len(self.J))
 
     @property
     def v(self) -> np.ndarray:
-        """(28, 28, 1): sign(g)."""
+        """(H, W, C): sign(g)."""
         return np.sign(self.gradient)
 
     @property
@@ -53,12 +73,12 @@ class Explanation:
 
     @property
     def S(self) -> np.ndarray:
-        """(10, 28, 28, 1): sign(J)."""
+        """(c, H, W, C): sign(J)."""
         return np.sign(self.J)
 
     @property
     def rows(self) -> np.ndarray:
-        """(10,): ||J_i||_1, in logits per unit of pixel value."""
+        """(c,): ||J_i||_1, in logits per unit of pixel value."""
         return np.abs(self.J).sum(axis=(1, 2, 3))
 
     @property
@@ -69,14 +89,14 @@ class Explanation:
     @cached_property
     def agreements(self) -> dict[str, float]:
         """The relative errors of equalities that need no difference."""
-        residual = self.at_x.probabilities - smoothed_labels([self.label], N_CLASSES)[0]
+        residual = self.at_x.probabilities - smoothed_labels([self.label], len(self.J))[0]
         losses, penalties, whole = (
             np.concatenate([a.ravel() for a in gather(self.layers, part)])
             for part in ("loss_part", "penalty_part", "whole")
         )
         return {
             "∇ₓ(−log p_y) = (p − y)ᵀ J": distance(self.gradient, np.tensordot(residual, self.J, axes=1)),
-            **{f"d(λP)/dW{g.number} = λ/7840 Σₖ T{g.number - 1}[k] ⊗ V{g.number}[k]":
+            **{f"d(λP)/dW{g.number} = λ/{self.J.size} Σₖ T{g.number - 1}[k] ⊗ V{g.number}[k]":
                distance(g.penalty_part, g.product) for g in self.layers},
             **{f"⟨W{g.number}, d(λP)/dW{g.number}⟩ = λP (Euler)": distance(self.before.weighted_penalty, g.euler)
                for g in self.layers},
@@ -99,7 +119,12 @@ class Explanation:
 
 
 def explain(
-    step: TrainingStep, name: str, image: int, rng: np.random.Generator, advance: Callable[[], None] = lambda: None
+    step: TrainingStep,
+    name: str,
+    image: int,
+    rng: np.random.Generator,
+    advance: Callable[[], None] = lambda: None,
+    data: DataIdentity = MNIST,
 ) -> Explanation:
     """Take the step apart, by PROTOCOL. The model must be float64; its parameters are the same afterwards.
 
@@ -108,6 +133,7 @@ def explain(
         image: the number of step.x in the test set.
         rng: draws the direction through all parameters at once.
         advance: is called PROGRESS_STEPS times.
+        data: whose test image it is.
 
     Raises:
         TypeError: step.model is no Sequential, whose layers are taken one by one.
@@ -135,5 +161,5 @@ def explain(
         model=name, image=image, label=int(step.y[0]), lam=step.lam,
         at_x=at_x, at_x_adv=step.predict(fgsm(step.model, step.x, step.y, PROTOCOL.eps)),
         gradient=g[0], unclipped=step.predict(step.x + PROTOCOL.eps * np.sign(g)).attacked_loss - at_x.attacked_loss,
-        J=J, layers=layers, before=step.values(), shares=shares, lowered=lowered, comparisons=comparisons,
+        J=J, layers=layers, before=step.values(), shares=shares, lowered=lowered, comparisons=comparisons, data=data,
     )  # fmt: skip

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from minidbp.explain.explanation import Explanation
 from minidbp.explain.step import norm
-from minidbp.files.plots import COLOURS, GREY, SIGNS, image_grid
-from minidbp.nn import N_CLASSES
+from minidbp.files.plots import COLOURS, GREY, SIGNS, as_picture, image_grid
 
+MOST_ROWS = 20  # of J in a picture
 BLUE, ORANGE = COLOURS[0], COLOURS[4]
 PASSES = {"forward": (2.4, "white"), "backward": (1.2, "#CFE6F3"), "tangent": (0.0, "#FBE3B3")}  # height and fill
 PARTS = {  # of a gradient: in the legend, by its comparison, and its bar's colour and hatching
@@ -22,16 +22,18 @@ PARTS = {  # of a gradient: in the legend, by its comparison, and its bar's colo
 
 
 def digit(e: Explanation) -> Figure:
-    """The image, its ten logits and its ten probabilities."""
+    """The image, its logits and its probabilities."""
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     left, *others = figure.subplots(1, 3, width_ratios=[1, 1.4, 1.4])
-    _show(left, e.at_x.x, f"x: test image {e.image}, a {e.label}")
+    _show(left, e.at_x.x, f"x: test image {e.image}, {e.named(e.label)}")
     named = {"logit $f_i(x)$": e.at_x.logits, "probability $p_i$": e.at_x.probabilities}
     for axes, (name, values) in zip(others, named.items(), strict=True):
-        bars = axes.bar(range(N_CLASSES), values, color=GREY, edgecolor="black")
+        bars = axes.bar(range(len(values)), values, color=GREY, edgecolor="black")
         bars[e.label].set(facecolor=BLUE, hatch="//")
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set(title=name, xlabel="class $i$", ylabel=name, xticks=range(N_CLASSES))
+        axes.set(title=name, xlabel="class $i$", ylabel=name)
+        if len(values) <= MOST_ROWS:
+            axes.set_xticks(range(len(values)))
     return figure
 
 
@@ -39,25 +41,28 @@ def attack(e: Explanation) -> Figure:
     """x, v = sign(g) and clip(x + eps v)."""
     figure = Figure(figsize=(12, 3.1), layout="constrained")
     panels = figure.subplots(1, 4)
-    _show(panels[0], e.at_x.x, f"x: the model says {e.at_x.predicted}")
+    _show(panels[0], e.at_x.x, f"x: the model says {e.answer(e.at_x)}")
     _show(panels[1], e.gradient, r"$g = \partial(-\log p_y)/\partial x$", "PuOr")
     _show(panels[2], e.v, "v = sign(g)", SIGNS)
-    _show(panels[3], e.at_x_adv.x, f"clip(x + εv): it says {e.at_x_adv.predicted}")
+    _show(panels[3], e.at_x_adv.x, f"clip(x + εv): it says {e.answer(e.at_x_adv)}")
     return figure
 
 
 def jacobian(e: Explanation) -> Figure:
-    """The ten rows of J on one scale; the largest 0.5% of the entries lie beyond it."""
+    """The rows of J on one scale; the largest 0.5% of the entries lie beyond it."""
     limit = float(np.quantile(np.abs(e.J), 0.995)) or 1.0
-    titles = [f"$\\nabla f_{k}$, norm {value:.1f}" for k, value in enumerate(e.rows)]
+    titles = [f"$\\nabla f_{{{k}}}$, norm {value:.1f}" for k, value in enumerate(e.rows[:MOST_ROWS])]
     label = r"$J_{ij}$ (logit per unit of pixel value)"
-    return image_grid(list(e.J), titles, label, limit=limit, rows=2, ticks=[-limit, 0, limit])
+    arrays = [mean_of_channels(row) for row in e.J[:MOST_ROWS]]
+    return image_grid(arrays, titles, label, limit=limit, rows=-(-len(arrays) // 5), ticks=[-limit, 0, limit])
 
 
 def signs(e: Explanation) -> Figure:
-    """The ten rows of S = sign(J)."""
-    titles = [f"sign($\\nabla f_{k}$)" for k in range(N_CLASSES)]
-    return image_grid(list(e.S), titles, r"$S_{ij}$", limit=1.0, rows=2, cmap=SIGNS, ticks=[-1, 0, 1])
+    """The rows of S = sign(J)."""
+    arrays = [np.sign(mean_of_channels(row)) for row in e.S[:MOST_ROWS]]
+    titles = [f"sign($\\nabla f_{{{k}}}$)" for k in range(len(arrays))]
+    rows = -(-len(arrays) // 5)
+    return image_grid(arrays, titles, r"$S_{ij}$", limit=1.0, rows=rows, cmap=SIGNS, ticks=[-1, 0, 1])
 
 
 def passes(e: Explanation) -> Figure:
@@ -68,7 +73,7 @@ def passes(e: Explanation) -> Figure:
     axes.axis("off")
     arrow = {"arrowstyle": "-|>", "linewidth": 1.6}
     rows = {
-        "forward": [f"x\n{e.at_x.x.shape}", *(f"h{n}" for n in range(1, depth)), "f\n(10,)"],
+        "forward": [f"x\n{e.at_x.x.shape}", *(f"h{n}" for n in range(1, depth)), f"f\n({len(e.J)},)"],
         "backward": [_boxed("J", e.J), *(_boxed(f"V{p.number}", p.V) for p in e.layers)],
         "tangent": [_boxed(f"T{p.number - 1}" + " = S" * (p.number == 1), p.T) for p in e.layers],
     }
@@ -125,8 +130,8 @@ def unit(e: Explanation) -> Figure:
     titles = (f"W1, {what} {chosen}", "loss part of dW1", "penalty part of dW1", "both together")
     shown = (first.weights, first.loss_part, first.penalty_part, first.whole)
     for axes, array, title in zip(figure.subplots(1, 4), shown, titles, strict=True):
-        side = round(np.sqrt(array[..., chosen].size))
-        _show(axes, array[..., chosen].reshape(side, side), title, "PuOr")
+        shape = e.at_x.x.shape if what == "unit" else array.shape[:3]
+        _show(axes, array[..., chosen].reshape(shape), title, "PuOr")
         if what == "filter":
             axes.set(xlabel="column of the filter", ylabel="row of the filter")
     return figure
@@ -157,18 +162,19 @@ def describe(e: Explanation) -> dict[str, str]:
         f"{norm(p.whole):.3g}"
         for p in e.layers
     )
+    rows = f"The {e.count} rows" if len(e.J) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(e.J)} rows"
     what = {"unit": "hidden unit"}.get(kind(e), kind(e))
     return {
-        "digit.png": f"The digit, a {e.label}, and bars of its ten logits and ten probabilities. The true class is "
-        f"blue and hatched. The largest logit is that of {x.predicted}, {x.logits.max():.2f}; the true class has "
+        "digit.png": f"The {e.thing}, {e.named(e.label)}, and bars of its {e.count} logits and probabilities. The "
+        f"true class is blue and hatched. The largest logit is that of {e.answer(x)}, {x.logits.max():.2f}; the true class has "
         f"{x.logits[e.label]:.2f} and the probability {x.probabilities[e.label]:.3f}",
-        "attack.png": "Four images: the digit; the loss's derivative in each pixel, purple where more ink raises the "
-        "loss and orange where it lowers the loss; the derivative's sign, in these two colours only, like coarse "
-        f"noise; the attacked digit, grey and speckled, which the model takes for a {adv.predicted}",
-        "jacobian.png": "The ten rows of J as images on one scale, purple where more ink raises that logit, orange "
+        "attack.png": f"Four images: the {e.thing}; the loss's derivative in each pixel, purple where more ink raises "
+        "the loss and orange where it lowers the loss; the derivative's sign, in these two colours only, like coarse "
+        f"noise; the attacked {e.thing}, speckled, which the model takes for {e.named(adv.predicted)}",
+        "jacobian.png": f"{rows} of J as images on one scale, purple where more ink raises that logit, orange "
         f"where it lowers that logit. Row {largest} has the largest norm, {e.rows[largest]:.1f}, and row {smallest} "
         f"the smallest, {e.rows[smallest]:.1f}",
-        "signs.png": f"The signs of the ten rows, in two colours only: {100 * np.mean(e.S > 0):.0f}% of the entries "
+        "signs.png": f"The signs of J, in two colours only: {100 * np.mean(e.S > 0):.0f}% of the entries "
         "are purple, +1, the others orange, -1, or white, 0. Large and small derivatives count alike",
         "passes.png": "A map of boxes joined by arrows. Top row, from left to right: from x through the hidden layers "
         "to the logits f. Middle row, from right to left: the V from the logits down to J. Bottom row, from left to "
@@ -180,17 +186,27 @@ def describe(e: Explanation) -> dict[str, str]:
     }
 
 
+def mean_of_channels(a: np.ndarray) -> np.ndarray:
+    """Signed numbers (H, W, C) as (H, W): the mean over the channels of a colour image."""
+    return a.mean(axis=-1)
+
+
 def _boxed(name: str, array: np.ndarray) -> str:
     return f"{name}\n{array.shape}\nnorm {norm(array):.3g}"
 
 
 def _show(axes: Axes, a: np.ndarray, title: str, signed: Colormap | str | None = None) -> None:
     """An image of ink from 0 to 1, or of numbers of both signs in the colours `signed`, with a scale beside it."""
-    side = a.shape[0]
+    a = mean_of_channels(a) if signed else as_picture(a)
     limit = float(np.abs(a).max()) or 1.0 if signed else 1.0
-    drawn = axes.imshow(a.reshape(side, side), cmap=signed or "gray_r", vmin=-limit if signed else 0, vmax=limit)
+    drawn = axes.imshow(
+        np.sign(a) if signed is SIGNS else a, cmap=signed or "gray_r", vmin=-limit if signed else 0, vmax=limit
+    )
     if signed:
         axes.figure.colorbar(drawn, ax=axes, shrink=0.75, ticks=[-limit, 0, limit], format="%.2g")
     axes.set_title(title, fontsize=11)
-    ticks = [0, side // 2, side - 1]
-    axes.set(xlabel="pixel column", ylabel="pixel row", xticks=ticks, yticks=ticks)
+    height, width = a.shape[:2]
+    axes.set(
+        xlabel="pixel column", ylabel="pixel row", xticks=[0, width // 2, width - 1],
+        yticks=[0, height // 2, height - 1],
+    )  # fmt: skip

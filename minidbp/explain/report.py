@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidbp.explain.comparisons import Comparison
+from minidbp.explain.comparisons import SUBSCRIPTS, Comparison
 from minidbp.explain.explanation import Explanation
 from minidbp.explain.figures import FIGURES, describe, kind, strongest
 from minidbp.explain.step import PROTOCOL, norm
@@ -18,6 +18,9 @@ from minidbp.files.plots import save
 from minidbp.training.environment import in_words
 
 FILES = ("explain.html", "explain.md", "explain.json", *FIGURES)
+
+
+COLOUR = "The images have colours. Pictures of g, J, S and W show the mean over the channels, or its sign."
 
 
 class Table(NamedTuple):
@@ -34,23 +37,24 @@ class OnPage(str):
 
 
 def title(e: Explanation) -> str:
-    return f"One training step of model {e.model} on test image {e.image} (a {e.label}), taken apart"
+    return f"One training step of model {e.model} on test image {e.image} ({e.named(e.label)}), taken apart"
 
 
 def sections(e: Explanation) -> dict[str, list[str | Table]]:
     """The blocks of each section, by heading."""
     p, x, adv, b, signs = PROTOCOL, e.at_x, e.at_x_adv, e.before, _count_signs(e)
     logits = [["logit", *(f"{f:.2f}" for f in x.logits)], ["probability", *(f"{q:.3f}" for q in x.probabilities)]]
+    last = f"e{len(e.J) - 1}".translate(SUBSCRIPTS)
     return {
-        "1. The digit, the logits, the loss": [
+        f"1. The {e.thing}, the logits, the loss": [
             OnPage(f"""\
 Softmax turns the logits into probabilities, pᵢ = exp fᵢ / Σₖ exp fₖ. The training's loss is L = −Σᵢ yᵢ log pᵢ. Label
 smoothing spreads {p.label_smoothing:g} of the label y over all classes. None of these numbers is a derivative, so there
 is nothing to check yet."""),
             Picture("digit.png"),
-            f"The model says {x.predicted}; the digit is a {e.label}. The loss is L = {b.loss:.6f} with labels "
-            f"smoothed by {p.label_smoothing:g}, and −log p_y = {x.attacked_loss:.6f} without.",
-            OnPage(markdown_table(["class i", *map(str, range(10))], logits, "---:")),
+            f"The model says {e.answer(x)}; the {e.thing} is {e.named(e.label)}. The loss is L = {b.loss:.6f} with "
+            f"labels smoothed by {p.label_smoothing:g}, and −log p_y = {x.attacked_loss:.6f} without.",
+            OnPage(markdown_table(["class i", *map(str, range(len(x.logits)))], logits, "---:")),
         ],
         "2. Which pixels raise the loss: g = ∂(−log p_y)/∂x, and FGSM's v = sign(g)": [
             OnPage(f"""\
@@ -66,18 +70,19 @@ order, the direction v = sign(g) is the best choice: the loss then rises by ε�
                     ["at clip(x + εv), the attacked image", f"{e.clipped:.4f}"],
                 ],
             ),
-            f"On the attacked image the model says {adv.predicted}; the true class has the probability "
+            f"On the attacked image the model says {e.answer(adv)}; the true class has the probability "
             f"{adv.probabilities[e.label]:.4f}.",
             OnPage("The rise differs from the promise because ReLUs switch on the way and softmax is curved."),
         ],
-        "3. Which pixels move which logit: J, ten rows from one pass": [
-            OnPage("""\
+        f"3. Which pixels move which logit: J, {e.count} rows from one pass": [
+            OnPage(f"""\
 J has one row for each class: the gradient of that logit, as large as the image. A backward pass turns a cotangent u
-into uᵀJ. With u = e₀ … e₉ on a leading axis, one pass computes all ten rows."""),
+into uᵀJ. With u = e₀ … {last} on a leading axis, one pass computes all {e.count} rows."""),
+            *([OnPage(COLOUR)] if e.J.shape[-1] > 1 else []),
             Picture("jacobian.png"),
             OnPage(f"""\
 ‖Jᵢ‖₁ is the slope of logit i when the image moves along Sᵢ = sign(Jᵢ), so it has a finite difference. The sum of all
-ten, divided by the {e.J.size:,} entries, is P."""),
+{e.count}, divided by the {e.J.size:,} entries, is P."""),
             _table(e.comparisons["jacobian"]),
         ],
         "4. sign(J), and the penalty P, the mean of |J_ij| = S_ij J_ij": [
@@ -105,12 +110,12 @@ the cotangents of that pass *is* T."""),
                 ["layer l", "V_l", "T_(l−1)", "W_l"],
                 [[f"{g.number} {g.layer}", *(str(a.shape) for a in (g.V, g.T, g.weights))] for g in e.layers],
             ),
-            OnPage("""\
-The last V is the ten unit vectors, and the first T is S. Each other V is compared with differences of the layers above
-it, and each other T with differences of the layers below it. The error of T is that of the whole array."""),
+            OnPage(f"""\
+The last V is the {e.count} unit vectors, and the first T is S. Each other V is compared with differences of the layers
+above it, and each other T with differences of the layers below it. The error of T is that of the whole array."""),
             _table(e.comparisons["passes"]),
         ],
-        "6. Each dW = dL/dW + d(λP)/dW, where d(λP)/dW_l = λ/7840 Σₖ T_(l−1)[k] ⊗ V_l[k]": [
+        f"6. Each dW = dL/dW + d(λP)/dW, where d(λP)/dW_l = λ/{e.J.size} Σₖ T_(l−1)[k] ⊗ V_l[k]": [
             OnPage("""\
 Cut at W_l, the penalty is bilinear, and its gradient is this sum of outer products over the classes. For a convolution,
 each position of the filter adds its own. If the cosine of the two parts is below 0, they pull apart: a small step along
@@ -180,7 +185,7 @@ def as_markdown(e: Explanation, command: str, origin: str, environment: Mapping[
     introduction = f"""\
 The loss of the paper (Seck, Loosli, Canu, ESANN 2019, eq. 3) is L(f(x), y) + λ P: cross-entropy and a penalty on the
 Jacobian J = ∂f/∂x. Its gradient in the weights needs the derivative of a derivative. This page takes one such step on
-one digit, in float64, and shows every derivative beside its finite difference. λ = {e.lam:g}, and P is the mean of
+one {e.thing}, in float64, and shows every derivative beside its finite difference. λ = {e.lam:g}, and P is the mean of
 |J_ij| over the {e.J.size:,} entries, as in `minidbp train`."""
     parts = [f"# {title(e)}", f"Made by `{command}`. {origin}", introduction]
     for heading, blocks in sections(e).items():
@@ -193,6 +198,7 @@ def as_dict(e: Explanation) -> dict[str, Any]:
     norms = "loss_part", "penalty_part", "whole", "bias_loss_part", "bias_penalty_part"
     return {
         "model": e.model,
+        "data": e.data.name,
         "image": e.image,
         "label": e.label,
         "lambda": e.lam,
@@ -283,10 +289,11 @@ def _strongest_in_words(e: Explanation) -> str:
     """The unit that unit.png shows, and what to see there."""
     if kind(e) == "unit":
         return (
-            f"hidden unit {strongest(e)} of layer 1. The loss part is a multiple of the digit, and 0 under black "
-            "pixels. The penalty part is a blend of the ten sign images, with the weights V₁, and reaches every pixel"
+            f"hidden unit {strongest(e)} of layer 1. The loss part is a multiple of the {e.thing}, and 0 under black "
+            f"pixels. The penalty part is a blend of the {e.count} sign images, with the weights V₁, and reaches every "
+            "pixel"
         )
     return (
-        f"filter {strongest(e)} of layer 1. The loss part adds up the patches of the digit. The penalty part adds up "
-        "the patches of the ten sign images. Each patch is weighted by the cotangent at its position"
+        f"filter {strongest(e)} of layer 1. The loss part adds up the patches of the {e.thing}. The penalty part adds "
+        f"up the patches of the {e.count} sign images. Each patch is weighted by the cotangent at its position"
     )

@@ -13,12 +13,13 @@ the classes of the outer products of T_(l-1)[k] and V_l[k]. Everything here is i
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, abs, conv2d_weight_grad, grad, no_grad, softmax
-from minidbp.nn import N_CLASSES, Sequential, cross_entropy
+from minidbp.nn import Sequential, cross_entropy
 from minidbp.nn.layer import Layer
 from minidbp.nn.layers import Conv2d, Linear
 from minidbp.robust import jacobian_l1
@@ -35,9 +36,9 @@ SHARES = (1.0, 0.1, 0.01, 0.001)  # of Adam's step
 class Prediction:
     """The model's answer for one image, and the loss -log p_y that FGSM raises there."""
 
-    x: np.ndarray  # (28, 28, 1)
-    logits: np.ndarray  # (10,)
-    probabilities: np.ndarray  # (10,)
+    x: np.ndarray  # (H, W, C)
+    logits: np.ndarray  # (c,)
+    probabilities: np.ndarray  # (c,)
     attacked_loss: float
 
     @property
@@ -95,17 +96,23 @@ class LayerGradients:
 
 @dataclass(frozen=True, eq=False)
 class TrainingStep:
-    """Eq. 3 for one model, one image x (1, 28, 28, 1) with label y (1,), and lambda, at the parameters' values."""
+    """Eq. 3 for one model, one image x (1, H, W, C) with label y (1,), and lambda, at the parameters' values."""
 
     model: Sequential
     x: np.ndarray
     y: np.ndarray
     lam: float
 
+    @cached_property
+    def n_classes(self) -> int:
+        """The number c of logits."""
+        with no_grad():
+            return self.model(self.x).shape[1]
+
     @property
     def scale(self) -> float:
         """The factor of ||J||_1,1 in the loss."""
-        return self.lam / (N_CLASSES * self.x.size)
+        return self.lam / (self.n_classes * self.x.size)
 
     def loss(self) -> Tensor:
         return cross_entropy(self.model(self.x), self.y, PROTOCOL.label_smoothing)
@@ -126,7 +133,7 @@ class TrainingStep:
             return Prediction(x[0], logits.data[0], softmax(logits).data[0], cross_entropy(logits, self.y).item())
 
     def differentiate(self) -> tuple[np.ndarray, np.ndarray, list[LayerGradients]]:
-        """The attacked loss's gradient g in x, J (c, 28, 28, 1), and the gradients of each layer with weights."""
+        """The attacked loss's gradient g in x, J (c, H, W, C), and the gradients of each layer with weights."""
         model, parameters = self.model, self.model.parameters()
 
         # forward: the input and the output of each layer with weights; then the gradients of both losses
@@ -134,8 +141,8 @@ class TrainingStep:
         (g,) = grad(cross_entropy(outputs[-1], self.y), inputs[0])
         losses = grad(cross_entropy(outputs[-1], self.y, PROTOCOL.label_smoothing), parameters)
 
-        # backward, recorded: the ten rows of J at once, and the cotangents on both sides of each layer
-        V_L = Tensor(np.eye(N_CLASSES)[:, None, :], requires_grad=True)  # (c, N, c): the cotangents of the logits
+        # backward, recorded: the c rows of J at once, and the cotangents on both sides of each layer
+        V_L = Tensor(np.eye(self.n_classes)[:, None, :], requires_grad=True)  # (c, N, c): the cotangents of the logits
         down = grad(outputs[-1], [*inputs, *outputs[:-1]], V_L, create_graph=True)
         at_inputs, at_outputs = down[: len(inputs)], [*down[len(inputs) :], V_L]
         J = at_inputs[0]
@@ -157,7 +164,7 @@ class TrainingStep:
             for k, layer in enumerate(weighted)
         ]  # fmt: skip
         shape = self.x.shape  # which a Flatten before layer 1 has changed
-        return g.data.reshape(shape), J.data.reshape(N_CLASSES, *shape[1:]), layers
+        return g.data.reshape(shape), J.data.reshape(self.n_classes, *shape[1:]), layers
 
     def adam_steps(self, gradient: Arrays) -> list[StepShare]:
         """Shares of Adam's first step along `gradient`; the promised change is <gradient, change of the parameters>."""

@@ -10,10 +10,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from minidbp.explain.explanation import Explanation
+from minidbp.explain.figures import MOST_ROWS
 from minidbp.explain.report import OnPage, Picture, Table, sections, title
 
 SHADES = " .:-=+*#%@"  # of ink
 PURPLE, WHITE, ORANGE = np.array([94, 60, 153]), np.array([255, 255, 255]), np.array([230, 159, 0])
+WIDEST, SMALL = 32, 16  # columns of an image, and of five beside each other
 BAR = 24  # characters of the longest bar
 
 
@@ -38,20 +40,28 @@ def on_screen(e: Explanation, origin: str, colours: bool) -> Iterator[Renderable
 
 
 def ink(x: np.ndarray, colours: bool) -> Text:
-    """An image (28, 28, 1) in [0, 1]: 28 columns, and two pixels above each other in one character."""
-    a = x[..., 0]
+    """An image (H, W, C) in [0, 1]: W columns or WIDEST, and two pixels above each other in one character."""
+    a = shrunk(x, WIDEST)
     if colours:
-        return _half_blocks(np.round(255 * np.repeat(a[..., None], 3, axis=2)).astype(int))
-    return _characters(a, lambda value: SHADES[min(int(value * len(SHADES)), len(SHADES) - 1)])
+        return _half_blocks(np.round(255 * np.repeat(a, 3 // a.shape[2], axis=2)).astype(int))
+    return _characters(a.mean(axis=2), lambda value: SHADES[min(int(value * len(SHADES)), len(SHADES) - 1)])
 
 
 def signed(a: np.ndarray, colours: bool, limit: float = 1.0) -> Text:
-    """An array (H, W, 1) from -limit to limit: orange below 0 and purple above, or `o` and `+` without colours."""
-    share = np.clip(a[..., 0] / limit, -1, 1)
+    """An array (H, W, C) from -limit to limit: orange below 0 and purple above, or `o` and `+` without colours."""
+    share = np.clip(shrunk(a, WIDEST).mean(axis=2) / limit, -1, 1)
     if colours:
         end = np.where(share[..., None] < 0, ORANGE, PURPLE)
         return _half_blocks(np.round(WHITE + np.abs(share)[..., None] * (end - WHITE)).astype(int))
     return _characters(share, lambda value: " " if abs(value) < 0.15 else "+" if value > 0 else "o")
+
+
+def shrunk(a: np.ndarray, widest: int) -> np.ndarray:
+    """(H, W, C) with at most `widest` columns, each value the mean of a block, and an even number of rows."""
+    height, width, channels = a.shape
+    n = -(-width // widest)
+    a = np.pad(a, ((0, -height % (2 * n)), (0, -width % n), (0, 0)), mode="edge")
+    return a.reshape(a.shape[0] // n, n, a.shape[1] // n, n, channels).mean(axis=(1, 3))
 
 
 def _half_blocks(rgb: np.ndarray) -> Text:
@@ -67,13 +77,14 @@ def _characters(a: np.ndarray, character: Callable[[float], str]) -> Text:
     return Text("\n".join("".join(character(value) for value in row) for row in means))
 
 
-def _ten(rows: np.ndarray, colours: bool, names: Sequence[str]) -> RichTable:
-    """Ten signed images (28, 28, 1) in two rows on one scale; each character is the mean of 2 x 2 pixels."""
-    small = rows.reshape(len(rows), 14, 2, 14, 2, 1).mean(axis=(2, 4))
+def _small(rows: np.ndarray, colours: bool, names: Sequence[str]) -> RichTable:
+    """The first signed images (H, W, C), five in a row on one scale, at most SMALL characters wide."""
+    small = np.stack([shrunk(row, SMALL) for row in rows[:MOST_ROWS]])
     limit = float(np.quantile(np.abs(small), 0.98)) or 1.0
     titles = [Text(name, no_wrap=True, style="bold") for name in names]
     images = [signed(a, colours, limit) for a in small]
-    return _grid(2, titles[:5], images[:5], titles[5:], images[5:])
+    lines = [line[i : i + 5] for i in range(0, len(images), 5) for line in (titles, images)]
+    return _grid(2, *lines)
 
 
 def _grid(gap: int, *rows: Sequence[RenderableType]) -> RichTable:
@@ -108,6 +119,6 @@ def _table(content: Table) -> RichTable:
 PICTURES: dict[str, Callable[[Explanation, bool], RenderableType]] = {
     "digit.png": lambda e, colours: _grid(4, [ink(e.at_x.x, colours), _logits(e)]),
     "attack.png": lambda e, colours: _grid(4, [signed(e.v, colours), ink(e.at_x_adv.x, colours)]),
-    "jacobian.png": lambda e, colours: _ten(e.J, colours, [f"J{k} ‖·‖₁ {v:.1f}" for k, v in enumerate(e.rows)]),
-    "signs.png": lambda e, colours: _ten(e.S, colours, [f"S{k}  {np.mean(s > 0):.0%} +1" for k, s in enumerate(e.S)]),
+    "jacobian.png": lambda e, colours: _small(e.J, colours, [f"J{k} ‖·‖₁ {v:.1f}" for k, v in enumerate(e.rows)]),
+    "signs.png": lambda e, colours: _small(e.S, colours, [f"S{k}  {np.mean(s > 0):.0%} +1" for k, s in enumerate(e.S)]),
 }

@@ -39,7 +39,7 @@ def image_grid(
     cmap: str | Colormap | None = None,
     ticks: Sequence[float] | None = None,
 ) -> Figure:
-    """A figure of square images, each an array of n * n numbers, on one scale.
+    """A figure of images on one scale, each an array (H, W), or of n * n numbers in another shape.
 
     Args:
         label: says what the numbers are.
@@ -49,6 +49,7 @@ def image_grid(
     largest = float(max(np.abs(a).max() for a in arrays))
     limit = largest if limit is None else limit
     n = round(np.sqrt(arrays[0].size))
+    height, width = arrays[0].shape if arrays[0].ndim == 2 else (n, n)
     columns = -(-len(arrays) // rows)
     figure = Figure(figsize=(2.1 * columns + 1, 2.35 * rows + 0.3), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -56,10 +57,15 @@ def image_grid(
         axes.set_visible(False)
     low, colours = (-limit, "PuOr") if signed else (0.0, "gray_r")
     for axes, array, title in zip(panels.flat, arrays, titles, strict=False):
-        drawn = axes.imshow(np.reshape(array, (n, n)), cmap=cmap or colours, vmin=low, vmax=limit)
-        axes.set(title=title, xticks=[0, n // 2, n - 1], yticks=[0, n // 2, n - 1])
+        drawn = axes.imshow(np.reshape(array, (height, width)), cmap=cmap or colours, vmin=low, vmax=limit)
+        axes.set(title=title, xticks=_ends_and_middle(width), yticks=_ends_and_middle(height))
     figure.supxlabel("pixel column")
     figure.supylabel("pixel row")
     extend = "neither" if largest <= limit else "both" if signed else "max"
     figure.colorbar(drawn, ax=panels, label=label, shrink=0.8, extend=extend, format="%.2g", ticks=ticks)
     return figure
+
+
+def _ends_and_middle(n: int) -> list[int]:
+    """The ticks of an axis of n pixels."""
+    return [0, n // 2, n - 1]

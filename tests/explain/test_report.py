@@ -11,9 +11,12 @@ from explained import explained
 from PIL import Image
 from rich.console import Console
 
+from minidbp import nn
+from minidbp.data import Dataset
 from minidbp.explain import figures, report, terminal
 from minidbp.explain.comparisons import Comparison
-from minidbp.explain.explanation import Explanation
+from minidbp.explain.explanation import Explanation, explain
+from minidbp.explain.step import TrainingStep
 from minidbp.training.environment import environment
 
 COMMAND, ORIGIN = "minidbp explain --image 7", "The weights are from 4 steps."
@@ -178,3 +181,50 @@ def test_small_pictures() -> None:
 )
 def test_colours_only_where_they_are_seen(options: dict, seen: bool) -> None:
     assert terminal.has_colours(Console(**options)) is seen
+
+
+# -- other images than MNIST's ---------------------------------------------------------------------------------------
+
+
+def of_colour_images(n_classes: int = 3) -> Explanation:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2 * n_classes, 5, 6, 3)), np.arange(2 * n_classes) % n_classes
+    data = Dataset.from_arrays(x, y, x, y, name="mine.npz")
+    model = nn.build_model("C", seed=1, dtype="float64", input_shape=(5, 6, 3), n_classes=n_classes)
+    step = TrainingStep(model, x[[1]], y[[1]], 10.0)
+    return explain(step, "C", 1, rng, data=data.identity)
+
+
+def test_colour_images_in_three_classes() -> None:
+    e = of_colour_images()
+    assert e.J.shape == (3, 5, 6, 3)
+    assert e.worst.relative_error is not None
+    assert e.worst.relative_error < 1e-6
+    page = report.as_markdown(e, COMMAND, ORIGIN, environment())
+    assert report.title(e) == "One training step of model C on test image 1 (class 1), taken apart"
+    for words in "P = Σᵢ ‖Jᵢ‖₁ / 270", "J, 3 rows from one pass", "u = e₀ … e₂", "the image is class 1", report.COLOUR:
+        assert words in page
+    assert "digit" not in page.replace("digit.png", "")
+    assert "7840" not in page
+    for draw in figures.FIGURES.values():
+        draw(e)
+    assert np.asarray(figures.digit(e).axes[0].images[0].get_array()).shape == (5, 6, 3)
+    assert np.asarray(figures.jacobian(e).axes[0].images[0].get_array()).shape == (5, 6)
+    assert on_a_terminal(e, True).count("▀") == 3 * 6 * (3 + 2 * 3)  # three images, J and S
+    assert report.as_dict(e)["data"] == "mine.npz"
+
+
+def test_of_many_classes_twenty_are_drawn() -> None:
+    e = of_colour_images(n_classes=23)
+    assert len([axes for axes in figures.jacobian(e).axes if axes.images]) == 20
+    assert figures.describe(e)["jacobian.png"].startswith("The first 20 of 23 rows of J")
+    assert "‖J₂₂‖₁: slope of f₂₂ along S₂₂" in {c.quantity for c in e.all_comparisons}
+    assert max(map(len, on_a_terminal(e, False).splitlines())) <= 100
+
+
+def test_large_images_are_shrunk_for_the_terminal() -> None:
+    a = np.arange(2 * 70 * 3, dtype=float).reshape(2, 70, 3)
+    small = terminal.shrunk(a, 32)
+    assert small.shape == (2, 24, 3)  # blocks of 3 x 3; the last ones repeat the edges
+    assert small[0, 0, 0] == pytest.approx(np.mean([a[0, :3, 0], a[1, :3, 0], a[1, :3, 0]]))
+    np.testing.assert_array_equal(terminal.shrunk(a[:, :32], 32), a[:, :32])
