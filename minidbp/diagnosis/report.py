@@ -98,9 +98,9 @@ def on_screen(diagnosis: Diagnosis, width: int = 80) -> Group:
     fit = max(1, (width - names - 2) // (NARROWEST + 2))  # how many models; a column has a space on each side
     numbered = names + 2 + sum(max(cell_len(label), NARROWEST) + 2 for label in labels) > width
     parts: list[RenderableType] = [
-        f"eps {s.eps:g}, {s.images} random test images{s.of}; PGD takes {s.steps} steps from {s.restarts} random starts",
-        "",
-    ]
+        f"eps {s.eps:g}, {s.images} random test images{s.of}; "
+        f"PGD takes {s.steps} steps from {s.restarts} random starts", ""
+    ]  # fmt: skip
     if numbered and len(labels) > 1:
         parts += [*(f"model {k}: {label}" for k, label in enumerate(labels, start=1)), ""]
         labels = [f"model {k}" for k in range(1, len(labels) + 1)]

@@ -166,8 +166,8 @@ def describe(e: Explanation) -> dict[str, str]:
     what = {"unit": "hidden unit"}.get(kind(e), kind(e))
     return {
         "digit.png": f"The {e.thing}, {e.named(e.label)}, and bars of its {e.count} logits and probabilities. The "
-        f"true class is blue and hatched. The largest logit is that of {e.answer(x)}, {x.logits.max():.2f}; the true class has "
-        f"{x.logits[e.label]:.2f} and the probability {x.probabilities[e.label]:.3f}",
+        f"true class is blue and hatched. The largest logit is that of {e.answer(x)}, {x.logits.max():.2f}; the true "
+        f"class has {x.logits[e.label]:.2f} and the probability {x.probabilities[e.label]:.3f}",
         "attack.png": f"Four images: the {e.thing}; the loss's derivative in each pixel, purple where more ink raises "
         "the loss and orange where it lowers the loss; the derivative's sign, in these two colours only, like coarse "
         f"noise; the attacked {e.thing}, speckled, which the model takes for {e.named(adv.predicted)}",

@@ -41,6 +41,9 @@ class Size:
     input_shape: tuple[int, ...] = IMAGE_SHAPE
     n_classes: int = N_CLASSES
 
+    def __str__(self) -> str:
+        return f"images of {'x'.join(map(str, self.input_shape))} in {self.n_classes} classes"
+
 
 def save_parameters(path: str | Path, model: TrainableModel) -> None:
     """Write the parameters of any model to a safetensors file, by their names, whole or not at all.

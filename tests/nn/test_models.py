@@ -6,6 +6,7 @@ import pytest
 import minidbp as mdb
 from minidbp.data import Dataset
 from minidbp.nn import Conv2d, Linear, build_model
+from minidbp.nn.models import count_parameters
 
 # the weights' shapes as Table 1 gives them; biases are as wide as the last axis
 WEIGHTS = {
@@ -84,6 +85,53 @@ def test_initialisers() -> None:
 def test_unknown_names(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         build_model(**options)
+    assert str(caught.value) == message
+
+
+# -- other images, other classes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "padding"),
+    [
+        ("A", (27, 30, 3), "same_first"),
+        ("A", (2, 3, 1), "same"),
+        ("B", (3, 5, 3), "same_first"),
+        ("C", (1, 7, 1), "same"),
+    ],
+)
+def test_other_sizes_and_numbers_of_classes(name: str, shape: tuple[int, ...], padding: str) -> None:
+    model = build_model(name, padding=padding, input_shape=shape, n_classes=4)
+    assert model(np.zeros((2, *shape), np.float32)).shape == (2, 4)
+    assert sum(p.size for p in model.parameters()) == count_parameters(name, padding, shape, 4)
+    assert model.input_shape == shape
+
+
+def test_the_papers_models_are_the_default_to_the_bit() -> None:
+    for name in "ABC":
+        given = build_model(name, seed=5, input_shape=(28, 28, 1), n_classes=10)
+        for p, q in zip(given.parameters(), build_model(name, seed=5).parameters(), strict=True):
+            np.testing.assert_array_equal(p.data, q.data)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("A", {"input_shape": (26, 40, 1)},
+         "model A needs images of at least 27x27 pixels; got 26x40, for which there is model B or C"),
+        ("B", {"input_shape": (2, 2, 1)},
+         "model B needs images of at least 3x3 pixels; got 2x2, for which there is model C"),
+        ("C", {"input_shape": (28, 28)}, r"input_shape must be (H, W, C), each at least 1; got (28, 28)"),
+        ("C", {"input_shape": (28, 0, 1)}, r"input_shape must be (H, W, C), each at least 1; got (28, 0, 1)"),
+        ("C", {"n_classes": 1}, "n_classes must be at least 2; got 1"),
+        ("C", {"input_shape": (1000, 1000, 3)},
+         "for images of 1000x1000x3 in 10 classes, model C would have 1,536,166,026 parameters, more than 134,217,728: "
+         "make the images smaller"),
+    ],
+)  # fmt: skip
+def test_images_that_a_model_cannot_take(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        build_model(name, **options)
     assert str(caught.value) == message
 
 

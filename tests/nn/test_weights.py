@@ -28,6 +28,7 @@ from minidbp.nn import (
     load_parameters,
     save_model,
     save_parameters,
+    trained_on,
 )
 from minidbp.nn.weights import parse_model
 
@@ -389,3 +390,54 @@ def test_an_interrupted_save_leaves_what_was_there(
     monkeypatch.undo()
     assert os.listdir(saved.parent) == ["w.safetensors"]
     assert same_bits(load_model(saved)[0], model)
+
+
+# -- models for other images than MNIST's ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "shape"), [("A", (27, 28, 3)), ("B", (5, 4, 1)), ("C", (8, 8, 1))])
+def test_a_model_of_another_size_there_and_back(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    model = build_model(name, seed=1, padding="same_first", input_shape=shape, n_classes=3)
+    save_model(tmp_path / "w", model, name)
+    loaded, its_name = load_model(tmp_path / "w")
+    assert (its_name, loaded.input_shape) == (name, shape)
+    assert same_bits(loaded, model)
+
+
+def test_a_file_without_a_size_is_for_mnist(model: Sequential) -> None:
+    """Those that earlier versions wrote."""
+    loaded, _ = parse_model(weights())
+    assert (loaded.input_shape, loaded.parameters()[-1].shape) == ((28, 28, 1), (10,))
+
+
+def size(text: str) -> dict[str, str]:
+    return {"model": "C", "padding": "same_first", "size": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "size must be a JSON object"),
+        ('{"input_shape": [28, 28, 1]}', "size lacks n_classes"),
+        ('{"input_shape": [28, 28, "1"], "n_classes": 10}', r"`input_shape\[2\]` should be a whole number"),
+        ('{"input_shape": [28, 28], "n_classes": 10}', "input_shape must be .H, W, C., each at least 1"),
+        ('{"input_shape": [28, 28, -1], "n_classes": 10}', "input_shape must be .H, W, C., each at least 1"),
+        ('{"input_shape": [28, 28, 1], "n_classes": 0}', "n_classes must be at least 2"),
+        ('{"input_shape": [28, 28, 1], "n_classes": 9}', r"W4 should be float32 of shape \(128, 9\); it is .*, 10\)"),
+        ('{"input_shape": [200, 200, 3], "n_classes": 9}', "holds 567434 numbers, too few for images of 200x200x3"),
+        ('{"input_shape": [99999999999, 99999999999, 1], "n_classes": 9}', "more than 134,217,728"),
+    ],
+)  # fmt: skip
+def test_a_wrong_size_is_refused_before_a_model_is_built(text: str, message: str) -> None:
+    with pytest.raises(WeightsError, match=message) as caught:
+        parse_model(weights(size(text)))
+    assert str(caught.value).isprintable()
+
+
+def test_the_file_tells_what_the_model_was_trained_on(tmp_path: Path, model: Sequential) -> None:
+    save_model(tmp_path / "w", model, "C", data=("mine.npz", "00ff"))
+    assert trained_on(tmp_path / "w") == ("mine.npz", "00ff")
+    save_model(tmp_path / "w", model, "C")
+    assert trained_on(tmp_path / "w") is None
+    with pytest.raises(WeightsError, match="cannot be read"):
+        trained_on(tmp_path / "nowhere")

@@ -15,7 +15,7 @@ from filelock import FileLock
 import minidbp as mdb
 from minidbp.data import Dataset
 from minidbp.diagnosis.judge import JUDGE, judged_images
-from minidbp.nn import Sequential, load_model
+from minidbp.nn import Sequential, load_model, trained_on
 from minidbp.sweeps import execute as module
 from minidbp.sweeps.execute import execute, perform
 from minidbp.sweeps.monitor import Cost, Heartbeat, Stopped
@@ -342,3 +342,42 @@ def test_a_folder_that_a_worker_does_not_see(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"does not see the folder .*none: all workers need it under the same path"):
         perform(RUN, tmp_path / "none", JUDGE, None, 1, tmp_path / "stop")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- other data than MNIST ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mine() -> Dataset:
+    rng, y = np.random.default_rng(0), np.arange(60) % 3
+    x = np.clip(rng.random((3, 6, 5, 3))[y] + 0.2 * rng.random((60, 6, 5, 3)), 0, 1)
+    return Dataset.from_arrays(x, y, x[:21], y[:21], name="mine.npz")
+
+
+@pytest.fixture(scope="module")
+def on_mine(mine: Dataset) -> Run:
+    protocol = dataclasses.replace(TINY, n_train=50, n_validation=10, n_test=21, learning_rate=0.01)
+    return dataclasses.replace(RUN, protocol=protocol, data=mine.identity)
+
+
+def test_a_run_on_other_data(mine: Dataset, on_mine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "data_in", lambda path: mine)
+    worked: list[float] = []
+    with workers(1) as pool:
+        result, model = execute(on_mine, mine, pool, JUDGE, lambda work, what: worked.append(work))
+    assert result.clean > 90
+    assert [len(shares) for shares in result.per_class.values()] == [3, 3, 3]
+    assert sum(worked) == pytest.approx(Cost(on_mine, JUDGE).total)  # the progress ends at 100%
+    assert perform(on_mine, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "finished"
+    found = find(on_mine, tmp_path)
+    assert without_time(found) == without_time(result)
+    assert bits(load_model(on_mine.file(tmp_path, "safetensors"))[0]) == bits(model)
+    assert trained_on(on_mine.file(tmp_path, "safetensors")) == ("mine.npz", mine.digest)
+
+
+def test_data_that_changed_are_not_trained_on(
+    mine: Dataset, on_mine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "data_in", lambda path: dataclasses.replace(mine, digest="00ff"))
+    with pytest.raises(RunError, match=r"belongs to mine\.npz with the SHA-256 .*; the data are mine\.npz with 00ff"):
+        perform(on_mine, tmp_path, JUDGE, None, 1, tmp_path / "stop")

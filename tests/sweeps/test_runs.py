@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sweep_fixtures import diverged
 
+from minidbp.data import DataIdentity, Dataset
 from minidbp.nn import build_model, load_model
 from minidbp.sweeps import runs
 from minidbp.sweeps.runs import DivergedRun, Run, RunError, RunResult, find, keep, labels, shown, varied_fields
@@ -133,7 +134,53 @@ def test_a_name_does_not_change_between_versions() -> None:
     assert Run("C", 50.0, 0, Protocol()).name == "C_lambda50_seed0_cecc57888b"
 
 
-@pytest.mark.parametrize("run", [RUN, *map(other, OTHERS), Run("A", 0.0, 0, Protocol())], ids=lambda run: run.name)
+MINE = DataIdentity("mine.npz", "00ff", (8, 9, 3), 3)
+ON_MINE = dataclasses.replace(RUN, data=MINE)
+
+
+def test_data_that_are_not_mnist_make_another_run() -> None:
+    assert "data" not in RUN.identity()  # so that runs on MNIST keep their names
+    assert ON_MINE.identity()["data"] == {
+        "name": "mine.npz", "digest": "00ff", "image_shape": [8, 9, 3], "n_classes": 3,
+    }  # fmt: skip
+    changes = {"name": "b.npz"}, {"digest": "0f"}, {"image_shape": (9, 8, 3)}, {"n_classes": 4}
+    others = [dataclasses.replace(ON_MINE, data=dataclasses.replace(MINE, **change)) for change in changes]  # type: ignore[arg-type]
+    assert len({run.name for run in (RUN, ON_MINE, *others)}) == 6
+
+
+def test_the_model_is_built_for_the_data() -> None:
+    model = ON_MINE.build()
+    assert model.input_shape == (8, 9, 3)
+    assert model.parameters()[-1].shape == (3,)
+
+
+def test_a_run_has_its_own_data_alone(mnist: Dataset) -> None:
+    RUN.check(mnist)
+    with pytest.raises(
+        RunError, match=r"belongs to mine\.npz with the SHA-256 00ff\.\.\.; the data are MNIST with 2f048"
+    ):
+        ON_MINE.check(mnist)
+    with pytest.raises(ValueError, match="n_train must be at most 55000"):
+        dataclasses.replace(RUN, protocol=Protocol(n_train=55_001)).check(mnist)
+
+
+def test_labels_name_data_that_are_not_mnist() -> None:
+    assert list(labels([RUN, ON_MINE]).values()) == [
+        "model C, lambda 2.5, seed 3", "model C on mine.npz, lambda 2.5, seed 3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["image_shape", "n_classes", "digest", "name"])
+def test_an_identity_with_half_of_its_data_is_refused(name: str) -> None:
+    identity = ON_MINE.identity()
+    del identity["data"][name]
+    with pytest.raises(RunError, match=f"`data` lacks {name}"):
+        Run.of(identity)
+
+
+@pytest.mark.parametrize(
+    "run", [RUN, ON_MINE, *map(other, OTHERS), Run("A", 0.0, 0, Protocol())], ids=lambda run: run.name
+)
 def test_a_run_comes_back_from_its_identity(run: Run) -> None:
     assert Run.of(run.identity()) == run
     back = Run.of(json.loads(json.dumps(run.identity())))

@@ -12,6 +12,7 @@ from minidbp.training import (
     Protocol,
     accuracy,
     batch_gradient,
+    check_fits,
     correct,
     correct_under_fgsm,
     correct_under_pgd,
@@ -185,3 +186,17 @@ def test_a_jacobian_that_is_not_finite_is_a_divergence() -> None:
     x, y = np.zeros((4, 40), np.float32), np.arange(4)
     with workers(1) as pool, pytest.raises(DivergenceError, match="Jacobian"):
         track(nn.Sequential([layer]), x, y, Protocol(eps=0.0, small_eps=0.0, pgd_steps=1), pool)
+
+
+def test_data_that_do_not_fit_a_model_are_named() -> None:
+    y = np.arange(6) % 3
+    data = [Dataset.from_arrays(np.zeros((6, *shape)), y, name="mine") for shape in ((8, 8), (8, 8, 3))]
+    model = nn.build_model("C", dtype="float64", input_shape=(8, 8, 1), n_classes=3)
+    check_fits(model, data[0], "w.safetensors")
+    with pytest.raises(
+        ValueError,
+        match=r"^w is for images of 8x8 in 3 classes, and mine has images of 8x8x3 in 3 classes: give the data",
+    ):
+        check_fits(model, data[1], "w")
+    with pytest.raises(ValueError, match=r"^w is for images of 8x8 in 4 classes, and mine has images of 8x8 in 3"):
+        check_fits(nn.build_model("C", input_shape=(8, 8, 1), n_classes=4), data[0], "w")
