@@ -23,7 +23,6 @@ from minidbp.nn.models import (
     PADDINGS,
     build_model,
     check_model_input,
-    check_model_name,
     count_parameters,
 )
 
@@ -95,7 +94,8 @@ def save_model(
             cannot be written. The file that was there before is unchanged.
         ValueError: There is no such model or padding.
     """
-    check_model_name(name)
+    if name not in N_PARAMETERS:
+        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(N_PARAMETERS)}, or use save_parameters")
     validate_choice("padding", padding, PADDINGS)
     size = _size_of(model)
     try:
