@@ -176,7 +176,7 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
         (task,) = bar.tasks
 
         def line(seconds: float) -> str:
-            share = task.completed / total
+            share = task.percentage / 100
             return f"{title}: {100 * share:.0f}%, {left(seconds * (1 - share) / share) if share else 'just begun'}"
 
         with plain_lines(updates, line):

@@ -45,7 +45,7 @@ def path(option: str, help: str, must_exist: bool = False) -> Any:
 
     def parse(text: str) -> Path:
         if not text:
-            fail(f"{option} must name a folder; got ''")
+            fail(f"{option} must name a file or folder; got ''")
         if must_exist and not Path(text).exists():
             fail(f"{option} {text} does not exist")
         return Path(text)
@@ -85,7 +85,6 @@ TrainingAttack = Annotated[
 ]
 Seed = Annotated[int, at_least(0, "The seed; the same seed gives the same bits.")]
 Threads = Annotated[int | None, at_least(1, "Threads to use; one for each core if not given.", MOST_THREADS)]
-
 
 # A trained model and its attacks
 Weights = Annotated[Path, Argument(help="A .safetensors file that train or a table wrote.", show_default=False)]

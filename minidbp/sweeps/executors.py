@@ -115,6 +115,6 @@ def dask(address: str) -> Iterator[Executor]:
             raise RunFailed(f"the Dask scheduler at {address} is gone; start one") from None
         except KilledWorker as error:
             raise RunFailed(
-                f"Dask workers died again and again at one run, the last at {error.last_worker.address}; is there "
-                "enough memory?"
+                f"Dask workers died again and again at one run, the last at {error.last_worker.address}, perhaps for "
+                "lack of memory"
             ) from None

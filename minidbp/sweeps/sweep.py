@@ -241,8 +241,8 @@ def train_all(
                     broken = broken + 1 if len(to_do) == before else 0
                     if broken == BROKEN_AT_MOST:
                         raise RunFailed(
-                            f"worker processes died {broken} times without finishing a run; is there enough memory? "
-                            f"{len(to_do)} runs are not finished"
+                            f"worker processes died {broken} times without finishing a run, perhaps for lack of "
+                            f"memory; {len(to_do)} runs are not finished"
                         ) from None
         except KeyboardInterrupt:
             return _ending(monitor, stopped=True)

@@ -111,7 +111,7 @@ def test_a_value_of_the_file_is_checked_as_one_typed(
 ) -> None:
     assert_refused(command("train", "--config", written(tmp_path, 'model = "d"')), "--model must be one of", "'d'")
     assert_refused(command("train", "--config", written(tmp_path, "images = 60001")), "--images must be at most")
-    assert_refused(command("train", "--config", written(tmp_path, 'out = ""')), "--out must name a folder")
+    assert_refused(command("train", "--config", written(tmp_path, 'out = ""')), "--out must name a file or folder")
     assert not common.updates.quiet
 
 

@@ -274,7 +274,7 @@ def test_a_divergence_is_exit_code_1(
         (("--vary", "training_attack"), ("training_attack has no effect", "--vary adversarial_training=true too")),
         (("--vary", "training_attack_steps=5"), ("no effect", "adversarial_training=true --vary training_attack=pgd")),
         (("--workers", "100000"), ("--workers must be at most 1024", "100000")),
-        (("--out", ""), ("--out must name a folder; got ''",)),
+        (("--out", ""), ("--out must name a file or folder; got ''",)),
         (("--config", "none.toml"), ("none.toml cannot be read",)),
         (("--models", "A"), ("--preset tiny has no model 'A'", "choose from C")),
         (("--models", "C,C"), ("--models", "C twice")),
