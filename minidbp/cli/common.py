@@ -199,7 +199,7 @@ def load_data(data: Path | None) -> Dataset:
     dataset = data_in(data)
     if not dataset.verified:
         say(
-            f"the data in {data} are not MNIST (their SHA-256 is another): taken as {dataset.name}, not verified",
+            f"the data in {data} are not MNIST, so they are not verified; they are called {dataset.name}",
             style="yellow",
         )
         say(str(dataset))

@@ -118,7 +118,7 @@ def labels_of(weights: Sequence[Path]) -> list[str]:
     """A label for each weights file: its name, or its path if names are equal.  ValueError for a repeated file."""
     for path in weights:
         if weights.count(path) > 1:
-            raise ValueError(f"every weights file counts once; got {path} {weights.count(path)} times")
+            raise ValueError(f"give each weights file once; {path} is given {weights.count(path)} times")
     stems = [path.stem for path in weights]
     return stems if len(set(stems)) == len(stems) else [str(path.with_suffix("")) for path in weights]
 

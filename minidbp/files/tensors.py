@@ -83,8 +83,8 @@ def _what_else(raw: bytes) -> str | None:
     name_length = int.from_bytes(raw[26:28], "little")  # of the first file in a zip file
     if raw.startswith(b"PK\3\4") and raw[30 : 30 + name_length].endswith(b".npy"):
         return (
-            "is an .npz file, which only version 0.1.0 of minidbp reads: train again with this version, or use version "
-            "0.1.0"
+            "is an .npz file, and only version 0.1.0 of minidbp wrote weights so: train again with this version, or "
+            "use version 0.1.0"
         )
     kinds = [kind for start, kind in KINDS.items() if raw.startswith(start)]
     return f"is {kinds[0]}, not a safetensors file of minidbp" if kinds else None

@@ -92,7 +92,7 @@ def check_model_input(name: str, padding: str, input_shape: Sequence[int], n_cla
     if min(height, width) < least:
         others = " or ".join(other for other in N_PARAMETERS if _fits(other, padding, (height, width)))
         raise ValueError(
-            f"model {name} needs images of at least {least}x{least} pixels; got {height}x{width}, for which there is "
+            f"model {name} needs images of at least {least}x{least} pixels; got {height}x{width}, which fit "
             f"model {others}"
         )
     if (n := count_parameters(name, padding, input_shape, n_classes)) > MOST_PARAMETERS:

@@ -118,8 +118,8 @@ class Protocol:
         """Raise FieldError if data with so many training and test images have too few for this protocol."""
         training = f"{n_train} training images"
         limits = {
-            "n_validation": (n_train - 1, f"{training}, of which one at least is trained on"),
-            "n_train": (n_train - self.n_validation, f"{training} less {self.n_validation} for validation"),
+            "n_validation": (n_train - 1, f"{training}, and at least one is trained on"),
+            "n_train": (n_train - self.n_validation, f"{training}, {self.n_validation} of them for validation"),
             "n_test": (n_test, f"{n_test} test images"),
         }
         for name, (most, why) in limits.items():

@@ -285,5 +285,5 @@ def test_labels(tmp_path: Any) -> None:
     a, b, same = tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "other" / "a.safetensors"
     assert labels_of([a, b]) == ["a", "b"]
     assert len(set(labels_of([a, b, same]))) == 3
-    with pytest.raises(ValueError, match=r"a\.safetensors 2 times"):
+    with pytest.raises(ValueError, match=r"a\.safetensors is given 2 times"):
         labels_of([a, b, a])

@@ -300,8 +300,8 @@ def test_an_npz_file_is_told_what_to_do() -> None:
     buffer = io.BytesIO()
     np.savez(buffer, W1=np.ones(3))
     assert refused(buffer.getvalue()).endswith(
-        "is an .npz file, which only version 0.1.0 of minidbp reads: train again with this version, or use version "
-        "0.1.0"
+        "is an .npz file, and only version 0.1.0 of minidbp wrote weights so: train again with this version, or "
+        "use version 0.1.0"
     )
 
 
