@@ -83,7 +83,7 @@ def test_the_other_penalties_have_one_row(penalty: str, mnist: Dataset) -> None:
 
 
 def test_bad_settings(mnist: Dataset) -> None:
-    with pytest.raises(ValueError, match=r"the penalty must be one of jacobian_l1, .*, none; got 'l0'"):
+    with pytest.raises(ValueError, match=r"penalty must be one of jacobian_l1, .*, none; got 'l0'"):
         StepSettings(penalty="l0")
     with pytest.raises(ValueError, match="unknown model 'D'"):
         StepSettings(model="D")
