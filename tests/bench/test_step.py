@@ -90,5 +90,5 @@ def test_bad_settings(mnist: Dataset) -> None:
     with pytest.raises(ValueError, match="lambda must be a number of at least 0"):
         StepSettings(lam=-1.0)
     for size in 0, 60_001:
-        with pytest.raises(ValueError, match=f"1 to 60000 images; got {size}"):
+        with pytest.raises(ValueError, match=f"batch_size must be from 1 to 60000; got {size}"):
             batches_of(mnist, size)
