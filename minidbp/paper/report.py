@@ -89,7 +89,8 @@ Runs in which a stop rule never holds are left out. A dash stands where none of 
 READINGS = """Each run tracks n_tracked of its test images after every epoch (n = {n_tracked}): clean, under FGSM and
 PGD, at eps and at small_eps. So it can be read as if another rule had ended the training (stop rule) and chosen the
 weights (keep).
-The figures are means over the runs in which the stop rule holds; `runs` counts them. `none` is the whole length."""
+The figures are means over the runs in which the stop rule holds; `runs` counts them. Where it holds in no run, there is
+no line. `none` is the whole length."""
 INTERVALS = """The intervals use Student's t over the seeds, which does not know that accuracy lies between 0 and 100%.
 With two or three seeds they may reach beyond these bounds. A dash stands where all runs are equal."""
 DIFFERENCES = """Differences in percentage points, paired by seed, with 95% t intervals. p is that of the paired t-test,
@@ -295,6 +296,8 @@ def _readings(rows: Sequence[Row]) -> list[str]:
     for row in (row for row in rows if row.results):
         for stop, keep in RULES:
             readings = [reading for result in row.results if (reading := read(result, stop, keep))]
+            if not readings:
+                continue
             means = [summarise([getattr(r.tracked, name) for r in readings]).mean for name in TRACKED_FIGURES]
             epochs, runs = [reading.epochs for reading in readings], f"{len(readings)} of {len(row.results)}"
             numbers = [number(mean, 1) for mean in (summarise(epochs).mean, *means)]
