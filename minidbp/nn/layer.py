@@ -41,7 +41,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} needs a method __call__(self, x) that returns a Tensor")
 
     def parameters(self) -> list[Tensor]:
-        """The values of `named_parameters()`: each parameter once. A stored activation is none."""
+        """The values of `named_parameters()`: each parameter once. A stored activation is not one of them."""
         return [parameter for _, parameter in parameters_in(self, set())]
 
     def named_parameters(self) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from minidbp.nn import build_model, save_model
 from minidbp.training import Protocol
 
 Command = Callable[..., Any]
-NOTICE = "the data in {} are not MNIST (their SHA-256 is another): taken as mine.npz, not verified"
+NOTICE = "the data in {} are not MNIST, so they are not verified; they are called mine.npz"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,7 +91,7 @@ def test_weights_for_other_images_are_refused(
     ("arguments", "words"),
     [
         (("train", "--model", "A"), "model A needs images of at least 27x27 pixels; got 6x5"),
-        (("train", "--images", "100"), "--images must be at most 99, as the data have 108 training images less 9"),
+        (("train", "--images", "100"), "--images must be at most 99, as the data have 108 training images, 9 of them"),
         (("attack", "WEIGHTS", "--images", "13"), "--images must be at most 12, the number of test images of mine.npz"),
         (("diagnose", "WEIGHTS"), "a diagnosis needs 100 test images at least; mine.npz has 12"),
         (("vacuity", "WEIGHTS", "--images", "13"), "--images must be at most 12"),
