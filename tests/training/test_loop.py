@@ -326,16 +326,16 @@ def test_a_gradient_that_is_no_number_is_noticed_even_if_the_loss_is_one(
 
 
 @pytest.mark.slow
-def test_ten_epochs_without_a_penalty_reach_97_5_percent(mnist: Dataset) -> None:
-    """Model C, the full protocol (55,000 images, label smoothing 0.1), all 10,000 test images.  About 45 s."""
+def test_five_epochs_without_a_penalty_reach_97_percent(mnist: Dataset) -> None:
+    """Model C, the full protocol (55,000 images, label smoothing 0.1), all 10,000 test images.  About 20 s."""
     rng = np.random.default_rng(0)
     split = split_train_validation(mnist.x_train, mnist.y_train, 5000, "random", rng)
     model = nn.build_model("C", seed=0)
     assert len(split.x_train) == 55_000
     with workers() as pool:
-        history = train(TrainingState(model, 0.0, Protocol(stop_rule="none", max_epochs=10), rng), split, pool)
-        assert len(history) == 10
-        assert accuracy(model, mnist.x_test, mnist.y_test, pool) >= 97.5
+        history = train(TrainingState(model, 0.0, Protocol(stop_rule="none", max_epochs=5), rng), split, pool)
+        assert len(history) == 5
+        assert accuracy(model, mnist.x_test, mnist.y_test, pool) >= 97
 
 
 # -- a short training for lessons ------------------------------------------------------------------------------------
