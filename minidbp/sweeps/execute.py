@@ -20,6 +20,8 @@ from minidbp.training.judgement import Judge, Report
 # A process trains one run at a time: the number of BLAS threads, which `workers` sets to 1, belongs to the process.
 _one_run = threading.Lock()
 
+TEST_OF_A_LOCK = 0.1  # seconds: `minidbp status` holds a lock for an instant to test it
+
 data_in = functools.lru_cache(maxsize=1)(load_data)  # a worker trains many runs on the same images
 
 
@@ -41,7 +43,7 @@ def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: i
         raise RunError(f"{platform.node()} does not see the folder {run_dir}: all workers need it under the same path")
     lock = FileLock(run.file(run_dir, "lock"))
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=TEST_OF_A_LOCK)
     except Timeout:
         return "busy"
     heartbeat = Heartbeat(run, run_dir, stop, judge)

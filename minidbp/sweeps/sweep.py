@@ -231,7 +231,7 @@ def train_all(
                     with make_executor() as executor:
                         while to_do:
                             offered = len(to_do)
-                            _train_each(to_do, executor, arguments, stop, show)
+                            _train_each(to_do, executor, arguments, stop, show, console)
                             to_do = monitor.missing()
                             if len(to_do) == offered:
                                 time.sleep(REFRESH)  # another sweep trains all of them
@@ -257,6 +257,7 @@ def _train_each(
     arguments: tuple[Path, Judge, Path | None, int | None],
     stop: Path,
     show: Callable[[], None],
+    console: Console,
 ) -> None:
     """Offer every run once and wait for all.  After an error or Ctrl-C, the stop file ends them first."""
     offered: dict[Future[str], Run] = {}
@@ -275,9 +276,12 @@ def _train_each(
             show()
     except BrokenProcessPool:
         raise  # all its processes have ended
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):  # a full disk
             stop.touch()
+        if isinstance(error, KeyboardInterrupt):
+            with contextlib.suppress(OSError):  # nobody reads the pipe any more
+                console.print("stopping: each run in progress keeps its last whole epoch", highlight=False)
         wait(offered, timeout=PATIENCE)
         for future in offered:
             future.cancel()

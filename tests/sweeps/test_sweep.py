@@ -17,7 +17,7 @@ from minidbp.diagnosis.judge import JUDGE
 from minidbp.nn import load_model
 from minidbp.paper.experiments import EXPERIMENTS, TABLE2, Condition, protocol_variants
 from minidbp.sweeps import execute as executing
-from minidbp.sweeps import executors, sweep
+from minidbp.sweeps import executors, monitor, sweep
 from minidbp.sweeps.monitor import SweepMonitor
 from minidbp.sweeps.runs import FORMAT, DivergedRun, Divergence, Run, RunError, RunFailed, RunResult, find, keep
 from minidbp.sweeps.sweep import Ending, Sweep
@@ -78,7 +78,10 @@ def test_only_what_is_missing_is_trained_and_it_comes_out_the_same(
         return honest(run, *rest)
 
     monkeypatch.setattr(executing, "execute", counted)
+    monkeypatch.setattr(monitor, "FIRST_LINE", 0.01)
     ending, told = train(tiny_sweep, copy)
+    assert re.search(rf"^{tiny_sweep.title}: \d+%, 3 of 4 runs finished", told, re.M)  # progress, as for a file
+    assert "\x1b" not in told
     assert executed == [lost]
     assert ending == Ending(4, [], False)
     assert "3 of 4 runs are in" in told
@@ -156,8 +159,9 @@ def test_ctrl_c_in_the_main_thread_stops_the_run_under_way(
 
         patch.setattr(sweep, "REFRESH", 0.01)
         patch.setattr(sweep, "_show", interrupted)
-        ending, _ = train(tiny_sweep, tmp_path)
+        ending, told = train(tiny_sweep, tmp_path)
     assert ending.stopped
+    assert "stopping: each run in progress keeps its last whole epoch\n" in told
     assert ending.finished < 4
     left = set(contents(tmp_path / "runs"))
     assert not [name for name in left if "stop" in name or "progress" in name or name.endswith(".part")]
