@@ -146,7 +146,7 @@ def train(
     with common.resumable():
         ending = sweep.train_all(
             [run], run_dir, executors.in_process, JUDGE,
-            title=f"training {labels([run])[run]}", data=data, threads=threads, console=common.updates, announce=False,
+            title=f"training {model}", data=data, threads=threads, console=common.updates, announce=False,
         )  # fmt: skip
     if ending.stopped:
         common.stop(f"stopped; to go on after the last whole epoch: {common.current().words}")

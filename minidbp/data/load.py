@@ -1,6 +1,7 @@
 """Data from a path that the user gives: a folder of four IDX files, or an .npz file."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,5 +65,5 @@ def _raw(folder: Path, file: MnistFile) -> bytes:
 
 
 def _name(path: Path) -> str:
-    """The last part of a path, also of `.`; what cannot be printed becomes `?`."""
-    return printable(path.resolve().name or str(path))
+    """The last part of a path, also of `.`, but not that of a link's target; what cannot be printed becomes `?`."""
+    return printable(os.path.basename(os.path.abspath(path)) or str(path))

@@ -22,7 +22,16 @@ _one_run = threading.Lock()
 
 TEST_OF_A_LOCK = 0.1  # seconds: `minidbp status` holds a lock for an instant to test it
 
-data_in = functools.lru_cache(maxsize=1)(load_data)  # a worker trains many runs on the same images
+
+def data_in(path: Path | None) -> Dataset:
+    """`load_data`, which keeps the data of the last path: a worker trains many runs on the same images."""
+    return _loaded(path, Path.cwd())
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(path: Path | None, here: Path) -> Dataset:
+    """`here`: what a relative path begins with."""
+    return load_data(path)
 
 
 def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: int | None, stop: Path) -> str:

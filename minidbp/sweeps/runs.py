@@ -18,7 +18,7 @@ from minidbp.data import MNIST, DataIdentity, Dataset, Split, split_train_valida
 from minidbp.files.atomic import write_text
 from minidbp.files.reading import from_json, read_json
 from minidbp.nn import Sequential, build_model, save_model
-from minidbp.nn.models import check_model_name
+from minidbp.nn.models import check_model_input, check_model_name
 from minidbp.robust.penalties import check_lambda
 from minidbp.training import Epoch, Protocol, TrainingState
 from minidbp.training.judgement import Judgement
@@ -36,7 +36,11 @@ class RunFailed(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """What to train.  Raises ValueError for an unknown model, a lambda below 0 or not finite, a negative seed."""
+    """What to train.
+
+    Raises ValueError for an unknown model, one that does not fit the data, a lambda below 0 or not finite, or a
+    negative seed.
+    """
 
     model: str
     lam: float
@@ -49,6 +53,7 @@ class Run:
         if type(self.seed) is not int or self.seed < 0:
             raise ValueError(f"the seed must be a whole number of at least 0; got {self.seed!r}")
         check_model_name(self.model)
+        check_model_input(self.model, self.protocol.padding, self.data.image_shape, self.data.n_classes)
         object.__setattr__(self, "lam", float(self.lam) + 0.0)  # equal runs have one name: 10 and 10.0, -0.0 and 0.0
 
     @property

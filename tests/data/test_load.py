@@ -48,6 +48,8 @@ def test_four_idx_files_of_another_set(fashion: Path) -> None:
 def test_a_folder_has_its_own_name_by_any_path(fashion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(fashion)
     assert load_data(".").identity == load_data(fashion).identity
+    (fashion.parent / "current").symlink_to(fashion)
+    assert load_data(fashion.parent / "current").name == "current"
     odd = fashion.rename(fashion.parent / "a\nb")
     assert load_data(odd).name == "a?b"
 

@@ -63,6 +63,11 @@ def test_a_run_that_cannot_be(arguments: tuple[Any, ...], named: list[str]) -> N
         assert word in str(caught.value)
 
 
+def test_a_model_that_does_not_fit_the_data_cannot_be_run() -> None:
+    with pytest.raises(ValueError, match="model A needs images of at least 27x27 pixels; got 8x9"):
+        dataclasses.replace(ON_MINE, model="A")
+
+
 def test_the_streams_of_chance_depend_on_the_seed_and_not_on_lambda() -> None:
     def drawn(run: Run) -> list[float]:
         return [run.generator(purpose).random() for purpose in range(3)]
