@@ -705,7 +705,7 @@ def test_of_a_sweep_half_done_what_is_there_is_reported(copy: Path, tiny_sweep: 
     text = (copy / "table.md").read_text(encoding="utf-8")
     assert "of its 4 runs, 1 are finished" in text
     assert "nan" not in text
-    assert "not decided" in text
+    assert "These runs decide none of the paper's claims" in text
     assert_self_contained((copy / "report.html").read_text(encoding="utf-8"))
 
 
