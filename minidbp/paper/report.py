@@ -39,7 +39,7 @@ from minidbp.paper.tables import (
     sizes,
     span,
 )
-from minidbp.sweeps.runs import DivergedRun, Outcome, RunFailed, RunResult, labels, shown, varied_fields
+from minidbp.sweeps.runs import DivergedRun, Outcome, Run, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
 from minidbp.training import Protocol, Tracked
 from minidbp.training.environment import in_words
@@ -69,8 +69,8 @@ that minidbp ships, trained on all images. Its epochs, runs and test images are 
 another strength."""
 TWINS = """Test images, and below them their FGSM images for models with and without the penalty, each with the class
 that its model predicts"""
-UNDECIDED = """These runs decide none of the paper's claims: every condition has one seed, and a verdict needs at least
-two (`--seeds 2`)."""
+UNDECIDED = """These runs decide none of the paper's claims: a verdict needs at least two seeds of a condition, and no
+condition has two {}."""
 DIVERGED = """**These verdicts leave out the runs that diverged.** A claim that holds without them may not hold with
 them."""
 MASKING = """Accuracy, in percent: under random noise, under PGD, under PGD on the margin, and in the worst case. Noise
@@ -260,8 +260,9 @@ def _verdicts(experiment: Experiment, sweep: Sweep, done: Sequence[RunResult], d
     for variant, results in _by_variant(done, sweep.vary).items():
         verdicts, name = experiment.verdicts(results, models), f": {variant}" if variant else ""
         if verdicts:
-            if not _are_repeated(done):
-                return ["## The paper's claims", UNDECIDED]
+            if not _are_repeated(result.run for result in done):
+                when = "yet" if _are_repeated(sweep.runs) else "(`--seeds 2` adds a second one)"
+                return ["## The paper's claims", UNDECIDED.format(when)]
             parts += [f"## The paper's claims{name}", claims.as_markdown(verdicts)]
             by_rule = {rules: _findings(experiment, results, models, rules) for rules in RULES}
             lines = [[v.claim, *(findings.get(v.claim, "–") for findings in by_rule.values())] for v in verdicts]
@@ -276,9 +277,9 @@ def _verdicts(experiment: Experiment, sweep: Sweep, done: Sequence[RunResult], d
     ]
 
 
-def _are_repeated(results: Iterable[RunResult]) -> bool:
+def _are_repeated(runs: Iterable[Run]) -> bool:
     """Whether some condition has two seeds at least, without which no verdict is possible."""
-    return any(n > 1 for n in Counter(Condition(r.run.model, r.run.lam, r.run.protocol) for r in results).values())
+    return any(n > 1 for n in Counter(Condition(run.model, run.lam, run.protocol) for run in runs).values())
 
 
 def _findings(

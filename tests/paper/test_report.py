@@ -298,7 +298,10 @@ def test_where_no_claim_can_be_decided_one_sentence_says_so(made_up: MadeUp) -> 
     assert "not decided" not in text
     assert "The claims under other rules" not in text
 
-    more = [*found, made_up(dataclasses.replace(runs[0], seed=1))]
+    second = dataclasses.replace(runs[0], seed=1)
+    assert "has two yet." in " ".join(markdown_of(sweep_of([*runs, second], ["clip"]), found).split())
+
+    more = [*found, made_up(second)]
     assert "not decided" in section(markdown_of(sweep_of(runs, ["clip"]), more), "The paper's claims: clip = True")
 
 
