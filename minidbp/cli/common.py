@@ -177,7 +177,9 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
 
         def line(seconds: float) -> str:
             share = task.percentage / 100
-            return f"{title}: {100 * share:.0f}%, {left(seconds * (1 - share) / share) if share else 'just begun'}"
+            if share in (0, 1):
+                return f"{title}: {'just begun' if share == 0 else 'at the end'}"
+            return f"{title}: {100 * share:.0f}%, {left(seconds * (1 - share) / share)}"
 
         with plain_lines(updates, line):
             yield lambda n=1: bar.advance(number, n)

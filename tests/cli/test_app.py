@@ -130,7 +130,7 @@ def test_without_a_terminal_there_are_lines(
     with busy("preparing kernels"):
         time.sleep(0.1)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "title: 0%, just begun"
+    assert lines[0] == "title: just begun"
     assert "title: 75%, 0 s left" in lines
     assert "preparing kernels: 0 s so far" in lines
     monkeypatch.setattr(updates, "quiet", True)
