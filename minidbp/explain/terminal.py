@@ -15,8 +15,8 @@ from minidbp.explain.report import OnPage, Picture, Table, sections, title
 
 SHADES = " .:-=+*#%@"  # of ink
 PURPLE, WHITE, ORANGE = np.array([94, 60, 153]), np.array([255, 255, 255]), np.array([230, 159, 0])
-WIDEST, SMALL = 32, 16  # columns of an image, and of five beside each other
-BAR = 24  # characters of the longest bar
+WIDEST, SMALL = 32, 14  # columns of an image, and of five beside each other
+BAR = 20  # characters of the longest bar
 
 
 def has_colours(console: Console) -> bool:
@@ -25,7 +25,7 @@ def has_colours(console: Console) -> bool:
 
 
 def on_screen(e: Explanation, origin: str, colours: bool) -> Iterator[RenderableType]:
-    """Everything to print, in order: the page's sections without their explanations. They fit in 100 columns."""
+    """Everything to print, in order: the page's sections without their explanations. Pictures fit in 80 columns."""
     yield Text(title(e), style="bold")
     yield f"{origin} λ = {e.lam:g}, float64."
     for heading, blocks in sections(e).items():

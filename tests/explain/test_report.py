@@ -149,6 +149,16 @@ def test_the_terminal_shows_all_within_100_columns(name: str) -> None:
             assert check.quantity in plain
 
 
+@pytest.mark.parametrize("width", [6, 28, 32, 70])
+def test_pictures_of_any_size_fit_80_columns(width: int) -> None:
+    """A picture that is too wide for the terminal would be broken into pieces."""
+    wide, images = Console(width=200), np.ones((10, width, width, 3))
+    ten = terminal._small(images, False, [f"J{k} ‖·‖₁ 123.4" for k in range(10)])
+    assert wide.measure(ten).maximum <= 80
+    image = wide.measure(terminal.ink(images[0], False)).maximum
+    assert image + 4 + max(image, wide.measure(terminal._logits(explained("C"))).maximum) <= 80
+
+
 def test_on_a_kink_the_terminal_says_so() -> None:
     text = " ".join(on_a_terminal(kinked(), False).split())
     assert "none: on a kink" in text
