@@ -123,7 +123,11 @@ class Dataset:
             array.flags.writeable = False
         digest = digest_of((x, y, x_test, y_test))
         verified = digest == MNIST.digest
-        return cls(x, y, x_test, y_test, MNIST.name if verified else name, n_classes, digest, verified, note)
+        if verified:
+            name = MNIST.name
+        elif name == MNIST.name:  # a folder may be called so, whatever it holds
+            name += " (not verified)"
+        return cls(x, y, x_test, y_test, name, n_classes, digest, verified, note)
 
     @property
     def image_shape(self) -> tuple[int, ...]:

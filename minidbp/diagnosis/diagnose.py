@@ -52,7 +52,7 @@ class Settings:
     chance: float = 100 / MNIST.n_classes  # accuracy of a guess, in percent
 
     @property
-    def of(self) -> str:
+    def of_data(self) -> str:
         """Whose images they are, for a sentence; nothing for MNIST."""
         return "" if self.data == MNIST.name else f" of {self.data}"
 
@@ -141,8 +141,15 @@ def diagnose(
 
     dataset: its training images train the substitutes, whose images are transferred to each model; by default
     `load_mnist()`.
+
+    Raises ValueError if the images have another shape than those of `dataset`.
     """
     p, dataset, right_on = protocol, dataset or _loaded(), {}
+    if (shape := images.x.shape[1:]) != dataset.image_shape:
+        raise ValueError(
+            f"the images have the shape {shape}, and those of {dataset.name} {dataset.image_shape}: give the data that "
+            "they belong to"
+        )
     networks = {label: model if isinstance(model, Sequential) else Function(model) for label, model in models.items()}
     for source, network in networks.items() if len(networks) > 1 else ():
         made = images.attacked(network, transfer_trial(p))

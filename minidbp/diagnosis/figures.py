@@ -94,7 +94,7 @@ def transfer(diagnosis: Diagnosis) -> Figure:
 def _counts(diagnosis: Diagnosis) -> str:
     """What each value of a picture is. A model was trained once, so there are no bars."""
     s = diagnosis.settings
-    return f"Each value: one trained model on {s.images:,} random test images{s.of}; no bars."
+    return f"Each value: one trained model on {s.images:,} random test images{s.of_data}; no bars."
 
 
 def adversarial_twins(models: Mapping[str, Model], dataset: Dataset, protocol: Protocol) -> Figure:

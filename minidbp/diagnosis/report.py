@@ -98,7 +98,7 @@ def on_screen(diagnosis: Diagnosis, width: int = 80) -> Group:
     fit = max(1, (width - names - 2) // (NARROWEST + 2))  # how many models; a column has a space on each side
     numbered = names + 2 + sum(max(cell_len(label), NARROWEST) + 2 for label in labels) > width
     parts: list[RenderableType] = [
-        f"eps {s.eps:g}, {s.images} random test images{s.of}; "
+        f"eps {s.eps:g}, {s.images} random test images{s.of_data}; "
         f"PGD takes {s.steps} steps from {s.restarts} random starts", ""
     ]  # fmt: skip
     if numbered and len(labels) > 1:
@@ -133,7 +133,7 @@ def as_markdown(diagnosis: Diagnosis, command: str, pictures: Sequence[str]) -> 
     s, transfer = diagnosis.settings, diagnosis.transfer
     lines = [
         "# Diagnosis", "",
-        f"Made by `{command}`. Accuracy in percent of {s.images} test images{s.of}, chosen at random by seed",
+        f"Made by `{command}`. Accuracy in percent of {s.images} test images{s.of_data}, chosen at random by seed",
         f"{s.seed}. ε = {s.eps:g}, in pixel units; PGD takes {s.steps} steps of 2.5 ε / {s.steps} from {s.restarts}",
         f"random starts, APGD {s.apgd_steps} steps from {s.apgd_restarts}; Square asks {s.square_queries} times; noise",
         f"is the worst of {s.noise_draws} draws; δ is FGSM's. docs/diagnostics.md explains each figure.", "",

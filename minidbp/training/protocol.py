@@ -173,7 +173,11 @@ def sizes_for(n_train: int, n_test: int, most_tested: int = 1000) -> dict[str, i
     """The protocol's sizes for data with so many training and test images; all are trained on but for validation.
 
     A twelfth, at most 5,000, are for validation: the paper's share.  At most `most_tested` test images are judged.
+
+    Raises ValueError for fewer than two training images.
     """
+    if n_train < 2:
+        raise ValueError(f"there must be two training images at least, one of them for validation; got {n_train}")
     n_validation, tested = max(1, min(n_train // 12, 5000)), min(most_tested, n_test)
     return {
         "n_validation": n_validation, "n_train": n_train - n_validation, "n_test": tested,

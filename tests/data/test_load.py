@@ -50,6 +50,8 @@ def test_a_folder_has_its_own_name_by_any_path(fashion: Path, monkeypatch: pytes
     assert load_data(".").identity == load_data(fashion).identity
     (fashion.parent / "current").symlink_to(fashion)
     assert load_data(fashion.parent / "current").name == "current"
+    (fashion.parent / "MNIST").symlink_to(fashion)
+    assert load_data(fashion.parent / "MNIST").name == "MNIST (not verified)"
     odd = fashion.rename(fashion.parent / "a\nb")
     assert load_data(odd).name == "a?b"
 

@@ -269,6 +269,13 @@ def test_tables_and_pages_have_one_verdict(mnist: Dataset, fitted: np.ndarray) -
     assert table.jacobian_l1 == page.gradients.jacobian_l1 == pytest.approx(np.abs(fitted).sum(), rel=1e-5)
 
 
+def test_images_of_other_data_than_the_substitutes_are_refused(mnist: Dataset) -> None:
+    with workers(1) as pool:
+        images = LabelledImages(np.zeros((2, 8, 8, 1), np.float32), np.array([0, 1]), pool)
+        with pytest.raises(ValueError, match=r"the shape \(8, 8, 1\), and those of MNIST \(28, 28, 1\): give the data"):
+            diagnose({"m": nn.Sequential([nn.Flatten()])}, images, Protocol(n_test=2, n_tracked=1), mnist)
+
+
 def test_any_function_can_be_diagnosed(mnist: Dataset, fitted: np.ndarray) -> None:
     found = diagnosed({"f": lambda x: x.reshape((x.shape[0], -1)) @ fitted}, mnist.x_test, mnist.y_test)
     assert found["models"]["f"]["verdict"]["word"] == "not robust"

@@ -44,7 +44,7 @@ def diagnosis() -> Any:
     )
     return SimpleNamespace(
         models={"plain": model, "penalised": model},
-        settings=SimpleNamespace(eps=0.3, images=1000, chance=10.0, of=""),
+        settings=SimpleNamespace(eps=0.3, images=1000, chance=10.0, of_data=""),
         transfer=SimpleNamespace(labels=["plain", "penalised"], accuracy=[[0.0, 60.0], [70.0, 0.0]]),
     )
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from sweep_fixtures import diverged
 
-from minidbp.data import DataIdentity, Dataset
+from minidbp.data import MNIST, DataIdentity, Dataset
 from minidbp.nn import build_model, load_model
 from minidbp.sweeps import runs
 from minidbp.sweeps.runs import DivergedRun, Run, RunError, RunResult, find, keep, labels, shown, varied_fields
+from minidbp.sweeps.sweep import load, results_in
 from minidbp.training import Protocol
 from minidbp.training.judgement import MaskingFigures
 
@@ -359,3 +360,9 @@ def test_only_what_differs_within_a_model_varies() -> None:
 @pytest.mark.parametrize(("value", "text"), [(10.0, "10"), (0.05, "0.05"), (3, "3"), (True, "True"), ("sum", "sum")])
 def test_shown(value: Any, text: str) -> None:
     assert shown(value) == text
+
+
+def test_the_results_of_this_version_that_are_shipped_are_read() -> None:
+    folder = Path(__file__).parents[2] / "results" / "full" / "table2"
+    outcomes = results_in(load(folder), folder)
+    assert [outcome.run.data for outcome in outcomes] == [MNIST] * 6

@@ -162,3 +162,8 @@ def test_sizes_for_data(sizes: tuple[int, int], expected: tuple[int, ...]) -> No
     found = sizes_for(*sizes)
     assert tuple(found.values()) == expected
     Protocol(**found).check_sizes(*sizes)  # type: ignore[arg-type]
+
+
+def test_one_training_image_is_too_few() -> None:
+    with pytest.raises(ValueError, match="two training images at least, one of them for validation; got 1"):
+        sizes_for(1, 1)
