@@ -56,7 +56,7 @@ def explain(
 
     network = None
     if weights:
-        network, name = _load(weights)
+        network, name = load_model(weights)
         if model not in (None, name):
             raise ValueError(f"--model {model} does not fit {weights}, which holds a model {name}: leave --model out")
         origin = f"The weights are those of {weights.name}."
