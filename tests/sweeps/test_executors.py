@@ -35,6 +35,7 @@ from minidbp.sweeps import executors
 from minidbp.sweeps.runs import RunError, RunFailed
 
 pytestmark = pytest.mark.slow
+TWO = ("--workers", "2")
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +106,15 @@ def test_two_sweeps_on_one_folder_share_the_work(alone: Path, tmp_path: Path) ->
 # -- Ctrl-C ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["in this process", "two processes"])
 @pytest.mark.parametrize(
-    ("when", "number", "code"),
-    [("starting", signal.SIGINT, 130), ("training", signal.SIGINT, 130), ("training", signal.SIGTERM, 143)],
+    ("workers", "when", "number", "code"),
+    [
+        ((), "starting", signal.SIGINT, 130),
+        (TWO, "starting", signal.SIGINT, 130),
+        ((), "training", signal.SIGINT, 130),
+        (TWO, "training", signal.SIGINT, 130),
+        (TWO, "training", signal.SIGTERM, 143),
+    ],
 )
 def test_ctrl_c(
     workers: tuple[str, ...], when: str, number: signal.Signals, code: int, alone: Path, tmp_path: Path
