@@ -43,4 +43,5 @@ def _check(path: Path, name: str, value: Any, kind: Any) -> None:
         return
     kind = str if kind is Path else kind
     if type(value) is not kind and not (kind is float and type(value) is int):
-        raise ValueError(f"{path}: {name} must be {KINDS[kind]}; got {value!r}")
+        wanted = KINDS[kind] + " in quotes" * (kind is str)
+        raise ValueError(f"{path}: {name} must be {wanted}; got {value!r}")
