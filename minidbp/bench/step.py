@@ -16,7 +16,7 @@ from minidbp.nn.models import check_model_name
 from minidbp.robust import PENALTIES
 from minidbp.robust.penalties import check_lambda
 from minidbp.training import BatchGradient, Protocol, TrainingState, Workers, training_step, workers
-from minidbp.training.protocol import FieldError
+from minidbp.training.protocol import FieldError, check_choice
 
 NO_PENALTY = "none"
 Batch = tuple[np.ndarray, np.ndarray]
@@ -94,8 +94,7 @@ class StepSettings:
     def __post_init__(self) -> None:
         check_model_name(self.model)
         check_lambda(self.lam)
-        if self.penalty not in (choices := (*PENALTIES, NO_PENALTY)):
-            raise FieldError("penalty", f"must be one of {', '.join(choices)}; got {self.penalty!r}")
+        check_choice("penalty", self.penalty, (*PENALTIES, NO_PENALTY))
         if self.penalty == NO_PENALTY or self.lam == 0:
             object.__setattr__(self, "penalty", NO_PENALTY)
             object.__setattr__(self, "lam", 0.0)

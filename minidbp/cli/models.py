@@ -66,15 +66,16 @@ def explain(
     check_image(image, len(dataset.x_test))
     if network is not None and weights:
         common.check_fits(weights, network, dataset)
-    x, y, n_classes = dataset.x_train, dataset.y_train, dataset.n_classes
-    check_model_input(name, PROTOCOL.padding, dataset.image_shape, n_classes)
+    else:
+        check_model_input(name, PROTOCOL.padding, dataset.image_shape, dataset.n_classes)
     folder = common.out_folder(out, f"explain-{name}-{image}")
     if network is None:
+        x, y = dataset.x_train, dataset.y_train
         steps, held_out = explaining.TRAINING_STEPS[name], min(HELD_OUT, max(1, len(x) // 12))
         with common.progress(f"training model {name}", steps) as advance:
             network = quickly_trained(
                 name, x[:-held_out], y[:-held_out], steps, protocol=PROTOCOL, seed=seed, threads=threads,
-                n_classes=n_classes, on_step=advance,
+                n_classes=dataset.n_classes, on_step=advance,
             )  # fmt: skip
         with workers(threads) as pool:
             percent = accuracy(network, x[-held_out:], y[-held_out:], pool)

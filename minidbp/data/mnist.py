@@ -80,7 +80,7 @@ def _download(file: MnistFile, cache: Path) -> None:
     except OSError as error:
         raise DataError(
             f"MNIST cannot be downloaded because the cache folder {cache} cannot be made ({error.strerror}); "
-            "make it writable, or give load_mnist a folder that holds MNIST"
+            "make it writable, or give the folder that holds MNIST (--data on the command line)"
         ) from error
     name = f"{file.name}.gz"
     failures = []
@@ -101,5 +101,5 @@ def _download(file: MnistFile, cache: Path) -> None:
             failures.append(f"{mirror} ({getattr(error, 'strerror', None) or type(error).__name__})")
     raise DataError(
         f"{name} could not be downloaded into {cache}, neither from {' nor from '.join(failures)}; "
-        "check the network, or give load_mnist a folder that holds MNIST"
+        "check the network, or give the folder that holds MNIST (--data on the command line)"
     )

@@ -40,7 +40,7 @@ class Explanation:
 
     @property
     def thing(self) -> str:
-        """What the image shows, if that is known."""
+        """What to call the image: "digit" for MNIST, "image" for other data."""
         return "digit" if self.data == MNIST else "image"
 
     def named(self, label: int) -> str:
@@ -53,7 +53,7 @@ class Explanation:
 
     @property
     def count(self) -> str:
-        """The number of classes in words."""
+        """The number of classes for a sentence: "ten", or "3"."""
         return "ten" if len(self.J) == 10 else str(len(self.J))
 
     @property

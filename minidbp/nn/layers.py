@@ -203,8 +203,7 @@ class Dropout(Layer):
     """x to `m x / (1 - rate)`, of x's shape, with a new random mask m in each call (inverted dropout).
 
     An entry of m is 0 with the probability `rate`, else 1, so that the mean of the output is x. For derivatives m is a
-    constant. With `training = False` the output is x: `eval()` of a
-    model sets this, `train()` undoes it.
+    constant. With `training = False` the output is x: `eval()` of a model sets this, `train()` undoes it.
 
     Args:
         rate: The share of values that become 0, in [0, 1).

@@ -48,7 +48,8 @@ def save_parameters(path: str | Path, model: TrainableModel) -> None:
     """Write the parameters of any model to a safetensors file, by their names, whole or not at all.
 
     The names are those of `Layer.named_parameters`; the parameters of a model that is no Layer are "0", "1", ... The
-    file holds no layers: who reads it builds the same model first. What requires no gradient is no parameter.
+    file holds no layers, so build the same model before `load_parameters`. A Tensor that requires no gradient is not
+    saved.
 
     Raises:
         WeightsError: The model has no parameters, a number is not finite, or the file cannot be written. The file that
@@ -87,7 +88,7 @@ def save_model(
     The file also says the padding, the shape of the images and the number of classes.
 
     Args:
-        data: Name and SHA-256 of the data that the model was trained on, for the file to tell.
+        data: Name and SHA-256 of the data that the model was trained on, which the file then names.
 
     Raises:
         WeightsError: The layers are not those of model `name` with this padding, a number is not finite, or the file
@@ -128,7 +129,7 @@ def load_model(path: str | Path) -> tuple[Sequential, str]:
 
 
 def trained_on(path: str | Path) -> tuple[str, str] | None:
-    """Name and SHA-256 of the data that a model was trained on, if its file tells.  Raises WeightsError."""
+    """Name and SHA-256 of the data that a model was trained on; None if its file names none.  Raises WeightsError."""
     _, texts = parse_tensors(read_bytes(Path(path), MOST_BYTES, WeightsError), str(path), WeightsError)
     return (texts["data"], texts["data_sha256"]) if {"data", "data_sha256"} <= texts.keys() else None
 

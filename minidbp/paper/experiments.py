@@ -10,7 +10,7 @@ from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TA
 from minidbp.robust.penalties import check_lambda
 from minidbp.sweeps.runs import Run, RunError, RunResult
 from minidbp.training import Protocol
-from minidbp.training.protocol import CHOICES, FieldError
+from minidbp.training.protocol import CHOICES, check_choice
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ class Experiment:
         A lambda that the preset lacks gets those protocols of each model that all its lambdas share. So a new lambda of
         Table 4 is trained for the longer time, and lambda = 0 and 10 keep both lengths.
         """
-        if name not in self.presets:
-            raise FieldError("preset", f"must be one of {', '.join(self.presets)}; got {name!r}")
+        check_choice("preset", name, self.presets)
         whole = self.presets[name]
         models = list(dict.fromkeys(condition.model for condition in whole))
         for model in choice.models or ():

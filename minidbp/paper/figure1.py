@@ -21,7 +21,7 @@ from minidbp.paper.statistics import wilson
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol, Workers, train
 from minidbp.training.environment import environment, in_words
-from minidbp.training.protocol import FieldError
+from minidbp.training.protocol import check_choice
 
 N_TEST = 10_000
 MANY = 1000  # test images, chosen at random by the seed, whose Delta is compared before and after the training
@@ -139,8 +139,7 @@ def plan_runs(preset: str, model: str, lam: float, penalty: str, seed: int) -> l
     Raises ValueError for an unknown preset, model or penalty, and for values that `Run` refuses.
     """
     for what, value, choices in ("preset", preset, PRESETS), ("penalty", penalty, PENALTIES):
-        if value not in choices:
-            raise FieldError(what, f"must be one of {', '.join(choices)}; got {value!r}")
+        check_choice(what, value, choices)
     run = Run(model, lam, seed, Protocol(adversarial_training=True, penalty=penalty, stop_rule="none"))  # checks all
     epochs, images = PRESETS[preset][model]
     run = replace(run, protocol=replace(run.protocol, max_epochs=epochs, n_train=images))

@@ -40,7 +40,8 @@ def predict(model: Model, x: np.ndarray) -> np.ndarray:
 def checked_images(x: np.ndarray | Tensor, clip: Clip, **sizes: float) -> np.ndarray:
     """The images as an array, after checks of them, of `clip`, and of sizes such as eps and step.
 
-    eps may be at most as large as the range of `clip`: it reaches all pixels then. Without a range nobody knows.
+    eps may be at most the range of `clip`, with which an attack can reach every pixel value. If `clip` is None, eps has
+    no upper bound.
     """
     if clip is not None and not _is_range(clip):
         raise ValueError(f"clip must be the lowest and the highest valid pixel, such as (0, 1), or None; got {clip}")

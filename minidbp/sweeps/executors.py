@@ -39,7 +39,7 @@ def processes(count: int, threads: int) -> Iterator[Executor]:
 
 
 class _ProcessPool(ProcessPoolExecutor):
-    """For the main thread.  It delays Ctrl-C and SIGTERM while a process starts, as nobody could handle them then."""
+    """For the main thread.  Ctrl-C and SIGTERM wait until a process has started: it could not handle them earlier."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
         with _signals_later():

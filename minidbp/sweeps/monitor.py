@@ -173,13 +173,16 @@ class SweepMonitor:
         total, done = sum(self.costs.values()), sum(self.costs[run] for run in self.outcomes)
         running, stopped = [], []
         for run in self.missing():
-            progress = self._running(run)
-            if progress and self._locked(run):
+            progress, locked = self._running(run), self._locked(run)
+            if progress and locked:
                 running.append(progress)
                 done += progress.share * self.costs[run]
             elif epochs := checkpoint_epochs(run.file(self.run_dir, "checkpoint.safetensors")):
                 share = min(1.0, epochs * Cost(run, self.judge).epoch / self.costs[run])
-                stopped.append(Interrupted(self.labels[run], epochs, share))
+                if locked:  # a process reads the data and the checkpoint, before its first heartbeat
+                    running.append(Running(self.labels[run], share, 0.0, "beginning", 0.0))
+                else:
+                    stopped.append(Interrupted(self.labels[run], epochs, share))
                 done += share * self.costs[run]
             elif progress:
                 stopped.append(Interrupted(self.labels[run], 0, 0.0))
@@ -215,7 +218,7 @@ class SweepMonitor:
         except Timeout:
             return True
         except OSError:  # the folder is another user's: its heartbeat must do
-            return True
+            return self._running(run) is not None
 
 
 def view(state: State, title: str) -> RenderableType:

@@ -102,8 +102,8 @@ def train(
 
     A training resumed from a checkpoint gives the same bits as one that was never interrupted. A model with
     Dropout is an exception: a checkpoint does not hold the generator of its masks, and the threads share this
-    generator. Dropout is on in the steps, and off for the accuracy and afterwards, if the model is a Layer. Another
-    model's modes are its own affair.
+    generator. Dropout is on in the steps, and off for the accuracy and afterwards, if the model is a Layer. The
+    mode of any other model is never changed.
 
     Args:
         on_step: called after every step with the epoch, the step (both from 1) and the number of steps in an epoch.

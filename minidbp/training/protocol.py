@@ -1,6 +1,7 @@
 """The protocol: everything that decides a result, except the model, lambda and the seed."""
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -37,6 +38,12 @@ class FieldError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.field} {self.reason}"
+
+
+def check_choice(field: str, value: Any, choices: Collection[str]) -> None:
+    """Raise FieldError unless `value` is one of the choices for a field."""
+    if value not in choices:
+        raise FieldError(field, f"must be one of {', '.join(choices)}; got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise FieldError(name, f"must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), choices)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):

@@ -72,7 +72,7 @@ class Footprint:
         self.largest = max(self.largest, out.data.nbytes)
 
     def enter(self, t: Tensor) -> None:
-        """Rules are no part of a forward pass."""
+        """Nothing to do: a forward pass calls no derivative rules."""
 
     def leave(self) -> None:
         """As `enter`."""

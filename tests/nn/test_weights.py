@@ -264,7 +264,7 @@ FOREIGN: dict[str, tuple[bytes | None, str]] = {
     "Keras' .h5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(99), "is a picture"),
     "JSON": (b'{"model": "C", "lambda": 10}', "is JSON"),
-    "old weights": (npz(), r"is an \.npz file, which only version 0\.1\.0 .* train again with this version, or use"),
+    "old weights": (npz(), r"is an \.npz file, and only version 0\.1\.0 .* train again with this version, or use"),
     "weights of PyTorch": (safetensors.numpy.save({"W1": np.ones((784, 512), np.float32)}), "not written by minidbp"),
     "no model": (weights({}), "does not name model A, B or C"),
     "an unknown model": (weights({"model": "D", "padding": "same"}), "does not name model A, B or C"),

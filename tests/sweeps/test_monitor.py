@@ -241,6 +241,9 @@ def test_a_killed_run_is_stopped_at_once_after_its_last_whole_epoch(tmp_path: Pa
         assert state.share == state.stopped[0].share
         assert "stopped after epoch 2" in shown(state)
         run.file(tmp_path, "progress.json").unlink(missing_ok=True)
+    with FileLock(run.file(tmp_path, "lock")):  # resumed, before the first heartbeat
+        state = monitor.state()
+    assert ([r.what for r in state.running], state.stopped) == (["beginning"], [])
     run.file(tmp_path, "checkpoint.safetensors").write_bytes(b"PK")
     assert monitor.state().stopped == []
 
