@@ -309,6 +309,7 @@ def test_pytorch_has_the_weights_by_their_names(saved: Path, model: Sequential) 
         assert {key: text for key, text in file.metadata().items() if key != "sha256"} == {
             "model": "C",
             "padding": "same_first",
+            "size": '{"input_shape": [28, 28, 1], "n_classes": 10}',
         }
 
 
