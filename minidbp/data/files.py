@@ -61,6 +61,14 @@ def find(folder: Path, file: MnistFile) -> Path | None:
     return None
 
 
+def present(folder: Path, file: MnistFile) -> Path:
+    """`find`, which raises DataError if there is neither."""
+    path = find(folder, file)
+    if path is None:
+        raise DataError(f"{file.name}.gz is missing from the folder {folder}")
+    return path
+
+
 def read_verified(path: Path, file: MnistFile) -> bytes:
     """The uncompressed bytes of `path` (gzipped if its name ends in .gz), with the SHA-256 of `file`.
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from minidbp.data.dataset import ARRAYS, Dataset
-from minidbp.data.files import FILES, MOST_OWN, DataError, MnistFile, decoded, find, parse_idx
-from minidbp.data.mnist import load_mnist
+from minidbp.data.files import FILES, MOST_OWN, DataError, decoded, parse_idx, present
+from minidbp.data.mnist import from_verified, load_mnist
 from minidbp.data.npz import read_npz
 from minidbp.files.reading import printable
 
@@ -42,26 +42,22 @@ def load_data(path: Path | str | None = None) -> Dataset:
 
 
 def _from_folder(folder: Path) -> Dataset:
-    raws = {file: _raw(folder, file) for file in FILES}
-    digests = [hashlib.sha256(raw).hexdigest() for raw in raws.values()]
+    paths = [present(folder, file) for file in FILES]
+    raws = [decoded(path, MOST_OWN) for path in paths]
+    digests = [hashlib.sha256(raw).hexdigest() for raw in raws]
     originals = [file.sha256 for file in FILES]
     intact = sum(digest == original for digest, original in zip(digests, originals, strict=True))
     swapped = any(digest in originals and digest != file.sha256 for digest, file in zip(digests, FILES, strict=True))
+    if intact == len(FILES):
+        return from_verified(raws)
     if swapped or intact >= DAMAGED_MNIST:
-        return load_mnist(folder)
-    arrays = [parse_idx(raw, len(file.shape), str(find(folder, file))) for file, raw in raws.items()]
+        return load_mnist(folder)  # which raises the error
+    arrays = [parse_idx(raw, len(file.shape), str(path)) for file, path, raw in zip(FILES, paths, raws, strict=True)]
     try:
         data = Dataset.checked(arrays, [file.name for file in FILES], _name(folder))
     except DataError as error:
         raise DataError(f"{folder}: {error}") from None
     return replace(data, note=f"{intact} of its 4 files hold MNIST's bytes") if intact else data
-
-
-def _raw(folder: Path, file: MnistFile) -> bytes:
-    path = find(folder, file)
-    if path is None:
-        raise DataError(f"{file.name}.gz is missing from the folder {folder}")
-    return decoded(path, MOST_OWN)
 
 
 def _name(path: Path) -> str:

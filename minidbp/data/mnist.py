@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidbp.data.dataset import MNIST, Dataset
-from minidbp.data.files import FILES, DataError, MnistFile, find, parse_idx, read_verified
+from minidbp.data.files import FILES, DataError, MnistFile, find, parse_idx, present, read_verified
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 BESIDE_THE_CODE = Path(__file__).parents[2] / "data"
@@ -49,18 +50,20 @@ def load_mnist(folder: Path | str | None = None) -> Dataset:
             if find(home, file) is None:
                 _download(file, home)
     try:
-        arrays = [_array(home, file) for file in FILES]
+        return from_verified([read_verified(present(home, file), file) for file in FILES])
     except DataError as error:
         raise DataError(f"{error}; {remedy}") from error.__cause__
-    x_train, y_train, x_test, y_test = arrays
+
+
+def from_verified(raws: Sequence[bytes]) -> Dataset:
+    """MNIST from the verified bytes of its FILES, in their order."""
+    x_train, y_train, x_test, y_test = (
+        _array(parse_idx(raw, len(file.shape))) for raw, file in zip(raws, FILES, strict=True)
+    )
     return Dataset(x_train, y_train, x_test, y_test, MNIST.name, MNIST.n_classes, MNIST.digest, verified=True)
 
 
-def _array(folder: Path, file: MnistFile) -> NDArray[Any]:
-    path = find(folder, file)
-    if path is None:
-        raise DataError(f"{file.name}.gz is missing from the folder {folder}")
-    raw = parse_idx(read_verified(path, file), len(file.shape))
+def _array(raw: NDArray[np.uint8]) -> NDArray[Any]:
     images = raw.ndim == 3
     array = np.divide(raw[..., np.newaxis], np.float32(255), dtype=np.float32) if images else raw.astype(np.int64)
     array.flags.writeable = False

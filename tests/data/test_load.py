@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidbp.data import MNIST, DataError, Dataset, load_data
+from minidbp.data import MNIST, DataError, Dataset, load, load_data
 from minidbp.data.files import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_LABELS
 
 RNG = np.random.default_rng(0)
@@ -56,11 +56,13 @@ def test_a_folder_has_its_own_name_by_any_path(fashion: Path, monkeypatch: pytes
     assert load_data(odd).name == "a?b"
 
 
-def test_mnist_is_mnist(folder: Path, mnist: Dataset) -> None:
-    for data in load_data(str(folder)), load_data():
-        assert data.identity == MNIST
-        assert data.verified
-        np.testing.assert_array_equal(data.y_test, mnist.y_test)
+def test_mnist_is_mnist(folder: Path, mnist: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "load_mnist", lambda: mnist)
+    data = load_data(str(folder))
+    assert data.identity == MNIST
+    assert data.verified
+    np.testing.assert_array_equal(data.y_test, mnist.y_test)
+    assert load_data() is mnist
 
 
 def flipped(file: str, folder: Path) -> None:
