@@ -181,6 +181,8 @@ def _images(x: ArrayLike, name: str) -> NDArray[np.float32]:
             f"{name} has the shape {x.shape}, so {x.shape[3]} channels; the last axis must be 1 (grey) or 3 (RGB) long"
         )
     if x.dtype == np.uint8:
+        if x.max() == 1:  # divided by 255, they would be almost black
+            raise DataError(f"{name} holds uint8 of 0 and 1 only; 255 is white, so multiply them by 255")
         return np.divide(x, np.float32(255), dtype=np.float32)
     if not np.issubdtype(x.dtype, np.floating):
         raise DataError(f"{name} holds {x.dtype}; uint8 from 0 to 255, or floats from 0 to 1, are right")

@@ -59,6 +59,8 @@ def check_shares(optimiser: str, **values: float) -> None:
 
 def check_gradients(optimiser: str, parameters: Sequence[Tensor], gradients: Sequence[np.ndarray]) -> None:
     """Raise ValueError unless there is one gradient for each parameter, of its shape and dtype."""
+    if len(gradients) != len(parameters):
+        raise ValueError(f"{optimiser}: there must be {len(parameters)} gradients; got {len(gradients)}")
     for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
         if (g.shape, g.dtype) != (p.shape, p.dtype):
             name = p.name or f"parameter {i}"

@@ -75,6 +75,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "too small": ({"x": with_value(-1)}, r"x holds -1\.0 at"),
     "NaN": ({"x_test": with_value(np.nan), "y_test": Y}, r"x_test holds nan at \(3, 2, 1, 0\)"),
     "infinite": ({"x": with_value(np.inf)}, "x holds inf at"),
+    "bytes of 0 and 1": ({"x": np.sign(X).astype(np.uint8)}, "x holds uint8 of 0 and 1 only; 255 is white, so"),
     "integers": ({"x": X.astype(int)}, "x holds int64; uint8 from 0 to 255, or floats from 0 to 1, are right"),
     "texts": ({"x": np.full((12, 4, 5), "a")}, "x holds <U1; uint8"),
     "objects": ({"x": np.full((12, 4, 5), None)}, "x holds object; uint8"),

@@ -68,9 +68,9 @@ def test_gradients_must_fit() -> None:
     parameters = [mdb.Tensor(np.zeros(2), requires_grad=True, name=name) for name in ("W1", None)]
     sgd = SGD(parameters, 0.1, 0.9)
     for gradients, message in [
+        ([np.ones(2)], "^SGD: there must be 2 gradients; got 1$"),
         ([np.ones(3), np.ones(2)], r"^SGD: the gradient of W1 must be float64 \(2,\); got float64 \(3,\)$"),
         ([np.ones(2), np.ones(2, np.float32)], r"^SGD: the gradient of parameter 1 must be float64 .*; got float32"),
-        ([np.ones(2)], "shorter than"),
     ]:
         with pytest.raises(ValueError, match=message):
             sgd.step(gradients)
