@@ -105,7 +105,7 @@ def command(
                 work(**options)
             except KeyboardInterrupt:
                 stop(f"stopped; to begin again: {current().words}")
-            except EOFError as error:  # of which click would make a bare "Aborted."
+            except EOFError as error:  # click would print "Aborted." alone
                 fail(f"a file or a connection ended too early ({str(error) or 'EOFError'})", code=1)
             except FieldError as error:
                 fail(f"{current().option(error.field)} {error.reason}")
@@ -116,7 +116,7 @@ def command(
             except (ValueError, TypeError) as error:
                 fail(str(error))
             except BrokenPipeError:
-                raise  # whoever reads the output has read enough; Typer ends without a word
+                raise  # the reader has closed the pipe; Typer then exits without a message
             except OSError as error:
                 fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}", code=1)
 

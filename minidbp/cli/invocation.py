@@ -14,17 +14,17 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-# Where an option's name is not that of the protocol's field: the options, the first that the command has
+# Options whose name is not that of the protocol's field; some commands have an option of the field's name instead
 OPTIONS = {
-    "n_train": ["--images"],
-    "n_test": ["--images"],
-    "eps": ["--adversarial"],
-    "max_epochs": ["--epochs"],
-    "training_attack": ["--attack"],
-    "pgd_steps": ["--steps"],
-    "pgd_step": ["--step"],
-    "pgd_restarts": ["--restarts"],
-    "batch_size": ["--batch"],
+    "n_train": "--images",
+    "n_test": "--images",
+    "eps": "--adversarial",
+    "max_epochs": "--epochs",
+    "training_attack": "--attack",
+    "pgd_steps": "--steps",
+    "pgd_step": "--step",
+    "pgd_restarts": "--restarts",
+    "batch_size": "--batch",
 }
 
 
@@ -42,7 +42,7 @@ class Invocation:
 
     def option(self, field: str) -> str:
         """The option that sets a field of the protocol, or the field itself if none does."""
-        candidates = [*OPTIONS.get(field, []), f"--{field.replace('_', '-')}"]
+        candidates = OPTIONS.get(field, ""), f"--{field.replace('_', '-')}"
         return next((name for name in candidates if name in self.options), field)
 
 

@@ -11,7 +11,7 @@ from minidbp.data.mnist import from_verified, load_mnist
 from minidbp.data.npz import read_npz
 from minidbp.files.reading import printable
 
-DAMAGED_MNIST = 3  # so many of the four files with MNIST's bytes: the others are damaged, and not another data set's
+DAMAGED_MNIST = 3  # with this many of MNIST's files intact, a folder is a damaged MNIST, not another data set
 
 
 def load_data(path: Path | str | None = None) -> Dataset:

@@ -12,7 +12,7 @@ from minidbp.files.atomic import write_text
 
 PRINT = (Path(__file__).parent / "print.css").read_text(encoding="utf-8")  # for the site and the notebooks' pages too
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8") + PRINT
-VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'  # else a phone takes 980 pixels
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'  # the default is 980 pixels
 SENTENCE = 30  # characters; on a phone, longer cells are broken into lines, and shorter ones are not
 
 

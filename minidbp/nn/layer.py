@@ -13,7 +13,7 @@ from minidbp.autodiff import Tensor, no_grad
 from minidbp.autodiff.tensor import DTYPES
 
 Own = TypeVar("Own", bound="Layer")
-PLAIN = {int, float, bool, str, NoneType, np.ndarray, np.random.Generator}  # hold no parameter: looked at no further
+PLAIN = {int, float, bool, str, NoneType, np.ndarray, np.random.Generator}  # not searched for parameters
 
 
 class TrainableModel(typing.Protocol):

@@ -181,7 +181,7 @@ def _write(path: Path, model: TrainableModel, texts: Mapping[str, str]) -> None:
     arrays = {name: parameter.data for name, parameter in named_parameters(model).items()}
     if not arrays:
         raise WeightsError(f"the weights are not saved, because this {type(model).__name__} has no parameters")
-    check_arrays(arrays, arrays, "", "the weights are not saved", WeightsError)  # nobody could read NaN
+    check_arrays(arrays, arrays, "", "the weights are not saved", WeightsError)  # a NaN could not be read
     write_tensors(path, dump_tensors(arrays, texts), "the weights", WeightsError)
 
 
