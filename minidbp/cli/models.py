@@ -68,6 +68,7 @@ def explain(
         common.check_fits(weights, network, dataset)
     else:
         check_model_input(name, PROTOCOL.padding, dataset.image_shape, dataset.n_classes)
+        sizes_for(len(dataset.x_train), len(dataset.x_test))  # refuses a single training image
     folder = common.out_folder(out, f"explain-{name}-{image}")
     if network is None:
         x, y = dataset.x_train, dataset.y_train

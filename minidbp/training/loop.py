@@ -180,11 +180,12 @@ def quickly_trained(
         on_step: called after each step.
 
     Raises:
-        ValueError: there is no such model for such images, or steps or threads are less than 1.
+        ValueError: there is no such model for such images, there are no images, or steps or threads are less than 1.
         DivergenceError: the loss is not finite.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
+    validate_sample_count(len(x))
     protocol = protocol or Protocol()
     model = build_model(
         name, seed, "float32", protocol.initialiser, protocol.padding, input_shape=x.shape[1:], n_classes=n_classes

@@ -372,3 +372,5 @@ def test_the_protocol_counts(mnist: Dataset) -> None:
 def test_no_steps_are_refused(mnist: Dataset) -> None:
     with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
         quickly_trained("C", mnist.x_train, mnist.y_train, steps=0)
+    with pytest.raises(ValueError, match="there must be at least one sample; got none"):
+        quickly_trained("C", mnist.x_train[:0], mnist.y_train[:0], steps=1)
