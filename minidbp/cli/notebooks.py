@@ -25,7 +25,8 @@ def notebooks(
         from minidbp.teaching import notebooks as nb
         from minidbp.teaching import pages
     except ImportError as error:
-        raise ValueError(f'notebooks need {error.name}, which is not installed: pip install -e ".[notebook]"') from None
+        advice = 'run pip install -e ".[notebook]" in a clone of the project, which has their sources'
+        raise ValueError(f"notebooks need {error.name}, which is not installed: {advice}") from None
 
     if smoke and not html:
         raise ValueError("--smoke is for --html: without --html no notebook is run")

@@ -92,7 +92,7 @@ def dask(address: str) -> Iterator[Executor]:
         from distributed import Client
         from distributed.scheduler import KilledWorker
     except ImportError:
-        raise RunError('--scheduler needs Dask: pip install "minidbp[cluster]"') from None
+        raise RunError('--scheduler needs Dask, on every machine: pip install "distributed>=2024.8"') from None
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:

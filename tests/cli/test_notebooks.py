@@ -51,7 +51,7 @@ def test_without_jupyter_says_what_to_install(command, assert_refused, monkeypat
     monkeypatch.delitem(sys.modules, "minidbp.teaching.pages", raising=False)
     monkeypatch.delattr(minidbp.teaching, "pages", raising=False)
     monkeypatch.setitem(sys.modules, "nbconvert", None)
-    assert_refused(command("notebooks"), "notebooks need nbconvert", 'pip install -e ".[notebook]"')
+    assert_refused(command("notebooks"), "notebooks need nbconvert", 'pip install -e ".[notebook]" in a clone')
 
 
 @pytest.mark.slow

@@ -180,6 +180,7 @@ def test_where_both_mirrors_fail_the_cache_stays_empty(cache: Path, serve: Calla
     assert message.startswith(f"train-images-idx3-ubyte.gz could not be downloaded into {cache}, neither from ")
     assert f"{MIRRORS[0]} (ConnectionError) nor from {MIRRORS[1]} (" in message
     assert "is a truncated gzip file" in message
+    assert "--data" in message
     assert "\n" not in message
     assert len(asked) == 2
     assert files_in(cache) == []

@@ -80,6 +80,11 @@ def test_the_names_that_a_page_takes_from_the_package_are_there(path: Path) -> N
             value = getattr(value, part) if hasattr(value, part) else importlib.import_module(module)
 
 
+def test_nothing_is_installed_by_a_name_that_is_not_registered() -> None:
+    files = [*PAGES, *(ROOT / "minidbp").rglob("*.py")]
+    assert [path for path in files if re.search(r"pip install \W*minidbp", path.read_text(encoding="utf-8"))] == []
+
+
 @page
 def test_the_commands_and_options_that_a_page_gives_are_there(path: Path) -> None:
     group: Any = typer.main.get_command(app)

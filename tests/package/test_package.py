@@ -1,5 +1,6 @@
 """The package as a user's program meets it: what `import minidbp` loads, its names and types, its installation."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -65,7 +66,7 @@ def test_a_script_beside_the_clone_imports_the_package(tmp_path: Path) -> None:
     """A clone is a folder named minidbp without `__init__.py`, which Python could take for a namespace package."""
     clone = tmp_path / "minidbp"
     clone.mkdir()
-    for name in "pyproject.toml", "README.md", "LICENSE", "minidbp":
+    for name in "pyproject.toml", "README.md", "LICENSE", "hatch_build.py", "minidbp":
         (clone / name).symlink_to(ROOT / name)
     environment = tmp_path / "venv"
     python("-m", "venv", "--without-pip", str(environment), folder=tmp_path)
@@ -85,7 +86,8 @@ def test_a_script_beside_the_clone_imports_the_package(tmp_path: Path) -> None:
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     build = "import hatchling.build, sys; print(hatchling.build.build_wheel(sys.argv[1]))"
     wheel = python("-c", build, str(tmp_path), folder=ROOT).split()[-1]
-    names = zipfile.ZipFile(tmp_path / wheel).namelist()
+    built = zipfile.ZipFile(tmp_path / wheel)
+    names = built.namelist()
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert {name.split("/")[0] for name in names} == {"minidbp", f"minidbp-{minidbp.__version__}.dist-info"}
     files = [path.relative_to(ROOT) for path in (ROOT / "minidbp").rglob("*") if path.is_file()]
@@ -93,3 +95,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert "minidbp/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "urls" not in settings["project"]
+    (metadata,) = [name for name in names if name.endswith("/METADATA")]
+    description = built.read(metadata).decode()
+    assert re.findall(r"\]\((?!https?:)", description) == []  # no link to a file of the repository
+    assert "(inspection)" in description  # but its text
