@@ -42,7 +42,7 @@ class Layer:
 
     def parameters(self) -> list[Tensor]:
         """The values of `named_parameters()`: each parameter once. A stored activation is not one of them."""
-        return [parameter for _, parameter in parameters_in(self, set())]
+        return [parameter for _, parameter in self._own_parameters({id(self)})]
 
     def named_parameters(self) -> dict[str, Tensor]:
         """Each parameter by its name, which is its path: "w", "conv.w", "blocks.0.w" (item 0 of the list `blocks`).

@@ -129,6 +129,14 @@ def test_a_layer_may_choose_its_parameters() -> None:
 
     assert list(Sequential([Frozen(3, 3, RNG(0)), Linear(3, 2, RNG(0))]).named_parameters()) == ["W1", "b1"]
 
+    class HeadOnly(Sequential):
+        def parameters(self) -> list[mdb.Tensor]:
+            return super().parameters()[2:]
+
+    model = HeadOnly([Linear(3, 4, RNG(0)), Linear(4, 2, RNG(0))])
+    assert [p.shape for p in model.parameters()] == [(4, 2), (2,)]
+    assert list(model.named_parameters()) == ["0", "1"]
+
 
 def test_a_layer_may_lead_back_to_itself() -> None:
     class Child(Layer):
