@@ -21,7 +21,7 @@ from rich.text import Text
 
 from minidbp import __version__, kernels, training
 from minidbp.cli.config import read_config
-from minidbp.cli.invocation import Command, current, sigterm_as_ctrl_c
+from minidbp.cli.invocation import Command, current, interruptible
 from minidbp.data import Dataset
 from minidbp.nn import Sequential, trained_on
 from minidbp.sweeps import monitor
@@ -100,7 +100,7 @@ def command(
     def guarded(quiet: bool, config: Path | None = None, **options: Any) -> None:
         updates.quiet = quiet
         _refuse_extra_arguments()
-        with sigterm_as_ctrl_c(), current().at_end:
+        with interruptible(), current().at_end:
             try:
                 work(**options)
             except KeyboardInterrupt:
@@ -168,9 +168,13 @@ def say(message: str, style: str | None = None, console: Console = messages) -> 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """Progress on stderr, a bar or plain lines; the function that this yields moves it by 1 or n of `total` units."""
+    """Progress on stderr, a bar or plain lines; the function that this yields moves it by 1 or n of `total` units.
+
+    After Ctrl-C this function raises KeyboardInterrupt, which ends the work of other threads too.
+    """
     from rich.progress import Progress
 
+    invocation = current()  # other threads have another context
     with Progress(console=updates, disable=not is_live(updates), transient=True) as bar:
         number = bar.add_task(title, total=total)
         (task,) = bar.tasks
@@ -181,8 +185,14 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
                 return f"{title}: {'just begun' if share == 0 else 'at the end'}"
             return f"{title}: {100 * share:.0f}%, {left(seconds * (1 - share) / share)}"
 
+        def advance(n: float = 1) -> None:
+            if invocation.stopped:
+                raise KeyboardInterrupt
+            if n:
+                bar.advance(number, n)
+
         with plain_lines(updates, line):
-            yield lambda n=1: bar.advance(number, n)
+            yield advance
 
 
 def busy(title: str) -> AbstractContextManager[None]:

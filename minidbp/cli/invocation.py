@@ -37,6 +37,7 @@ class Invocation:
     options: frozenset[str] = frozenset()
     takes: tuple[str, ...] = ()  # the names of its arguments
     extra: tuple[str, ...] = ()  # arguments beyond those
+    stopped: bool = False  # by Ctrl-C or SIGTERM
     terminated: bool = False  # by SIGTERM
     at_end: ExitStack = field(default_factory=ExitStack)
 
@@ -82,18 +83,23 @@ def _program(name: str) -> list[str]:
 
 
 @contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM, which `kill` and batch systems send, end what runs as Ctrl-C does."""
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM, which `kill` and batch systems send, end what runs as Ctrl-C does; note which of them came."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def interrupt(*_: Any) -> None:
-        current().terminated = True
+    def interrupt(number: int, _: Any) -> None:
+        current().stopped = True
+        current().terminated |= number == signal.SIGTERM
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell lets its background jobs ignore it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

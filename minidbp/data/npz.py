@@ -7,6 +7,7 @@ shape) and then the array's bytes.
 import io
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of numpy.savez and
 FAULTS = (
     zipfile.BadZipFile,
     zlib.error,
+    tokenize.TokenError,  # of a header that NumPy reads a second time, as one of Python 2
     struct.error,
     EOFError,
     NotImplementedError,
@@ -84,7 +86,7 @@ def _parse_npy(raw: bytes, source: str) -> NDArray[Any]:
     if dtype.kind not in "biuf":
         raise DataError(f"{source} holds {dtype}; numbers are right")
     declared, held = math.prod(shape) * dtype.itemsize, len(raw) - stream.tell()
-    if min(shape, default=0) < 0 or declared != held:
+    if min(shape, default=0) < 0 or bool in map(type, shape) or declared != held:
         raise DataError(f"{source} is damaged: {dtype} of shape {shape} has {declared} bytes, and {held} are there")
     array = np.frombuffer(raw, dtype, offset=stream.tell())
     return array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape)

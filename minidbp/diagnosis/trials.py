@@ -12,7 +12,7 @@ from minidbp.robust import fgsm, pgd, random_noise, strongest
 from minidbp.robust.penalties import Model
 from minidbp.robust.worst_case import STRONGEST
 from minidbp.training import Protocol, Workers, correct, predict
-from minidbp.training.evaluate import Attack, attacked, over_shards
+from minidbp.training.evaluate import Attack, attacked, over_shards, watched
 
 CLIP = (0.0, 1.0)
 DRAWS = 10  # of noise, for each image
@@ -105,7 +105,8 @@ class LabelledImages:
 
     def strongest(self, model: Model, p: Protocol) -> dict[str, np.ndarray]:
         """Which images the model gets right, bool (N,), after each attack of STRONGEST at eps and those before it."""
-        fused = fuse(model)
+        done = self._done(strongest_passes(p))
+        fused = watched(fuse(model), done)
 
         def on_shard(part: slice) -> np.ndarray:
             worst = strongest(
@@ -115,7 +116,7 @@ class LabelledImages:
             )  # fmt: skip
             return np.array([worst.right[name] for name in STRONGEST])
 
-        parts = over_shards(model, self.x, self.pool, on_shard, self._done(strongest_passes(p)))
+        parts = over_shards(model, self.x, self.pool, on_shard, done)
         return dict(zip(STRONGEST, np.hstack(parts), strict=True))
 
     def figures(self, model: Model, of_shard: Callable[[Model, slice], np.ndarray], passes: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Adam."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ class Adam:
 
     Raises:
         ValueError: learning_rate or eps is negative or not finite, or beta1 or beta2 is outside [0, 1).
+        TypeError: a parameter is no Tensor.
     """
 
     parameters: Sequence[Tensor]
@@ -27,20 +28,32 @@ class Adam:
     def __post_init__(self) -> None:
         check_numbers("Adam", learning_rate=self.learning_rate, eps=self.eps)
         check_shares("Adam", beta1=self.beta1, beta2=self.beta2)
-        self.parameters, self.t = list(self.parameters), 0
+        self.parameters, self.t = checked_parameters("Adam", self.parameters), 0
         self.m = [np.zeros_like(p.data) for p in self.parameters]
         self.v = [np.zeros_like(p.data) for p in self.parameters]
 
     def step(self, gradients: Sequence[np.ndarray]) -> None:
         """Give every parameter its new value.
 
-        Raises ValueError, before anything changes, if the gradients do not fit the parameters.
+        Raises ValueError, before anything changes, if the gradients do not fit the parameters, and TypeError if they
+        are Tensors: `step` takes their arrays.
         """
         check_gradients("Adam", self.parameters, gradients)
         self.t += 1
         settings = {"lr": self.learning_rate, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
         for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
             p.set_data(kernels.adam(p.data, g, m, v, self.t, **settings))
+
+
+def checked_parameters(optimiser: str, parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters as a list.  Raises TypeError for anything else than Tensors, such as the model itself."""
+    listed = list(parameters) if isinstance(parameters, Iterable) else [parameters]
+    for p in listed:
+        if not isinstance(p, Tensor):
+            raise TypeError(
+                f"{optimiser} takes a list of Tensors, such as model.parameters(); got a {type(p).__name__}"
+            )
+    return listed
 
 
 def check_numbers(optimiser: str, **values: float) -> None:
@@ -58,10 +71,12 @@ def check_shares(optimiser: str, **values: float) -> None:
 
 
 def check_gradients(optimiser: str, parameters: Sequence[Tensor], gradients: Sequence[np.ndarray]) -> None:
-    """Raise ValueError unless there is one gradient for each parameter, of its shape and dtype."""
+    """Raise unless there is one gradient for each parameter, an array (TypeError) of its shape and dtype."""
     if len(gradients) != len(parameters):
         raise ValueError(f"{optimiser}: there must be {len(parameters)} gradients; got {len(gradients)}")
     for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+        if isinstance(g, Tensor):  # as `grad` returns them
+            raise TypeError(f"{optimiser}: a gradient must be an array; got a Tensor: pass [g.data for g in gradients]")
         if (g.shape, g.dtype) != (p.shape, p.dtype):
             name = p.name or f"parameter {i}"
             raise ValueError(

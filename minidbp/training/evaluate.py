@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidbp.autodiff import no_grad
+from minidbp.autodiff import Tensor, no_grad
 from minidbp.data import Dataset
 from minidbp.data.dataset import in_words
 from minidbp.nn import Sequential, fuse
@@ -54,7 +54,7 @@ def attacked(
     Raises:
         DivergenceError: the model's gradient is not finite, and so the attack proves nothing.
     """
-    fused = fuse(model)
+    fused = watched(fuse(model), done)
 
     def on_shard(part: slice) -> np.ndarray:
         rng = np.random.default_rng([seed, 3, part.start])  # `Run` uses the streams 0, 1 and 2
@@ -179,6 +179,18 @@ def check_fits(model: Sequential, dataset: Dataset, source: str) -> None:
             f"{source} is for images of {of_model}, and {dataset.name} has images of {of_data}: "
             "give the data that the model was trained on"
         )
+
+
+def watched(model: Model, done: Done) -> Model:
+    """The function of a model that calls `done(0)` before each pass: an error from it ends an attack in its midst."""
+    if done is None:
+        return model
+
+    def function(x: Tensor) -> Tensor:
+        done(0)
+        return model(x)
+
+    return function
 
 
 def over_shards(

@@ -4,11 +4,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minidbp.autodiff import Tensor
 from minidbp.data import Split, batches
 from minidbp.nn import N_CLASSES, Layer, Sequential, TrainableModel, build_model
 from minidbp.nn.checks import validate_images, validate_labels, validate_sample_count
@@ -53,7 +54,7 @@ class TrainingState(Generic[Model]):
         best: the parameters' values after the best epoch so far, if `protocol.keep` is "best"; else empty.
 
     Raises:
-        TypeError: the model has no method `parameters()`.
+        TypeError: the model has no method `parameters()`, or this gives no list of Tensors that require a gradient.
         ValueError: it has no parameters.
     """
 
@@ -62,7 +63,10 @@ class TrainingState(Generic[Model]):
         p, what = protocol, type(model).__name__
         if not callable(getattr(model, "parameters", None)):
             raise TypeError(f"a model must be a Layer or have a method parameters(); got {what}")
-        if not model.parameters():
+        listed: Any = model.parameters()
+        if not isinstance(listed, list | tuple) or not all(isinstance(p, Tensor) and p.requires_grad for p in listed):
+            raise TypeError(f"parameters() of {what} must return a list of Tensors that require a gradient")
+        if not listed:
             raise ValueError(f"there is nothing to train, because this {what} has no parameters")
         self.adam = Adam(model.parameters(), p.learning_rate, p.beta1, p.beta2, p.adam_eps)
         self.history: list[Epoch] = []

@@ -7,7 +7,7 @@ import numpy as np
 
 from minidbp import kernels
 from minidbp.autodiff import Tensor
-from minidbp.training.adam import check_gradients, check_numbers, check_shares
+from minidbp.training.adam import check_gradients, check_numbers, check_shares, checked_parameters
 
 
 @dataclass(eq=False)
@@ -18,6 +18,7 @@ class SGD:
 
     Raises:
         ValueError: learning_rate is negative or not finite, or momentum is outside [0, 1).
+        TypeError: a parameter is no Tensor.
     """
 
     parameters: Sequence[Tensor]
@@ -27,13 +28,14 @@ class SGD:
     def __post_init__(self) -> None:
         check_numbers("SGD", learning_rate=self.learning_rate)
         check_shares("SGD", momentum=self.momentum)
-        self.parameters = list(self.parameters)
+        self.parameters = checked_parameters("SGD", self.parameters)
         self.v = [np.zeros_like(p.data) for p in self.parameters]
 
     def step(self, gradients: Sequence[np.ndarray]) -> None:
         """Give every parameter its new value.
 
-        Raises ValueError, before anything changes, if the gradients do not fit the parameters.
+        Raises ValueError, before anything changes, if the gradients do not fit the parameters, and TypeError if they
+        are Tensors: `step` takes their arrays.
         """
         check_gradients("SGD", self.parameters, gradients)
         for p, g, v in zip(self.parameters, gradients, self.v, strict=True):

@@ -3,12 +3,13 @@
 import shutil
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from minidbp.cli import invocation
-from minidbp.cli.invocation import Invocation, current, sigterm_as_ctrl_c
+from minidbp.cli import common, invocation
+from minidbp.cli.invocation import Invocation, current, interruptible
 
 
 def test_fields_of_the_protocol_have_the_options_that_set_them() -> None:
@@ -39,7 +40,21 @@ def test_the_program_is_named_so_that_a_shell_finds_it(monkeypatch: pytest.Monke
 def test_sigterm_is_ctrl_c_within_the_block_only() -> None:
     before = signal.getsignal(signal.SIGTERM)
     invocation._current.set(Invocation())
-    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():
+    with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGTERM)
+    assert current().stopped
     assert current().terminated
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ctrl_c_ends_the_work_of_other_threads() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    invocation._current.set(Invocation())
+    with ThreadPoolExecutor(1) as pool, common.progress("attacks", 10) as advance:
+        pool.submit(advance, 0).result()
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            signal.raise_signal(signal.SIGINT)
+        assert not current().terminated
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(advance, 0).result()
+    assert signal.getsignal(signal.SIGINT) is before

@@ -80,6 +80,8 @@ WRONG = {
     "another version": (zipped({"x.npy": npy(header(), bytes(24), b"\7\0")}), "x is not an array that numpy.savez"),
     "a call": (zipped({"x.npy": npy("__import__('os').system('touch HACKED')\n")}), "x is not an array that"),
     "deep brackets": (zipped({"x.npy": npy("(" * 9000 + ")" * 9000)}), "x is not an array that numpy.savez wrote ("),
+    "brackets left open": (zipped({"x.npy": npy("(" * 9000)}), "x is not an array that numpy.savez wrote ("),
+    "a shape of bools": (zipped({"x.npy": npy(header(shape="(True, 24)"), bytes(24))}), "x is damaged: uint8 of shape"),
     "no shape": (zipped({"x.npy": npy("{'descr': '|u1'}\n")}), "x is not an array that numpy.savez wrote ("),
     "too short": (
         zipped({"x.npy": npy(header(), bytes(23))}),

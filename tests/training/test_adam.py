@@ -1,10 +1,13 @@
 """Adam against the textbook."""
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import minidbp as mdb
-from minidbp.training import Adam
+from minidbp.training import SGD, Adam
 
 
 def textbook(
@@ -106,3 +109,17 @@ def test_nothing_moves_if_any_gradient_does_not_fit(gradients: list[np.ndarray])
 def test_settings_that_make_no_sense(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^Adam: {message}$"):
         Adam([], **settings)
+
+
+@pytest.mark.parametrize("optimiser", [Adam, functools.partial(SGD, learning_rate=0.1)])
+def test_mixed_up_tensors_and_arrays_are_said_in_a_sentence(optimiser: Callable) -> None:
+    w = mdb.Tensor([1.0], requires_grad=True)
+    steps = optimiser(iter([w]))  # any iterable of Tensors, as in PyTorch
+    with pytest.raises(
+        TypeError, match=r": a gradient must be an array; got a Tensor: pass \[g\.data for g in gradients"
+    ):
+        steps.step([mdb.Tensor([1.0])])
+    np.testing.assert_array_equal(w.data, [1.0])
+    for wrong, named in ((mdb.nn.Flatten(), "Flatten"), ({"w": w}, "str"), ([w.data], "ndarray")):
+        with pytest.raises(TypeError, match=rf"takes a list of Tensors, such as model\.parameters\(\); got a {named}$"):
+            optimiser(wrong)

@@ -124,6 +124,21 @@ def test_done_counts_every_image_once(model: nn.Sequential, images: tuple[np.nda
     assert counted == [N, N, N]
 
 
+def test_an_error_of_done_ends_an_attack_in_its_midst(
+    model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]
+) -> None:
+    calls: list[int] = []
+
+    def done(n: int) -> None:  # raises after the third of some 200 passes, as a progress bar does after Ctrl-C
+        calls.append(n)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with workers(1) as pool, pytest.raises(KeyboardInterrupt):
+        correct_under_pgd(model, images[0][:5], images[1][:5], Protocol(pgd_steps=100), pool, done=done)
+    assert calls == [0, 0, 0]
+
+
 @pytest.mark.parametrize("kind", OWN)
 def test_a_model_of_ones_own_is_evaluated_and_attacked(kind: str, images: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = (array[:90] for array in images)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from own_models import OWN, Foreign, OwnLayer
 
-from minidbp import nn, no_grad
+from minidbp import Tensor, nn, no_grad
 from minidbp.data import Dataset, Split, split_train_validation
 from minidbp.robust import PENALTIES
 from minidbp.training import (
@@ -116,6 +116,13 @@ def test_what_cannot_be_trained() -> None:
     protocol, rng = Protocol(), np.random.default_rng(0)
     with pytest.raises(TypeError, match=r"^a model must be a Layer or have a method parameters\(\); got function$"):
         TrainingState(lambda x: x, 0.0, protocol, rng)  # type: ignore[type-var]
+    weights = nn.Linear(2, 2, rng).parameters()
+    for listed in iter(weights), {"w": weights[0]}, [weights[0].data], [Tensor(weights[0].data)]:
+        own = type("Own", (), {"__call__": lambda self, x: x, "parameters": lambda self, listed=listed: listed})()
+        with pytest.raises(
+            TypeError, match=r"^parameters\(\) of Own must return a list of Tensors that require a grad"
+        ):
+            TrainingState(own, 0.0, protocol, rng)
     with pytest.raises(ValueError, match=r"^there is nothing to train, because this Flatten has no parameters$"):
         TrainingState(nn.Flatten(), 0.0, protocol, rng)
 
