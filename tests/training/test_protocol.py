@@ -164,11 +164,6 @@ def test_sizes_for_data(sizes: tuple[int, int], expected: tuple[int, ...]) -> No
     Protocol(**found).check_sizes(*sizes)  # type: ignore[arg-type]
 
 
-<<<<<<< HEAD
 def test_one_training_image_is_too_few() -> None:
     with pytest.raises(ValueError, match="two training images at least, one of them for validation; got 1"):
-=======
-def test_one_training_image_leaves_none_to_train_on() -> None:
-    with pytest.raises(ValueError, match=r"^there must be two training images at least, one of them for validation; "):
->>>>>>> b83d65a (Ctrl-C ends an attack in its midst; optimisers, parameters() and .npz headers that a stranger gets wrong get a sentence)
         sizes_for(1, 1)
