@@ -170,11 +170,12 @@ def say(message: str, style: str | None = None, console: Console = messages) -> 
 def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
     """Progress on stderr, a bar or plain lines; the function that this yields moves it by 1 or n of `total` units.
 
-    After Ctrl-C this function raises KeyboardInterrupt, which ends the work of other threads too.
+    If Ctrl-C comes meanwhile, this function raises KeyboardInterrupt, which ends the work of other threads too.
     """
     from rich.progress import Progress
 
     invocation = current()  # other threads have another context
+    before = invocation.stopped  # figure1 draws what it has after Ctrl-C
     with Progress(console=updates, disable=not is_live(updates), transient=True) as bar:
         number = bar.add_task(title, total=total)
         (task,) = bar.tasks
@@ -186,7 +187,7 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
             return f"{title}: {100 * share:.0f}%, {left(seconds * (1 - share) / share)}"
 
         def advance(n: float = 1) -> None:
-            if invocation.stopped:
+            if invocation.stopped and not before:
                 raise KeyboardInterrupt
             if n:
                 bar.advance(number, n)
@@ -223,7 +224,7 @@ def load_mnist(data: Path | None, command: str) -> Dataset:
     """MNIST.  Raises ValueError for other data."""
     dataset = data_in(data)
     if not dataset.verified:
-        raise ValueError(f"{command} compares with numbers on MNIST, and {data} holds other data: leave --data out")
+        raise ValueError(f"{command} needs MNIST, and {data} holds other data: leave --data out")
     return dataset
 
 

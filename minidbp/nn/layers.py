@@ -273,8 +273,8 @@ class Sequential(Layer):
             raise ValueError(f"this model takes images of shape (N, {wanted}); got {y.shape}")
         dtype = next((p.dtype for p in self.parameters()), y.dtype)
         if y.dtype not in (dtype, COMPLEX):
-            integers = ", which a Tensor makes of integers too" if y.dtype == np.float64 else ""
-            raise TypeError(f"this model takes {dtype} images; got {y.dtype}{integers} (convert them with .astype)")
+            integers = "; a Tensor of integers is float64" if y.dtype == np.float64 else ""
+            raise TypeError(f"this model takes {dtype} images; got {y.dtype} (convert them with .astype{integers})")
         for layer in self.layers:
             y = layer(y)
         return y

@@ -1,6 +1,7 @@
 """minidbp figure1: what it prints and writes, Ctrl-C, and what bad input gets: one sentence, exit code 2."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def interrupt_after(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: Any) -> Any:
         made.append(arguments)
         if len(made) > calls:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return honest(*arguments)
 
     monkeypatch.setattr(figure1, "observe", interrupted)
