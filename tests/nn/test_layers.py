@@ -110,9 +110,7 @@ def test_images_in_bytes_are_refused(dtype: str) -> None:
     ):
         model(np.zeros((1, 3), np.uint8))
     if dtype == "float32":
-        wanted = (
-            r"^this model takes float32 images; got float64 \(convert them with .astype; a Tensor of integers"
-        )
+        wanted = r"^this model takes float32 images; got float64 \(convert them with .astype; a Tensor of integers"
         with pytest.raises(TypeError, match=wanted):
             mdb.jacobian(model, np.zeros((1, 3), np.uint8))
 
