@@ -118,7 +118,7 @@ def command(
             except BrokenPipeError:
                 raise  # the reader has closed the pipe; Typer then exits without a message
             except OSError as error:
-                fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}", code=1)
+                fail(_unusable(error), code=1)
 
     own = inspect.signature(work)
     added: dict[str, tuple[Any, Any]] = {"config": (Config, None)} if config else {}
@@ -131,6 +131,10 @@ def command(
     # --help would break lines where the docstring does; one line for each paragraph lets the terminal break them
     guarded.__doc__ = "\n\n".join(" ".join(part.split()) for part in (work.__doc__ or "").split("\n\n"))
     return to.command(work.__name__.removeprefix("bench_"), cls=Command)(guarded)
+
+
+def _unusable(error: OSError) -> str:
+    return f"{error.filename or 'a file or the output'} cannot be used: {error.strerror or error}"
 
 
 def _refuse_extra_arguments() -> None:
@@ -336,4 +340,8 @@ def main() -> None:
     for stream in sys.stdout, sys.stderr:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show λ prints ? instead
-    app()
+    try:
+        app()
+    except OSError as error:  # of what Typer writes itself, such as --help
+        say(f"minidbp: {_unusable(error)}", style="red")
+        sys.exit(1)

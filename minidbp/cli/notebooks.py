@@ -7,6 +7,8 @@ import typer
 from minidbp.cli import common
 from minidbp.cli import options as opt
 
+KINDS = ("student", "teacher", "executed", "html")
+
 
 @common.command
 def notebooks(
@@ -32,6 +34,8 @@ def notebooks(
         raise ValueError("--smoke is for --html: without --html no notebook is run")
     sources = nb.read_sources()
     out = common.out_folder(out, "notebooks")
+    for kind in KINDS:
+        common.remove_if_empty(out / kind)
     unchanged = []
     for name, source in sources.items():
         for kind, version in ("student", nb.student_version(source)), ("teacher", nb.teacher_version(source)):
@@ -52,4 +56,4 @@ def notebooks(
                 advance()
     if unchanged:
         common.say(f"left unchanged (--again replaces them): {', '.join(unchanged)}")
-    common.list_written(out, "student", "teacher", "executed", "html")
+    common.list_written(out, *KINDS)

@@ -76,7 +76,7 @@ def test_a_command_line_that_cannot_be_read(arguments: tuple[str, ...], named: s
         (MemoryError("Unable to allocate 9 TiB"), 1, "there is not enough memory: Unable to allocate 9 TiB"),
         (FieldError("eps", "must be small"), 2, "eps must be small"),
         (OSError(28, "No space left on device", "a.json"), 1, "a.json cannot be used: No space left on device"),
-        (OSError("odd"), 1, "a file cannot be used: odd"),
+        (OSError("odd"), 1, "a file or the output cannot be used: odd"),
     ],
     ids=repr,
 )
@@ -91,6 +91,22 @@ def test_errors_become_one_sentence(
     assert result.exit_code == code
     assert result.stderr == f"minidbp: {said}\n"
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_what_typer_prints_meets_a_full_disk(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def write(text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "argv", ["minidbp", option])
+    monkeypatch.setattr(sys.stdout, "write", write)
+    with pytest.raises(SystemExit) as caught:
+        common.main()
+    assert caught.value.code == 1
+    said = capsys.readouterr().err
+    assert said == "minidbp: a file or the output cannot be used: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +187,10 @@ def test_a_folder_that_stayed_empty_is_removed(
 
     monkeypatch.setattr("minidbp.diagnosis.attack.attack", no_space)
     result = command("attack", weights, "--out", "a/b/c", "--quiet")
-    assert (result.exit_code, result.stderr) == (1, "minidbp: a file cannot be used: No space left on device\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "minidbp: a file or the output cannot be used: No space left on device\n",
+    )
     assert not Path("a").exists()
     (Path("a") / "b").mkdir(parents=True)
     command("attack", weights, "--out", "a/b/c")

@@ -42,6 +42,18 @@ def test_what_is_there_may_be_anything(command, assert_refused, sources, tmp_pat
     assert_refused(command("notebooks", "--out", tmp_path / "file"), "file")
 
 
+def test_a_full_disk_leaves_no_empty_folder(command, sources, tmp_path, monkeypatch):
+    def write(path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(nb, "write", write)
+    result = command("notebooks", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "01_answer.ipynb cannot be used: No space left on device" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_trial_run_of_nothing_is_refused(command, assert_refused, sources, tmp_path):
     assert_refused(command("notebooks", "--out", tmp_path / "out", "--smoke"), "--smoke is for --html")
     assert not (tmp_path / "out").exists()
