@@ -4,6 +4,6 @@ A command imports the modules that it needs when it runs, so that --help answers
 """
 
 from minidbp.cli import tables, models, checks, notebooks, bench  # noqa: I001 - in the order of --help
-from minidbp.cli.common import app, main
+from minidbp.cli.app import app, main
 
 __all__ = ["app", "main"]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minidbp.cli import common
+from minidbp.cli import inputs, output
 from minidbp.cli import options as opt
+from minidbp.cli.app import app, command
 from minidbp.files.atomic import write_text
 from minidbp.training import available_cores
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 bench = typer.Typer(help="How fast minidbp is on this machine, and where the time goes.", no_args_is_help=True)
-common.app.add_typer(bench, name="bench")
-bench_command = functools.partial(common.command, to=bench)
+app.add_typer(bench, name="bench")
+bench_command = functools.partial(command, to=bench)
 
 Penalty = Annotated[
     str, typer.Option(help="jacobian_l1, summed_jacobian_l1, loss_gradient_l2, loss_gradient_l1 or none.")
@@ -52,15 +53,15 @@ def bench_step(
     settings = StepSettings(
         model=model, penalty=penalty, lam=lam, batch=batch, threads=threads, warm=warm, steps=steps, seed=seed
     )
-    common.compile_kernels()
-    mnist = first_images(common.load_mnist(data, "bench step"), batch * (warm + steps))
-    with common.progress(f"steps of model {model}", warm + steps) as advance:
+    output.compile_kernels()
+    mnist = first_images(inputs.load_mnist(data, "bench step"), batch * (warm + steps))
+    with output.progress(f"steps of model {model}", warm + steps) as advance:
         t = time_step(settings, mnist, advance)
     if warning := contention_warning(t.others_share):
-        common.say(warning, style="yellow")
+        output.say(warning, style="yellow")
     active = ", ".join(f"{share:.2f}" for share in t.active_share)
     memory = f"at most {t.peak_rss_mb:.0f} MB" if t.peak_rss_mb else "memory unknown"
-    common.show(
+    output.show(
         t,
         as_json,
         f"model {model}, penalty {t.penalty}, lambda {t.lam:g}, batch {batch}, {t.threads} threads, {t.blas}",
@@ -82,12 +83,12 @@ def bench_gemm(
 
     check_gemm_size(size)
     counts, rates = sorted({1, threads or available_cores()}), {}
-    with common.progress("matrix products", len(counts)) as advance:
+    with output.progress("matrix products", len(counts)) as advance:
         for n in counts:
             rates[n] = gemm_gflops_per_s(n, size)
             advance()
     lines = [f"{n} thread{'s' * (n != 1)}: {rate:.1f} GFLOP/s" for n, rate in rates.items()]
-    common.show({"blas": blas_name(), "n": size, "gflops_per_s": rates}, as_json, blas_name(), *lines)
+    output.show({"blas": blas_name(), "n": size, "gflops_per_s": rates}, as_json, blas_name(), *lines)
 
 
 @bench_command
@@ -110,11 +111,11 @@ def bench_kernels(
     from minidbp.bench.step import StepSettings
 
     settings = StepSettings(model=model, penalty=penalty, lam=lam, batch=batch, warm=warm, steps=steps)
-    mnist, folder = common.load_mnist(data, "bench kernels"), out and common.out_folder(out)
-    common.compile_kernels()
-    with common.progress(f"steps of model {model}", max(1, warm) + steps) as advance:
+    mnist, folder = inputs.load_mnist(data, "bench kernels"), out and inputs.out_folder(out)
+    output.compile_kernels()
+    with output.progress(f"steps of model {model}", max(1, warm) + steps) as advance:
         times = kernel_times.time_kernels(settings, mnist, advance)
-    common.show(times, as_json, common.table(kernel_times.table(times), kernel_times.title(times), left=2))
+    output.show(times, as_json, output.table(kernel_times.table(times), kernel_times.title(times), left=2))
     if folder:
         _keep(times, kernel_times.roofline(times), folder, "kernels.json", "roofline.png")
 
@@ -137,11 +138,11 @@ def bench_scaling(
     from minidbp.bench.step import StepSettings
 
     settings = StepSettings(model=model, lam=lam, threads=threads, steps=steps)
-    mnist, folder = common.load_mnist(data, "bench scaling"), out and common.out_folder(out)
-    common.compile_kernels()
-    with common.progress(f"sizes of model {model}", scaling.n_points()) as advance:
+    mnist, folder = inputs.load_mnist(data, "bench scaling"), out and inputs.out_folder(out)
+    output.compile_kernels()
+    with output.progress(f"sizes of model {model}", scaling.n_points()) as advance:
         times = scaling.time_scaling(settings, mnist, advance)
-    common.show(times, as_json, common.table(scaling.table(times), scaling.title(times), left=3))
+    output.show(times, as_json, output.table(scaling.table(times), scaling.title(times), left=3))
     if folder:
         _keep(times, scaling.picture(times), folder, "scaling.json", "scaling.png")
 
@@ -150,9 +151,9 @@ def _keep(result: Any, picture: "Figure", folder: Path, *names: str) -> None:
     """Write a measurement as JSON and as a picture."""
     from minidbp.files.plots import save
 
-    write_text(folder / names[0], common.json_text(result) + "\n")
+    write_text(folder / names[0], output.json_text(result) + "\n")
     save(picture, folder / names[1])
-    common.list_written(folder, *names)
+    output.list_written(folder, *names)
 
 
 @bench_command
@@ -163,7 +164,7 @@ def bench_startup(
     """Time what a user waits for: the import, --help, a first training step, and compiling the kernels once."""
     from minidbp.bench.startup import N_MEASUREMENTS, time_startup
 
-    with common.progress("starting processes", N_MEASUREMENTS) as advance:
+    with output.progress("starting processes", N_MEASUREMENTS) as advance:
         times = time_startup(repeats, advance)
     labels = (
         "import minidbp",
@@ -172,4 +173,4 @@ def bench_startup(
         "compiling the kernels, once",
     )
     seconds = dataclasses.astuple(times)
-    common.show(times, as_json, *(f"{s:7.2f} s  {label}" for s, label in zip(seconds, labels, strict=True)))
+    output.show(times, as_json, *(f"{s:7.2f} s  {label}" for s, label in zip(seconds, labels, strict=True)))

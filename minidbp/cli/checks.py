@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minidbp.cli import common
 from minidbp.cli import options as opt
+from minidbp.cli import output
+from minidbp.cli.app import command, fail
 
 if TYPE_CHECKING:
     from minidbp.checking.matrix import Cell
@@ -16,7 +17,7 @@ MARKS = {"verified": "✓", "raises": "raises", "failed": "FAILED"}
 BEGIN, END = "<!-- matrix: made by minidbp gradcheck --page -->", "<!-- end of matrix -->"
 
 
-@common.command
+@command
 def gradcheck(
     op: Annotated[str | None, typer.Option(help="One operation; all of them if not given.")] = None,
     seed: opt.Seed = 0,
@@ -34,7 +35,7 @@ def gradcheck(
         raise ValueError(f"--page {page} is not a file; give a page with the lines {BEGIN} and {END}")
     todo = [(o, order, dtype) for o in ([op] if op else samples(seed)) for dtype in DTYPES for order in ORDERS]
     cells = []
-    with common.progress("checking derivatives", len(todo)) as advance:
+    with output.progress("checking derivatives", len(todo)) as advance:
         for operation, order, dtype in todo:
             cells.append(verify(operation, order, dtype, seed))
             advance()
@@ -42,12 +43,12 @@ def gradcheck(
         put_between(page, BEGIN, END, markdown(cells), "the matrix")
     header, *rows = matrix(cells)
     columns = [name.replace(", order ", "\n") for name in header]
-    common.show(
-        [cell._asdict() for cell in cells], as_json, common.table([columns, *rows], "derivatives, operation by order")
+    output.show(
+        [cell._asdict() for cell in cells], as_json, output.table([columns, *rows], "derivatives, operation by order")
     )
     failed = [f"{c.operation}, order {c.order}, {c.dtype}: {c.detail}" for c in cells if c.outcome == "failed"]
     if failed:
-        common.fail("; ".join(failed), code=1)
+        fail("; ".join(failed), code=1)
 
 
 def matrix(cells: Sequence["Cell"]) -> list[list[str]]:
@@ -70,18 +71,18 @@ def markdown(cells: Sequence["Cell"]) -> str:
     return markdown_table(header, [[f"`{name}`", *marks] for name, *marks in rows], align=":---:")
 
 
-@common.command
+@command
 def doctor(data: opt.Data = None, as_json: opt.AsJson = False) -> None:
     """Examine versions, threads, the BLAS kernel, the kernel cache and the data; exit code 1 if something is wrong."""
     from minidbp.bench.doctor import examine
 
-    common.compile_kernels()
+    output.compile_kernels()
     report = examine(data)
     lines = [(name, "bold", text) for name, text in report.facts.items()]
     lines += [("warning", "yellow", text) for text in report.warnings]
     lines += [("problem", "red", text) for text in report.problems]
     if not (report.warnings or report.problems):
         lines.append(("result", "green", "all is well"))
-    common.show(report, as_json, *common.named(lines))
+    output.show(report, as_json, *output.named(lines))
     if report.problems:
         raise typer.Exit(1)

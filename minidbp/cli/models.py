@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from minidbp.cli import common
+from minidbp.cli import inputs, output
 from minidbp.cli import options as opt
+from minidbp.cli.app import command, fail, resumable, stop
+from minidbp.cli.invocation import current
 from minidbp.nn import Sequential, load_model
 from minidbp.nn.models import check_model_input
 from minidbp.sweeps.runs import Run, find, labels
@@ -23,11 +25,11 @@ def _load(weights: Path) -> tuple[Sequential, str]:
     """The model of a weights file in float32, the dtype of the images, and its name."""
     model, name = load_model(weights)
     if model.parameters()[0].dtype != np.float32:
-        common.say(f"{weights} holds {model.parameters()[0].dtype} numbers, which are rounded to float32")
+        output.say(f"{weights} holds {model.parameters()[0].dtype} numbers, which are rounded to float32")
     return model.astype(np.float32), name
 
 
-@common.command
+@command
 def explain(
     image: opt.Image = 0,
     model: opt.OwnModelName = None,
@@ -62,18 +64,18 @@ def explain(
         origin = f"The weights are those of {weights.name}."
     else:
         name = model or "C"
-    dataset = common.load_data(data)
+    dataset = inputs.load_data(data)
     check_image(image, len(dataset.x_test))
     if network is not None and weights:
-        common.check_fits(weights, network, dataset)
+        inputs.check_weights(weights, network, dataset)
     else:
         check_model_input(name, PROTOCOL.padding, dataset.image_shape, dataset.n_classes)
         sizes_for(len(dataset.x_train), len(dataset.x_test))  # refuses a single training image
-    folder = common.out_folder(out, f"explain-{name}-{image}")
+    folder = inputs.out_folder(out, f"explain-{name}-{image}")
     if network is None:
         x, y = dataset.x_train, dataset.y_train
         steps, held_out = explaining.TRAINING_STEPS[name], min(HELD_OUT, max(1, len(x) // 12))
-        with common.progress(f"training model {name}", steps) as advance:
+        with output.progress(f"training model {name}", steps) as advance:
             network = quickly_trained(
                 name, x[:-held_out], y[:-held_out], steps, protocol=PROTOCOL, seed=seed, threads=threads,
                 n_classes=dataset.n_classes, on_step=advance,
@@ -85,7 +87,7 @@ def explain(
             f"The weights are from {steps} plain Adam steps of {PROTOCOL.batch_size} images without penalty "
             f"(seed {seed}). The model then classifies {percent:.1f}% of {held_out} other {others} correctly."
         )
-    with workers(threads), common.progress("taking the step apart", explaining.PROGRESS_STEPS) as advance:
+    with workers(threads), output.progress("taking the step apart", explaining.PROGRESS_STEPS) as advance:
         step = TrainingStep(
             network.astype(np.float64), dataset.x_test[[image]].astype(np.float64), dataset.y_test[[image]], lam
         )
@@ -94,15 +96,15 @@ def explain(
         )
     options = {"image": image, "model": name, "lambda": lam, "seed": seed, "weights": weights and weights.name}
     options["data"] = None if dataset.verified else dataset.name
-    page = report.as_markdown(explanation, common.command_line("explain", **options), origin, environment())
-    with common.progress("drawing", len(report.FILES)) as advance:
+    page = report.as_markdown(explanation, output.command_line("explain", **options), origin, environment())
+    with output.progress("drawing", len(report.FILES)) as advance:
         report.write(explanation, folder, page, advance)
-    pieces = terminal.on_screen(explanation, origin, terminal.has_colours(common.screen))
-    common.show(report.as_dict(explanation), as_json, *pieces)
-    common.list_written(folder, *report.FILES)
+    pieces = terminal.on_screen(explanation, origin, terminal.has_colours(output.screen))
+    output.show(report.as_dict(explanation), as_json, *pieces)
+    output.list_written(folder, *report.FILES)
 
 
-@common.command(config=True)
+@command(config=True)
 def train(
     model: opt.ModelName = "C",
     lam: opt.Lambda = 0.0,
@@ -138,29 +140,29 @@ def train(
         changes |= {"adversarial_training": True, "eps": eps, "training_attack": attack_name}
     choices = {"penalty": penalty, "penalty_target": penalty_target, "reduction": reduction, **changes}
     Run(model, lam, seed, Protocol(**choices))  # bad options are refused before the data are read
-    dataset = common.load_data(data)  # and bad data before there is a folder
+    dataset = inputs.load_data(data)  # and bad data before there is a folder
     sizes = sizes_for(len(dataset.x_train), len(dataset.x_test))
     protocol = Protocol(**(choices | sizes | ({"n_train": images} if images else {})))
     run = Run(model, lam, seed, protocol, dataset.identity)
     run.check(dataset)
-    folder = common.out_folder(out, "train")
+    folder = inputs.out_folder(out, "train")
     run_dir = folder.resolve()
-    with common.resumable():
+    with resumable():
         ending = sweep.train_all(
             [run], run_dir, executors.in_process, JUDGE,
-            title=f"training {model}", data=data, threads=threads, console=common.updates, announce=False,
+            title=f"training {model}", data=data, threads=threads, console=output.updates, announce=False,
         )  # fmt: skip
     if ending.stopped:
-        common.stop(f"stopped; to go on after the last whole epoch: {common.current().words}")
+        stop(f"stopped; to go on after the last whole epoch: {current().words}")
     if ending.diverged:
-        common.fail("; ".join(ending.diverged), code=1)
+        fail("; ".join(ending.diverged), code=1)
     result = find(run, run_dir)
     assert result is not None
-    common.show(result.as_dict(), as_json, result.in_words(labels([run])[run]))
-    common.list_written(folder, f"{run.name}.json", f"{run.name}.safetensors")
+    output.show(result.as_dict(), as_json, result.in_words(labels([run])[run]))
+    output.list_written(folder, f"{run.name}.json", f"{run.name}.safetensors")
 
 
-@common.command(config=True)
+@command(config=True)
 def attack(
     weights: opt.Weights,
     eps: opt.Eps = 0.3,
@@ -188,17 +190,17 @@ def attack(
 
     protocol = Protocol(eps=eps, attack_label=attack_label, pgd_steps=steps, pgd_step=step, pgd_restarts=restarts)
     model, _ = _load(weights)  # first, so that a bad file leaves no folder
-    dataset = common.load_data(data)
-    common.check_fits(weights, model, dataset)
-    protocol = common.on_test_images(protocol, images, 1000, dataset)
-    folder = common.out_folder(out, f"attack-{weights.stem}")
-    with common.progress("attacks", attacking.attack_passes(replace(protocol, judged_eps=()))) as advance:
+    dataset = inputs.load_data(data)
+    inputs.check_weights(weights, model, dataset)
+    protocol = inputs.on_test_images(protocol, images, 1000, dataset)
+    folder = inputs.out_folder(out, f"attack-{weights.stem}")
+    with output.progress("attacks", attacking.attack_passes(replace(protocol, judged_eps=()))) as advance:
         result = attacking.attack(weights, protocol, seed, folder, dataset, threads=threads, advance=advance)
-    common.show(result, as_json, *result.in_words())
-    common.list_written(folder, "attack.json", "images.png")
+    output.show(result, as_json, *result.in_words())
+    output.list_written(folder, "attack.json", "images.png")
 
 
-@common.command(config=True)
+@command(config=True)
 def diagnose(
     weights: Annotated[
         list[Path], typer.Argument(help="One or more .safetensors files of models.", show_default=False)
@@ -234,27 +236,27 @@ def diagnose(
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
     protocol = Protocol(eps=eps, pgd_steps=steps, pgd_restarts=restarts)
     models = {label: _load(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
-    dataset = common.load_data(data)
+    dataset = inputs.load_data(data)
     for path, model in zip(weights, models.values(), strict=True):
-        common.check_fits(path, model, dataset)
-    protocol = common.on_test_images(protocol, images, 500, dataset)
+        inputs.check_weights(path, model, dataset)
+    protocol = inputs.on_test_images(protocol, images, 500, dataset)
     if protocol.n_test < LEAST:
         raise ValueError(f"a diagnosis needs {LEAST} test images at least; {dataset.name} has {protocol.n_test}")
     work = diagnosing.work(len(models), protocol, dataset.n_classes)
-    folder = common.out_folder(out, f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose")
-    with workers(threads) as pool, common.progress("attacks", work) as advance:
+    folder = inputs.out_folder(out, f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose")
+    with workers(threads) as pool, output.progress("attacks", work) as advance:
         test_images = LabelledImages(*judged_images(dataset, protocol, seed), pool, seed, advance)
         diagnosis = replace(diagnosing.diagnose(models, test_images, protocol, dataset), environment=environment())
-    repeat = common.command_line(
+    repeat = output.command_line(
         "diagnose", *(path.name for path in weights), eps=eps, images=protocol.n_test, steps=steps, restarts=restarts,
         seed=seed, data=None if dataset.verified else dataset.name,
     )  # fmt: skip
     written = report.write(diagnosis, folder, repeat)
-    common.show(diagnosis, as_json, report.on_screen(diagnosis, common.screen.width), *report.verdicts(diagnosis))
-    common.list_written(folder, *written)
+    output.show(diagnosis, as_json, report.on_screen(diagnosis, output.screen.width), *report.verdicts(diagnosis))
+    output.list_written(folder, *written)
 
 
-@common.command
+@command
 def vacuity(
     weights: opt.Weights,
     images: Annotated[
@@ -270,10 +272,10 @@ def vacuity(
     original, _ = _load(weights)
     centred = original.astype(np.float32)  # a copy
     centre(centred)
-    dataset = common.load_data(data)
-    common.check_fits(weights, original, dataset)
-    n = common.on_test_images(Protocol(), images, 1000, dataset).n_test
+    dataset = inputs.load_data(data)
+    inputs.check_weights(weights, original, dataset)
+    n = inputs.on_test_images(Protocol(), images, 1000, dataset).n_test
     x, y = dataset.x_test[:n], dataset.y_test[:n]
-    with workers(threads) as pool, common.progress("images", len(x)) as advance:
+    with workers(threads) as pool, output.progress("images", len(x)) as advance:
         comparison = compare(original, centred, x, y, pool, advance)
-    common.show(comparison, as_json, on_screen(comparison))
+    output.show(comparison, as_json, on_screen(comparison))

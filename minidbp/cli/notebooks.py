@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
-from minidbp.cli import common
+from minidbp.cli import inputs, output
 from minidbp.cli import options as opt
+from minidbp.cli.app import command, fail
 
 KINDS = ("student", "teacher", "executed", "html")
 
 
-@common.command
+@command
 def notebooks(
     out: opt.Out = None,
     html: Annotated[
@@ -33,9 +34,9 @@ def notebooks(
     if smoke and not html:
         raise ValueError("--smoke is for --html: without --html no notebook is run")
     sources = nb.read_sources()
-    out = common.out_folder(out, "notebooks")
+    out = inputs.out_folder(out, "notebooks")
     for kind in KINDS:
-        common.remove_if_empty(out / kind)
+        inputs.remove_if_empty(out / kind)
     unchanged = []
     for name, source in sources.items():
         for kind, version in ("student", nb.student_version(source)), ("teacher", nb.teacher_version(source)):
@@ -45,15 +46,15 @@ def notebooks(
             elif path.read_bytes() != text.encode():  # somebody has worked in it
                 unchanged.append(f"{kind}/{path.name}")
     if html:
-        with common.progress("running the notebooks", len(sources)) as advance:
+        with output.progress("running the notebooks", len(sources)) as advance:
             for name, source in sources.items():
                 try:
                     executed = nb.execute(nb.teacher_version(source), out / "teacher", smoke)
                 except nb.FAILURES as error:
-                    common.fail(f"{name}: {nb.reason(error)}", code=1)
+                    fail(f"{name}: {nb.reason(error)}", code=1)
                 nb.write(out / "executed" / f"{name}.ipynb", nb.as_text(pages.without_widgets(executed)))
                 nb.write(out / "html" / f"{name}.html", pages.as_html(executed, name))
                 advance()
     if unchanged:
-        common.say(f"left unchanged (--again replaces them): {', '.join(unchanged)}")
-    common.list_written(out, *KINDS)
+        output.say(f"left unchanged (--again replaces them): {', '.join(unchanged)}")
+    output.list_written(out, *KINDS)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from typer import Argument, CallbackParam, Option
 
-from minidbp.cli.common import fail
+from minidbp.cli.app import fail
 from minidbp.nn.models import N_PARAMETERS
 from minidbp.robust.penalties import check_lambda
 

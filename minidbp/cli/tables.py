@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.text import Text
 from typer import Argument, Option
 
-from minidbp.cli import common
+from minidbp.cli import inputs, output
 from minidbp.cli import options as opt
+from minidbp.cli.app import command, fail, resumable, stop
+from minidbp.cli.invocation import current
 from minidbp.files.atomic import write_text
 from minidbp.training import available_cores, workers
 
@@ -88,42 +90,40 @@ def _sweep_command(name: str, about: str) -> None:
         varied = [text.partition("=")[0] for text in vary or []]
         for field in fixed.keys() & varied:
             raise ValueError(f"--{field.replace('_', '-')} and --vary both give {field}; give it once")
-        how = common.options_line(data=data and data.resolve(), threads=threads, workers=workers, scheduler=scheduler)
+        how = output.options_line(data=data and data.resolve(), threads=threads, workers=workers, scheduler=scheduler)
         make_executor, threads = _executor(workers, scheduler, threads)
         experiment, choice = experiment_named(name), Choice.of(models, lambdas, seeds)
         variants = [{**fixed, **variant} for variant in protocol_variants(vary or [])]
         runs = experiment.runs(preset, seed, variants, choice)
         check_effect(varied, runs)
         data = data and data.resolve()
-        mnist = common.load_mnist(data, name)
+        mnist = inputs.load_mnist(data, name)
         for one in runs:
             one.check(mnist)
         title = f"{experiment.title}, preset {preset}"
-        repeat = common.command_line(name, preset=preset, **choice.options(), seed=seed or None, **fixed, vary=vary)
+        repeat = output.command_line(name, preset=preset, **choice.options(), seed=seed or None, **fixed, vary=vary)
         planned = sweep.Sweep(name, title, [repeat], runs, varied, how)
         folder = out or Path("out") / f"{name}-{preset}"
-        common.remove_if_empty(folder / "runs")
+        inputs.remove_if_empty(folder / "runs")
         there = sweep.begin(planned, folder, experiment.runs(preset, seed, variants))
         if lambdas and len(choice.lambdas or ()) > len(lambdas.split(",")):
-            common.say("lambda 0, which every table needs, is added")
+            output.say("lambda 0, which every table needs, is added")
         if more := len(there.runs) - len(runs):
-            common.say(f"{folder} lists {more} other runs of this sweep; the report shows those that are finished")
-        with common.resumable():
+            output.say(f"{folder} lists {more} other runs of this sweep; the report shows those that are finished")
+        with resumable():
             ending = sweep.train_all(
                 runs, folder.resolve() / "runs", make_executor, JUDGE,
-                title=title, data=data, threads=threads, console=common.updates,
+                title=title, data=data, threads=threads, console=output.updates,
             )  # fmt: skip
-        with common.busy("writing the report"):
+        with output.busy("writing the report"):
             rows = write_report(sweep.load(folder), folder, mnist)  # it may have been extended meanwhile
         _show_rows(rows, title, as_json)
         if rows:
-            common.list_written(folder, *FILES, "runs/")
+            output.list_written(folder, *FILES, "runs/")
         if ending.stopped:
-            common.stop(
-                f"stopped: {ending.finished} of {len(runs)} runs are finished; to go on: {common.current().words}"
-            )
+            stop(f"stopped: {ending.finished} of {len(runs)} runs are finished; to go on: {current().words}")
         if ending.diverged:
-            common.fail("; ".join(ending.diverged), code=1)
+            fail("; ".join(ending.diverged), code=1)
 
     run.__name__ = name
     run.__doc__ = f"""{about}
@@ -133,7 +133,7 @@ def _sweep_command(name: str, about: str) -> None:
     resumes from its last epoch: run the same command again, here or on another machine.  With more --models, --lambdas
     or --seeds, the command extends the folder.  `minidbp status DIR` shows the progress.
     """
-    common.command(run, config=True)
+    command(run, config=True)
 
 
 def _executor(workers: int | None, scheduler: str | None, threads: int | None) -> tuple[Callable[[], Any], int | None]:
@@ -153,7 +153,7 @@ def _executor(workers: int | None, scheduler: str | None, threads: int | None) -
 def _show_rows(rows: Sequence["Row"], title: str, as_json: bool) -> None:
     from minidbp.paper import report, tables
 
-    common.show(tables.as_json(rows), as_json, *([report.on_screen(rows, title)] if rows else []))
+    output.show(tables.as_json(rows), as_json, *([report.on_screen(rows, title)] if rows else []))
 
 
 TABLE2 = "Table 2: train models A, B, C with several lambdas and compare clean and attacked accuracy with the paper's."
@@ -166,7 +166,7 @@ _sweep_command("table4", TABLE4)
 _sweep_command("credit", CREDIT)
 
 
-@common.command
+@command
 def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     """Show the progress of a sweep: finished, running, stopped and diverged runs, and the time left."""
     from minidbp.diagnosis.judge import JUDGE
@@ -176,27 +176,27 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     sweep = load(folder)
     state = SweepMonitor(sweep.runs, folder / "runs", JUDGE).state()
     idle = not state.running and state.finished + state.diverged < state.total
-    commands = [command.replace("minidbp", common.current().program, 1) for command in sweep.to_go_on(folder)]
+    commands = [command.replace("minidbp", current().program, 1) for command in sweep.to_go_on(folder)]
     hint = [Text(f"stopped: to go on, {command}", no_wrap=True) for command in commands if idle]
-    common.show(state, as_json, view(state, sweep.title), *hint)
+    output.show(state, as_json, view(state, sweep.title), *hint)
 
 
-@common.command
+@command
 def report(folder: Folder, data: opt.MnistData = None, as_json: opt.AsJson = False) -> None:
     """Write the tables, figures and report page of the runs that a sweep has finished so far, into its folder."""
     from minidbp.paper.report import FILES, write_report
     from minidbp.sweeps.sweep import load
 
     sweep = load(folder)
-    with common.busy("writing the report"):
-        rows = write_report(sweep, folder, common.load_mnist(data, "report"))
+    with output.busy("writing the report"):
+        rows = write_report(sweep, folder, inputs.load_mnist(data, "report"))
     _show_rows(rows, sweep.title, as_json)
     if not rows:
-        common.fail(f"{folder} has no finished run yet", code=1)
-    common.list_written(folder, *FILES)
+        fail(f"{folder} has no finished run yet", code=1)
+    output.list_written(folder, *FILES)
 
 
-@common.command(config=True)
+@command(config=True)
 def figure1(
     preset: FigurePreset = "laptop",
     model: opt.ModelName = "C",
@@ -219,35 +219,33 @@ def figure1(
 
     figure1.check_image(image)
     runs = figure1.plan_runs(preset, model, lam, penalty, seed)
-    mnist = common.load_mnist(data, "figure1")
-    common.compile_kernels()
-    folder = common.out_folder(out, f"figure1-{preset}")
+    mnist = inputs.load_mnist(data, "figure1")
+    output.compile_kernels()
+    folder = inputs.out_folder(out, f"figure1-{preset}")
     started = perf_counter()
     total = sum(figure1.steps_of(run)[0] for run in runs)
-    with workers(threads) as pool, common.progress(f"training model {model}", total) as advance:
+    with workers(threads) as pool, output.progress(f"training model {model}", total) as advance:
         study = figure1.make_study(runs, mnist, image, pool, advance)
     if not study.observed:
-        common.stop(
-            f"stopped before the first observation, nothing was written; to begin again: {common.current().words}"
-        )
+        stop(f"stopped before the first observation, nothing was written; to begin again: {current().words}")
     options = {"preset": preset, "model": model, "image": image, "penalty": penalty, "lambda": lam, "seed": seed}
-    repeat = common.command_line("figure1", **options)
+    repeat = output.command_line("figure1", **options)
     page = figure1.as_markdown(study, repeat, perf_counter() - started)
     write_text(folder / "figure1.json", json.dumps(figure1.as_json(study)) + "\n")
     write_text(folder / "figure1.md", page)
     try:
         save(figure1_pictures.still(study), folder / "figure1.png")
-        with common.progress("drawing", len(study.observed[0].observations)) as advance:
+        with output.progress("drawing", len(study.observed[0].observations)) as advance:
             figure1_pictures.film(study, folder / "figure1.gif", advance)
     except KeyboardInterrupt:
         numbers = folder / "figure1.json"
-        common.stop(f"stopped while drawing, the numbers are in {numbers}; to begin again: {common.current().words}")
-    common.show(figure1.summary_as_json(study), as_json, figure1.on_screen(study))
-    common.list_written(folder, "figure1.png", "figure1.gif", "figure1.md", "figure1.json")
+        stop(f"stopped while drawing, the numbers are in {numbers}; to begin again: {current().words}")
+    output.show(figure1.summary_as_json(study), as_json, figure1.on_screen(study))
+    output.list_written(folder, "figure1.png", "figure1.gif", "figure1.md", "figure1.json")
     if study.stopped:
         last = study.observed[-1]
         step, steps = last.observations[-1].step, figure1.steps_of(last.run)[0]
-        common.stop(
+        stop(
             f"stopped in the run with lambda {last.run.lam:g} at step {step} of {steps}, the figure shows the steps "
-            f"observed so far; to begin again: {common.current().words}"
+            f"observed so far; to begin again: {current().words}"
         )

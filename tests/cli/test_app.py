@@ -1,21 +1,15 @@
 """What every command shares: help, how it fails, and what stays out of its way."""
 
-import io
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.text import Text
 from typer.testing import CliRunner
 
-from minidbp.cli import common
-from minidbp.cli.common import busy, command_line, progress, updates
-from minidbp.sweeps import monitor
+from minidbp.cli.app import app, main
 from minidbp.training.protocol import FieldError
 
 Command = Callable[..., Any]
@@ -103,7 +97,7 @@ def test_what_typer_prints_meets_a_full_disk(
     monkeypatch.setattr(sys, "argv", ["minidbp", option])
     monkeypatch.setattr(sys.stdout, "write", write)
     with pytest.raises(SystemExit) as caught:
-        common.main()
+        main()
     assert caught.value.code == 1
     said = capsys.readouterr().err
     assert said == "minidbp: a file or the output cannot be used: No space left on device\n"
@@ -118,41 +112,6 @@ def test_a_number_below_the_least(option: str, least: int, command: Command) -> 
     assert result.exit_code == 2
     assert result.stderr == f"minidbp: {option} must be at least {least}; got {least - 1}\n"
     assert "none.safetensors" in command("attack", "none.safetensors", option, str(least)).stderr  # the next mistake
-
-
-def test_a_command_line_repeats_options_and_quotes() -> None:
-    line = command_line(
-        "attack", "a b.npz", lam=10.0, seed=0, out=None, vary=["eps=0.1", "n_train"], attack_label="true"
-    )
-    assert line == "minidbp attack 'a b.npz' --lam 10 --seed 0 --vary eps=0.1 --vary n_train --attack-label true"
-
-
-def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("title", 2) as done:
-        done()
-        done()
-    assert capsys.readouterr() == ("", "")
-
-
-def test_without_a_terminal_there_are_lines(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(monitor, "FIRST_LINE", 0.02)
-    monkeypatch.setattr(monitor, "LINE_EVERY", 0.01)
-    with progress("title", 4) as done:
-        time.sleep(0.1)
-        done(3)
-        time.sleep(0.1)
-    with busy("preparing kernels"):
-        time.sleep(0.1)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "title: just begun"
-    assert "title: 75%, 0 s left" in lines
-    assert "preparing kernels: 0 s so far" in lines
-    monkeypatch.setattr(updates, "quiet", True)
-    with progress("title", 4), busy("preparing kernels"):
-        time.sleep(0.1)
-    assert capsys.readouterr() == ("", "")
 
 
 def test_quiet_leaves_errors_and_results(command: Command, tmp_path: Path) -> None:
@@ -176,28 +135,7 @@ def test_a_shell_completes_commands_and_options() -> None:
         ("minidbp train --pen", ["--penalty", "--penalty-target"]),
     ):
         env = {"_MINIDBP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        assert CliRunner().invoke(common.app, prog_name="minidbp", env=env).stdout.split() == found
-
-
-def test_a_folder_that_stayed_empty_is_removed(
-    command: Command, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_space(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("minidbp.diagnosis.attack.attack", no_space)
-    result = command("attack", weights, "--out", "a/b/c", "--quiet")
-    assert (result.exit_code, result.stderr) == (
-        1,
-        "minidbp: a file or the output cannot be used: No space left on device\n",
-    )
-    assert not Path("a").exists()
-    (Path("a") / "b").mkdir(parents=True)
-    command("attack", weights, "--out", "a/b/c")
-    assert [*Path("a").rglob("*")] == [Path("a/b")]  # what was there before stays
-    monkeypatch.setattr("minidbp.sweeps.sweep.write_text", no_space)
-    assert command("table2", "--preset", "smoke", "--out", "t").exit_code == 1
-    assert not Path("t").exists()
+        assert CliRunner().invoke(app, prog_name="minidbp", env=env).stdout.split() == found
 
 
 @pytest.mark.slow
@@ -226,22 +164,3 @@ def test_real_refusals(
 ) -> None:
     assert_refused(real_command(*arguments, "--out", tmp_path / "out"), *named)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_a_terminal_gets_lines_between_words_but_a_command_is_one_line(
-    terminal: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = io.StringIO()
-    screen = Console(file=file, width=40, force_terminal=terminal, color_system=None)
-    monkeypatch.setattr(common, "screen", screen)
-    sentence, command = " ".join(f"word{k}" for k in range(12)), "minidbp table2 --out " + "a/" * 30
-    common.show(None, False, sentence, Text(command, no_wrap=True), *common.named([("packages", "bold", sentence)]))
-    text = file.getvalue()
-    lines = text.splitlines()
-    assert command in lines
-    assert (sentence in lines) == (not terminal)
-    assert all(len(line) <= 40 for line in lines if line != command) == terminal
-    beside = [line for line in lines if line.startswith(" " * 4)]
-    assert " ".join(" ".join(beside).split()) == f"packages {sentence}"
-    assert (len(beside) > 1) == terminal

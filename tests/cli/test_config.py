@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import minidbp
-from minidbp.cli import common, config
+from minidbp.cli import config, output
 from minidbp.cli.config import read_config
 
 Command = Callable[..., Any]
@@ -112,7 +112,7 @@ def test_a_value_of_the_file_is_checked_as_one_typed(
     assert_refused(command("train", "--config", written(tmp_path, 'model = "d"')), "--model must be one of", "'d'")
     assert_refused(command("train", "--config", written(tmp_path, "images = 60001")), "--images must be at most")
     assert_refused(command("train", "--config", written(tmp_path, 'out = ""')), "--out must name a file or folder")
-    assert not common.updates.quiet
+    assert not output.updates.quiet
 
 
 def test_the_example_of_the_docs(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

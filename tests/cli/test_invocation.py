@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minidbp.cli import common, invocation
+from minidbp.cli import invocation, output
 from minidbp.cli.invocation import Invocation, current, interruptible
 
 
@@ -50,7 +50,7 @@ def test_sigterm_is_ctrl_c_within_the_block_only() -> None:
 def test_ctrl_c_ends_the_work_of_other_threads() -> None:
     before = signal.getsignal(signal.SIGINT)
     invocation._current.set(Invocation())
-    with ThreadPoolExecutor(1) as pool, common.progress("attacks", 10) as advance:
+    with ThreadPoolExecutor(1) as pool, output.progress("attacks", 10) as advance:
         pool.submit(advance, 0).result()
         with pytest.raises(KeyboardInterrupt), interruptible():
             signal.raise_signal(signal.SIGINT)
