@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minidbp.data import MNIST, Dataset, load_mnist
+from minidbp.data import MNIST, DataIdentity, Dataset, load_mnist
 from minidbp.diagnosis.evidence import evidence_passes, gather
 from minidbp.diagnosis.trials import (
     CLIP,
@@ -48,13 +48,13 @@ class Settings:
     seed: int
     label_smoothing: float
     noise_draws: int = DRAWS
-    data: str = MNIST.name  # the name of the data set
+    data: DataIdentity = MNIST
     chance: float = 100 / MNIST.n_classes  # accuracy of a guess, in percent
 
     @property
     def of_data(self) -> str:
         """Whose images they are, for a sentence; nothing for MNIST."""
-        return "" if self.data == MNIST.name else f" of {self.data}"
+        return "" if self.data == MNIST else f" of {self.data.name}"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def diagnose(
     matrix = [[*_percents(row).values()] for row in right_on.values()]
     settings = Settings(
         p.eps, len(images.x), p.pgd_steps, p.pgd_restarts, p.apgd_steps, p.apgd_restarts, p.square_queries,
-        p.reference_steps, images.seed, p.label_smoothing, data=dataset.name, chance=dataset.chance,
+        p.reference_steps, images.seed, p.label_smoothing, data=dataset.identity, chance=dataset.chance,
     )  # fmt: skip
     diagnosed = {}
     for label, network in networks.items():

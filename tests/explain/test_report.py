@@ -221,7 +221,7 @@ def test_colour_images_in_three_classes() -> None:
     assert np.asarray(figures.digit(e).axes[0].images[0].get_array()).shape == (5, 6, 3)
     assert np.asarray(figures.jacobian(e).axes[0].images[0].get_array()).shape == (5, 6)
     assert on_a_terminal(e, True).count("▀") == 3 * 6 * (3 + 2 * 3)  # three images, J and S
-    assert report.as_dict(e)["data"] == "mine.npz"
+    assert report.as_dict(e)["data"]["name"] == "mine.npz"
 
 
 def test_of_many_classes_twenty_are_drawn() -> None:
