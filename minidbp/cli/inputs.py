@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 
 from minidbp import training
 from minidbp.cli.invocation import current
 from minidbp.cli.output import compile_kernels, say
 from minidbp.data import Dataset
+from minidbp.files.reading import printable
 from minidbp.nn import Sequential, trained_on
 from minidbp.sweeps.execute import data_in
 from minidbp.training.protocol import FieldError, Protocol
@@ -17,10 +19,8 @@ def load_data(data: Path | None) -> Dataset:
     """MNIST or the user's data, of which a message says that they are not verified; and compiled kernels."""
     dataset = data_in(data)
     if not dataset.verified:
-        say(
-            f"the data in {data} are not MNIST, so they are not verified; they are called {dataset.name}",
-            style="yellow",
-        )
+        where = printable(str(data))
+        say(f"the data in {where} are not MNIST, so they are not verified; they are called {dataset.name}", "yellow")
         say(str(dataset))
     compile_kernels()
     return dataset
@@ -66,7 +66,7 @@ def out_folder(out: Path | None, default: str = "") -> Path:
 
 def remove_if_empty(folder: Path) -> None:
     """When the command ends, remove the folder and those above it that are empty and did not exist before."""
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    new = [path for path in (folder, *folder.parents) if not os.path.exists(path)]  # False for a name that is too long
 
     def remove() -> None:
         with contextlib.suppress(OSError):  # not empty, or not there

@@ -44,13 +44,23 @@ def path(option: str, help: str, must_exist: bool = False) -> Any:
     """An option that names a file or folder; an empty text is refused, which Path would take for the current folder."""
 
     def parse(text: str) -> Path:
-        if not text:
-            fail(f"{option} must name a file or folder; got ''")
-        if must_exist and not Path(text).exists():
+        given = _not_empty(option, text)
+        if must_exist and not given.exists():
             fail(f"{option} {text} does not exist")
-        return Path(text)
+        return given
 
     return Option(option, parser=parse, metavar="PATH", help=help)
+
+
+def folder(help: str) -> Any:
+    """An argument that names a folder."""
+    return Argument(parser=lambda text: _not_empty("FOLDER", text), metavar="FOLDER", help=help, show_default=False)
+
+
+def _not_empty(name: str, text: str) -> Path:
+    if not text:
+        fail(f"{name} must name a file or folder; got ''")
+    return Path(text)
 
 
 # What is trained

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.text import Text
-from typer import Argument, Option
+from typer import Option
 
 from minidbp.cli import inputs, output
 from minidbp.cli import options as opt
@@ -20,7 +20,7 @@ from minidbp.training import available_cores, workers
 if TYPE_CHECKING:
     from minidbp.paper.tables import Row
 
-Folder = Annotated[Path, Argument(help="The --out folder of table2, table3, table4 or credit.", show_default=False)]
+Folder = Annotated[Path, opt.folder("The --out folder of table2, table3, table4 or credit.")]
 RunThreads = Annotated[
     int | None, opt.at_least(1, "Threads for each run; if not given, the runs share all cores.", opt.MOST_THREADS)
 ]

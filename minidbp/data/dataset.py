@@ -108,6 +108,11 @@ class Dataset:
             n_test = max(1, len(x) // TEST_SHARE)
             parts = split_train_validation(x, y, n_test, rng=np.random.default_rng(SPLIT_SEED))
             x, y, x_test, y_test = parts.x_train, parts.y_train, parts.x_validation, parts.y_validation
+            if absent := set(range(n_classes)) - set(y.tolist()):
+                raise DataError(
+                    f"{y_name} holds the label {min(absent)} so rarely that the test images, a tenth drawn with seed "
+                    f"{SPLIT_SEED}, have all of them: give x_test and y_test"
+                )
             note = f"{n_test} of its {n_test + len(x)} images, drawn with seed {SPLIT_SEED}, are the test images"
         else:
             x_test, y_test = _pair(arrays[2], arrays[3], x_test_name, y_test_name)

@@ -54,9 +54,9 @@ def test_without_test_images_a_tenth_is_drawn_by_a_seed() -> None:
     assert str(data).endswith(data.note)
 
 
-def test_two_images_are_enough() -> None:
-    data = Dataset.from_arrays(X[:2], [0, 1])
-    assert (len(data.x_train), len(data.x_test)) == (1, 1)
+def test_four_images_are_enough() -> None:
+    data = Dataset.from_arrays(X[:4], [0, 1, 0, 1])
+    assert (len(data.x_train), len(data.x_test)) == (3, 1)
 
 
 def with_value(value: float) -> np.ndarray:
@@ -145,3 +145,9 @@ def test_a_guess_is_right_more_often_where_one_class_is_large(mnist: Dataset) ->
 def test_errors_name_the_value() -> None:
     with pytest.raises(DataError, match=re.escape("x holds 16.0 at (0, 0, 0, 0)")):  # scikit-learn's digits
         Dataset.from_arrays(np.full((5, 8, 8), 16.0), np.arange(5))
+
+
+def test_a_class_that_only_the_drawn_test_images_have() -> None:
+    """Each class has one image, so the tenth that is drawn takes a whole class."""
+    with pytest.raises(DataError, match=r"y holds the label \d so rarely .*: give x_test and y_test"):
+        Dataset.from_arrays(np.zeros((10, 4, 4)), np.arange(10))
