@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class DataIdentity:
             raise ValueError(f"image_shape must be three whole numbers of at least 1; got {self.image_shape}")
         if self.n_classes < 2:
             raise ValueError(f"n_classes must be at least 2; got {self.n_classes}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields by name, as JSON gives them back: a tuple is a list."""
+        return {**asdict(self), "image_shape": list(self.image_shape)}
 
 
 MNIST_DIGEST = "2f04848d51aac28a09ab0ffaed7414a75e345ae2ca65fd3b96f0d8ab0e0cadbe"

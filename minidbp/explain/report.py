@@ -198,7 +198,7 @@ def as_dict(e: Explanation) -> dict[str, Any]:
     norms = "loss_part", "penalty_part", "whole", "bias_loss_part", "bias_penalty_part"
     return {
         "model": e.model,
-        "data": asdict(e.data),
+        "data": e.data.as_dict(),
         "image": e.image,
         "label": e.label,
         "lambda": e.lam,

@@ -101,7 +101,7 @@ class Run:
         """What makes two runs the same, for JSON.  MNIST is not named, as no run before had other data."""
         protocol = self.protocol.as_dict()
         run = {"format": FORMAT, "model": self.model, "lambda": self.lam, "seed": self.seed, "protocol": protocol}
-        return run if self.data == MNIST else {**run, "data": _for_json(self.data)}
+        return run if self.data == MNIST else {**run, "data": self.data.as_dict()}
 
     @classmethod
     def of(cls, identity: Any) -> "Run":
@@ -112,7 +112,7 @@ class Run:
         if identity.get("format") != FORMAT:
             raise RunError(f"a run of format {identity.get('format')!r} is not one of this version's format {FORMAT}")
         values = {"lam" if name == "lambda" else name: value for name, value in identity.items() if name != "format"}
-        return from_json(cls, {"data": _for_json(MNIST), **values}, what, RunError)
+        return from_json(cls, {"data": MNIST.as_dict(), **values}, what, RunError)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
         kind: type[Outcome] = RunResult if rest.get("diverged") is None else DivergedRun
         values = {
             "model": run.model, "lam": run.lam, "seed": run.seed, "protocol": run.protocol.as_dict(),
-            "data": _for_json(run.data),
+            "data": run.data.as_dict(),
         }  # fmt: skip
         return from_json(kind, {**rest, "run": values}, str(path), RunError)
     except RunError as error:
@@ -255,8 +255,3 @@ def shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " and ".join(map(shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _for_json(data: DataIdentity) -> dict[str, Any]:
-    """The identity of data as JSON gives it back: a tuple is a list."""
-    return {**asdict(data), "image_shape": list(data.image_shape)}

@@ -118,9 +118,9 @@ def test_the_papers_models_are_the_default_to_the_bit() -> None:
     ("name", "options", "message"),
     [
         ("A", {"input_shape": (26, 40, 1)},
-         "model A needs images of at least 27x27 pixels; got 26x40, for which there is model B or C"),
+         "model A needs images of at least 27x27 pixels; got 26x40, which fit model B or C"),
         ("B", {"input_shape": (2, 2, 1)},
-         "model B needs images of at least 3x3 pixels; got 2x2, for which there is model C"),
+         "model B needs images of at least 3x3 pixels; got 2x2, which fit model C"),
         ("C", {"input_shape": (28, 28)}, r"input_shape must be (H, W, C), each at least 1; got (28, 28)"),
         ("C", {"input_shape": (28, 0, 1)}, r"input_shape must be (H, W, C), each at least 1; got (28, 0, 1)"),
         ("C", {"n_classes": 1}, "n_classes must be at least 2; got 1"),
