@@ -85,7 +85,6 @@ def test_settings_make_runs_of_their_own_side_by_side(command: Command, files_in
     ("options", "eps", "attack"),
     [
         (("--attack", "pgd"), 0.1, "pgd"),
-        (("--attack", "pgd", "--adversarial", "0.2"), 0.2, "pgd"),
         (("--adversarial", "0.2"), 0.2, "fgsm"),
     ],
 )

@@ -235,7 +235,7 @@ def test_worst_case_transfer_progress_and_json(mnist: Dataset, fitted: np.ndarra
     other = nn.build_model("C", seed=4)
     models = {"fitted": nn.Sequential([nn.Flatten(), linear(fitted)]), "C": other}
     x, y = mnist.x_test[:260], mnist.y_test[:260]
-    protocol, counted = Protocol(eps=0.05, n_test=260, n_tracked=1, pgd_steps=3, pgd_restarts=2), []
+    protocol, counted = Protocol(eps=0.05, n_test=260, pgd_steps=3, pgd_restarts=2, **SMALL), []
     found = {}
     for threads in (1, 2):
         with workers(threads) as pool:

@@ -25,13 +25,7 @@ SETTINGS = {
 START, RUN, REDRAW = 90, 180, 60  # seconds, for a machine that does other things too
 
 SOURCES = notebooks.read_sources()
-
-
-def _n_slider_cells(name: str) -> int:
-    return sum("\nexplore(" in cell.source for cell in SOURCES[name].cells)
-
-
-WITH_SLIDERS = [name for name in SOURCES if _n_slider_cells(name)]
+IN_JUPYTERLAB = ["04_fgsm", "05_jacobian"]  # the sliders of the others are made by the same `explore`
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +80,8 @@ def _address(server: subprocess.Popen, runtime: Path, log: Path) -> str:
     raise AssertionError(f"JupyterLab did not start within {START} s: {log.read_text()[-3000:]}")
 
 
-def test_there_are_notebooks_with_sliders():
-    assert {"04_fgsm", "05_jacobian"} <= set(WITH_SLIDERS)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WITH_SLIDERS)
+@pytest.mark.parametrize("name", IN_JUPYTERLAB)
 def test_slider_redraws_its_picture(name: str, lab: tuple[str, Path], browser: Browser):
     address, folder = lab
     notebooks.write(folder / f"{name}.ipynb", notebooks.as_text(notebooks.teacher_version(SOURCES[name])))
@@ -100,7 +90,9 @@ def test_slider_redraws_its_picture(name: str, lab: tuple[str, Path], browser: B
         page.goto(address.format(name), timeout=1000 * START)
         _run_all_cells(page)
         cells = page.locator(".jp-CodeCell", has=page.locator(".noUi-handle"))
-        expect(cells).to_have_count(_n_slider_cells(name), timeout=1000 * REDRAW)  # drawn after the kernel is idle
+        n_sliders = sum("\nexplore(" in cell.source for cell in SOURCES[name].cells)
+        expect(cells).to_have_count(n_sliders, timeout=1000 * REDRAW)  # drawn after the kernel is idle
+        assert n_sliders >= 1
         for cell in cells.all():
             for handle in cell.locator(".noUi-handle").all():
                 _move(cell, handle)
