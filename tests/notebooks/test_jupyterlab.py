@@ -4,6 +4,7 @@ A real server, and Chromium without a window, which opens the notebook, runs all
 keyboard.  Where there is no Chromium the tests are skipped, or fail if the environment sets CI=true.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -74,8 +75,9 @@ def _address(server: subprocess.Popen, runtime: Path, log: Path) -> str:
     deadline = time.monotonic() + START
     while time.monotonic() < deadline:
         assert server.poll() is None, f"JupyterLab ended: {log.read_text()[-3000:]}"
-        for path in runtime.glob("jpserver-*.json"):  # written whole, when the port is bound
-            return str(json.loads(path.read_text())["url"])
+        for path in runtime.glob("jpserver-*.json"):  # made when the port is bound, and empty for an instant
+            with contextlib.suppress(json.JSONDecodeError):
+                return str(json.loads(path.read_text())["url"])
         time.sleep(0.1)
     raise AssertionError(f"JupyterLab did not start within {START} s: {log.read_text()[-3000:]}")
 
