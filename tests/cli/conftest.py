@@ -3,7 +3,7 @@
 import gzip
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import minidbp
-from minidbp.cli import app
+from minidbp.cli import app, models
 from minidbp.data.files import FILES
 from minidbp.nn import build_model, save_model
+from minidbp.training import Protocol
 
 ROOT = Path(minidbp.__file__).parents[1]
 DATA = ROOT / "data"
@@ -38,6 +39,15 @@ def command() -> Command:
         return result
 
     return call
+
+
+@pytest.fixture(scope="module")
+def weak_attacks() -> Iterator[None]:
+    """What the commands print is tested, not how strong their attacks are, which take half a minute for each model."""
+    weak = {"n_tracked": 1, "judged_eps": (), "apgd_steps": 1, "apgd_restarts": 1, "square_queries": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "Protocol", lambda **fields: Protocol(**{**fields, **weak, "reference_steps": 1}))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,19 @@
 """--data: train, attack, diagnose, explain and vacuity take own images; what compares with the paper refuses them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minidbp.cli import models
 from minidbp.nn import build_model, save_model
-from minidbp.training import Protocol
+
+pytestmark = pytest.mark.usefixtures("weak_attacks")
 
 Command = Callable[..., Any]
 NOTICE = "the data in {} are not MNIST, so they are not verified; they are called mine.npz"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def weak_attacks() -> Iterator[None]:
-    weak = {"n_tracked": 1, "judged_eps": (), "apgd_steps": 1, "apgd_restarts": 1, "square_queries": 1}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "Protocol", lambda **fields: Protocol(**{**fields, **weak, "reference_steps": 1}))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +10,16 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from minidbp.cli import models
 from minidbp.nn import load_model, save_model
 from minidbp.sweeps import execute
 from minidbp.sweeps.runs import Run, find
-from minidbp.training import Protocol
+
+pytestmark = pytest.mark.usefixtures("weak_attacks")
 
 Command = Callable[..., Any]
 TRAIN = ("train", "--epochs", "1", "--images", "128")
 ATTACK = ("--images", "50", "--steps", "2")
 PENALTIES = ("jacobian_l1", "summed_jacobian_l1", "loss_gradient_l2", "loss_gradient_l1")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def weak_attacks() -> Iterator[None]:
-    """What the commands print is tested, not how strong their attacks are, which take half a minute for each model."""
-    weak = {"n_tracked": 1, "judged_eps": (), "apgd_steps": 1, "apgd_restarts": 1, "square_queries": 1}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "Protocol", lambda **fields: Protocol(**{**fields, **weak, "reference_steps": 1}))
-        yield
 
 
 @pytest.fixture(scope="module")
