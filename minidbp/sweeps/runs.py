@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minidbp.data import MNIST, DataIdentity, Dataset, Split, split_train_validation
-from minidbp.files.atomic import write_text
+from minidbp.files.digest import without_digest, write_with_digest
 from minidbp.files.reading import from_json, read_json
 from minidbp.nn import Sequential, build_model, save_model
 from minidbp.nn.models import check_model_input, check_model_name
@@ -207,7 +207,7 @@ def keep(outcome: Outcome, run_dir: Path, model: Sequential | None = None) -> No
     if model:
         data = run.data.name, run.data.digest
         save_model(run.file(run_dir, "safetensors"), model, run.model, run.protocol.padding, data=data)
-    write_text(run.file(run_dir, "json"), json.dumps(outcome.as_dict(), indent=1) + "\n")
+    write_with_digest(run.file(run_dir, "json"), outcome.as_dict())
 
 
 def find(run: Run, run_dir: Path) -> Outcome | None:
@@ -216,7 +216,7 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
     if not path.exists():
         return None
     try:
-        values, identity = read_json(path, RunError), run.identity()
+        values, identity = without_digest(read_json(path, RunError), str(path), RunError), run.identity()
         if {name: values.get(name) for name in identity} != identity:
             raise RunError(f"{path} is not the result of the run that its name says")
         rest = {name: value for name, value in values.items() if name not in identity}

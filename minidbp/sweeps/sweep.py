@@ -5,7 +5,6 @@ but that folder: each of them trains the next run that is neither finished nor l
 """
 
 import contextlib
-import json
 import shlex
 import tempfile
 import time
@@ -22,7 +21,8 @@ from rich.console import Console
 from rich.live import Live
 
 from minidbp import kernels
-from minidbp.files.atomic import remove_leftovers, write_text
+from minidbp.files.atomic import remove_leftovers
+from minidbp.files.digest import without_digest, write_with_digest
 from minidbp.files.reading import from_json, read_json
 from minidbp.sweeps.execute import clear, perform
 from minidbp.sweeps.monitor import State, SweepMonitor, as_line, busy, is_live, plain_lines, view
@@ -125,7 +125,7 @@ def begin(sweep: Sweep, folder: Path, preset: Sequence[Run] = ()) -> Sweep:
         values = {"format": FORMAT, **asdict(sweep), "runs": [run.identity() for run in sweep.runs]}
         try:
             run_dir.mkdir(exist_ok=True)
-            write_text(folder / "sweep.json", json.dumps(values, indent=1) + "\n")
+            write_with_digest(folder / "sweep.json", values)
         except OSError as error:
             raise RunFailed(_message(error)) from None
     return sweep
@@ -167,12 +167,19 @@ def load(folder: Path) -> Sweep:
         what = "holds no sweep" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
         raise RunError(f"{folder} {what}: give the --out folder of minidbp table2, table3, table4 or credit")
     values = read_json(path, RunError, MOST_SWEEP)
-    if (version := values.pop("format", None)) != FORMAT:
-        raise RunError(f"{path} is of format {version!r}, another version's; this is format {FORMAT}: {other_version}")
+    if (version := values.get("format")) != FORMAT:
+        raise RunError(
+            f"{path} is of format {version!r:.40}, another version's; this is format {FORMAT}: {other_version}"
+        )
+    try:
+        values = without_digest(values, str(path), RunError)
+    except RunError as error:
+        raise RunError(f"{error}: {other_version}") from None
     identities = values.get("runs")
     if not isinstance(identities, list):
         raise RunError(f"{path}: `runs` should be a list")
-    sweep = from_json(Sweep, {"how": "", **values, "runs": []}, str(path), RunError)  # older ones have no `how`
+    rest = {name: value for name, value in values.items() if name != "format"}
+    sweep = from_json(Sweep, {**rest, "runs": []}, str(path), RunError)
     try:
         return replace(sweep, runs=[Run.of(identity) for identity in identities])
     except RunError as error:

@@ -20,6 +20,7 @@ import minidbp
 from minidbp.cli import app
 from minidbp.data import Dataset
 from minidbp.diagnosis.judge import JUDGE
+from minidbp.files.digest import write_with_digest
 from minidbp.paper.experiments import TABLE2
 from minidbp.sweeps.execute import execute
 from minidbp.sweeps.monitor import Stopped
@@ -228,7 +229,8 @@ def test_a_folder_of_another_version(change: Any, finished: Path) -> None:
     path = finished / "sweep.json"
     found = json.loads(path.read_text())
     change(found)
-    path.write_text(json.dumps(found))
+    del found["sha256"]
+    write_with_digest(path, found)
     before = files_in(finished)
     for arguments in ("table2", "--preset", "tiny", "--out", finished), ("report", finished), ("status", finished):
         assert_failed(in_this_process(*arguments), 2, path, "another version's", "give another --out")

@@ -13,6 +13,7 @@ import pytest
 from sweep_fixtures import diverged
 
 from minidbp.data import MNIST, DataIdentity, Dataset
+from minidbp.files.digest import dump_with_digest
 from minidbp.nn import build_model, load_model
 from minidbp.sweeps import runs
 from minidbp.sweeps.runs import DivergedRun, Run, RunError, RunResult, find, keep, labels, shown, varied_fields
@@ -310,7 +311,7 @@ def test_what_is_not_a_result_is_refused(tmp_path: Path, content: bytes) -> None
 def test_the_result_of_another_run_is_not_taken_for_it(
     result: RunResult, tmp_path: Path, field: str, value: Any
 ) -> None:
-    content = json.dumps({**result.as_dict(), field: value}).encode()
+    content = dump_with_digest({**result.as_dict(), field: value}).encode()
     assert "not the result of the run that its name says" in refusal(content, tmp_path)
 
 
@@ -331,7 +332,15 @@ def test_the_result_of_another_run_is_not_taken_for_it(
 def test_a_result_that_lacks_a_part_is_refused(result: RunResult, tmp_path: Path, change: dict[str, Any]) -> None:
     """... stands for a part that is not there at all."""
     content = {key: value for key, value in {**result.as_dict(), **change}.items() if value is not ...}
-    assert next(iter(change)) in refusal(json.dumps(content).encode(), tmp_path)
+    assert next(iter(change)) in refusal(dump_with_digest(content).encode(), tmp_path)
+
+
+def test_a_result_that_was_changed_is_refused(result: RunResult, tmp_path: Path) -> None:
+    """One flipped bit made 96.0 of 86.0, and the report believed it."""
+    values = dataclasses.replace(result, clean=86.0).as_dict()
+    text = dump_with_digest(values)
+    assert "does not have the SHA-256" in refusal(text.replace('"clean": 86.0', '"clean": 96.0', 1).encode(), tmp_path)
+    assert "has no sha256" in refusal(json.dumps(values).encode(), tmp_path)
 
 
 # -- what runs are called for people --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from minidbp.diagnosis.judge import JUDGE
+from minidbp.files.digest import write_with_digest
 from minidbp.nn import load_model
 from minidbp.paper.experiments import EXPERIMENTS, TABLE2, Condition, protocol_variants
 from minidbp.sweeps import execute as executing
@@ -325,10 +326,10 @@ def test_a_folder_of_runs_of_before_is_refused(
 
 
 def rewritten(folder: Path, **changes: Any) -> None:
-    """sweep.json with other values; ... for none at all."""
+    """sweep.json with other values and the digest that belongs to them; ... for none at all."""
     path = folder / "sweep.json"
-    found = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({key: value for key, value in found.items() if value is not ...}))
+    found = {**json.loads(path.read_text()), "sha256": ..., **changes}
+    write_with_digest(path, {key: value for key, value in found.items() if value is not ...})
 
 
 @pytest.mark.parametrize("format_", [1, FORMAT + 1, None, "2", ...])
@@ -369,6 +370,18 @@ def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any],
     assert "\n" not in str(caught.value)
     for word in named:
         assert word in str(caught.value)
+
+
+def test_a_sweep_that_was_changed_is_refused(copy: Path) -> None:
+    path = copy / "sweep.json"
+    text = path.read_text()
+    for changed, what in (
+        (text.replace('"seed": 1', '"seed": 3', 1), "is damaged: its content does not have the SHA-256"),
+        (text.replace('"sha256"', '"sha255"'), "has no sha256"),
+    ):
+        path.write_text(changed)
+        with pytest.raises(RunError, match=rf"sweep\.json {what}.*: give another --out, or use that version"):
+            sweep.load(copy)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
