@@ -13,13 +13,14 @@ import typer
 
 from minidbp import __version__
 from minidbp.cli.config import read_config
-from minidbp.cli.invocation import Command, current, interruptible
+from minidbp.cli.invocation import Command, Group, current, interruptible
 from minidbp.cli.output import say, updates
 from minidbp.sweeps.runs import RunFailed
 from minidbp.training.protocol import FieldError
 
 app = typer.Typer(
     name="minidbp",
+    cls=Group,
     help="Double backpropagation from scratch: the experiments of Seck, Loosli and Canu (ESANN 2019) on MNIST.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

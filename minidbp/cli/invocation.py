@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+
+from minidbp.files.reading import printable
 
 # Options whose name is not that of the protocol's field; some commands have an option of the field's name instead
 OPTIONS = {
@@ -70,6 +72,28 @@ class Command(TyperCommand):
         rest = super().parse_args(ctx, args)
         invocation.extra = tuple(ctx.args)
         return rest
+
+
+class Group(TyperGroup):
+    """The program, whose messages about unusable arguments have a ? for what cannot be printed."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _printable_message():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_message():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_message() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):  # of click, or of Typer's own copy of it
+            error.message = printable(message)  # type: ignore[attr-defined]
+        raise
 
 
 def _program(name: str) -> list[str]:

@@ -11,12 +11,13 @@ from typing import Any
 
 import typer
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from minidbp import kernels
 from minidbp.cli.invocation import current
+from minidbp.files.console import Console
 from minidbp.sweeps import monitor
 from minidbp.sweeps.monitor import is_live, left, plain_lines
 
@@ -26,8 +27,8 @@ updates = Console(stderr=True)  # progress and the names of written files, which
 
 
 def say(message: str, style: str | None = None, console: Console = messages) -> None:
-    """Print a message on standard error, on one line and as it is."""
-    console.print(message, style=style, highlight=False, soft_wrap=True, markup=False)
+    """Print a message on standard error, on one line."""
+    console.say(message, style)
 
 
 @contextmanager
@@ -36,11 +37,13 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
 
     If Ctrl-C comes meanwhile, this function raises KeyboardInterrupt, which ends the work of other threads too.
     """
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     invocation = current()  # other threads have another context
     before = invocation.stopped  # figure1 draws what it has after Ctrl-C
-    with Progress(console=updates, disable=not is_live(updates), transient=True) as bar:
+    name = TextColumn("{task.description}", markup=False)
+    columns = name, BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=updates, disable=not is_live(updates), transient=True) as bar:
         number = bar.add_task(title, total=total)
         (task,) = bar.tasks
 
@@ -82,7 +85,7 @@ def show(result: Any, as_json: bool, *pieces: RenderableType) -> None:
         return
     for piece in pieces:
         one_line = isinstance(piece, str | Text) and (not screen.is_terminal or getattr(piece, "no_wrap", False))
-        screen.print(piece, highlight=False, markup=False, soft_wrap=one_line)
+        screen.print(piece, soft_wrap=one_line)
 
 
 def json_text(result: Any) -> str:

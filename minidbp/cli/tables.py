@@ -15,6 +15,7 @@ from minidbp.cli import options as opt
 from minidbp.cli.app import command, fail, resumable, stop
 from minidbp.cli.invocation import current
 from minidbp.files.atomic import write_text
+from minidbp.files.reading import printable
 from minidbp.training import available_cores, workers
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     state = SweepMonitor(sweep.runs, folder / "runs", JUDGE).state()
     idle = not state.running and state.finished + state.diverged < state.total
     commands = [command.replace("minidbp", current().program, 1) for command in sweep.to_go_on(folder)]
-    hint = [Text(f"stopped: to go on, {command}", no_wrap=True) for command in commands if idle]
+    hint = [Text(printable(f"stopped: to go on, {command}"), no_wrap=True) for command in commands if idle]
     output.show(state, as_json, view(state, sweep.title), *hint)
 
 

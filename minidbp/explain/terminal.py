@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -12,6 +12,7 @@ from rich.text import Text
 from minidbp.explain.explanation import Explanation
 from minidbp.explain.figures import MOST_ROWS
 from minidbp.explain.report import OnPage, Picture, Table, sections, title
+from minidbp.files.console import Console
 
 SHADES = " .:-=+*#%@"  # of ink
 PURPLE, WHITE, ORANGE = np.array([94, 60, 153]), np.array([255, 255, 255]), np.array([230, 159, 0])

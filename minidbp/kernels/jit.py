@@ -116,7 +116,7 @@ class _CheckedFiles:
             return None
         checksum, content = stored[:SHA256_BYTES], stored[SHA256_BYTES:]
         if hashlib.sha256(content).digest() != checksum:
-            _say_once(f"kernels cached in {self._folder} are damaged, so they are compiled again")
+            _say_once(f"kernels cached in {str(self._folder)!r} are damaged, so they are compiled again")
             return None
         return pickle.loads(content)
 
@@ -132,7 +132,9 @@ class _CheckedFiles:
         except OSError as error:  # a full disk, for one: the kernel is compiled all the same
             with contextlib.suppress(OSError):
                 part.unlink()
-            _say_once(f"kernels cannot be cached in {self._folder} ({error.strerror}), so every process compiles them")
+            _say_once(
+                f"kernels cannot be cached in {str(self._folder)!r} ({error.strerror}), so every process compiles them"
+            )
 
     def _path(self, key: Any) -> Path:
         """The file for a key of Numba's: the signature, the processor and the bytecode."""

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from minidbp.autodiff import Tensor, no_grad
 from minidbp.files.atomic import write_text
-from minidbp.files.reading import from_json, read_json
+from minidbp.files.console import Console
+from minidbp.files.reading import from_json, printable, read_json
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, build_model
 from minidbp.sweeps.runs import Outcome, Run, RunError, find, labels
 from minidbp.training import track_passes
@@ -205,7 +206,8 @@ class SweepMonitor:
             share = min(1.0, progress.done / progress.total)  # a stop rule may allow more epochs than were expected
         except (RunError, ZeroDivisionError):
             return None  # not in training, or just ended
-        return Running(self.labels[run], share, progress.speed, progress.what, max(0.0, time.time() - progress.time))
+        what, silence = printable(progress.what), max(0.0, time.time() - progress.time)
+        return Running(self.labels[run], share, progress.speed, what, silence)
 
     def _locked(self, run: Run) -> bool:
         """Whether a process holds the run's lock.  The test holds it for an instant; a sweep then tries again."""
@@ -273,7 +275,7 @@ def plain_lines(console: Console, line: Callable[[float], str]) -> Iterator[None
         due = FIRST_LINE
         with contextlib.suppress(OSError, ValueError):  # nobody reads the pipe any more
             while not ended.wait(max(0.0, started + due - time.monotonic())):
-                console.print(line(due), highlight=False, markup=False, soft_wrap=True)
+                console.say(line(due))
                 due += min(due, LINE_EVERY)
 
     thread = threading.Thread(target=print_lines, daemon=True)
@@ -288,7 +290,7 @@ def plain_lines(console: Console, line: Callable[[float], str]) -> Iterator[None
 @contextmanager
 def busy(console: Console, title: str) -> Iterator[None]:
     """Show that something is done whose length is not known."""
-    with plain_lines(console, lambda seconds: f"{title}: {seconds:.0f} s so far"), console.status(title):
+    with plain_lines(console, lambda seconds: f"{title}: {seconds:.0f} s so far"), console.status(Text(title)):
         yield
 
 

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from filelock import FileLock
-from rich.console import Console
 from rich.live import Live
 
 from minidbp import kernels
 from minidbp.files.atomic import remove_leftovers
+from minidbp.files.console import Console
 from minidbp.files.digest import without_digest, write_with_digest
 from minidbp.files.reading import from_json, read_json
 from minidbp.sweeps.execute import clear, perform
@@ -214,7 +214,7 @@ def train_all(
     monitor.read_outcomes()  # runs that ended earlier are not announced
     to_do = monitor.missing()
     if len(to_do) < len(runs):
-        console.print(f"{len(runs) - len(to_do)} of {len(runs)} runs are in {run_dir} already", highlight=False)
+        console.say(f"{len(runs) - len(to_do)} of {len(runs)} runs are in {run_dir} already")
     if not to_do:
         return _ending(monitor, stopped=False)
     with busy(console, "preparing kernels"):
@@ -225,7 +225,7 @@ def train_all(
 
     def show() -> None:
         nonlocal state
-        state = _show(live, monitor, title, announce)
+        state = _show(live, console, monitor, title, announce)
 
     with (
         plain_lines(console, lambda _: as_line(state, title)),
@@ -288,7 +288,7 @@ def _train_each(
             stop.touch()
         if isinstance(error, KeyboardInterrupt):
             with contextlib.suppress(OSError):  # nobody reads the pipe any more
-                console.print("stopping: each run in progress keeps its last whole epoch", highlight=False)
+                console.say("stopping: each run in progress keeps its last whole epoch")
         wait(offered, timeout=PATIENCE)
         for future in offered:
             future.cancel()
@@ -301,15 +301,15 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
-def _show(live: Live, monitor: SweepMonitor, title: str, announce: bool = True) -> State:
+def _show(live: Live, console: Console, monitor: SweepMonitor, title: str, announce: bool) -> State:
     """Print a line for each run that has ended since the last call, and renew the live view."""
     known = set(monitor.outcomes)
     state = monitor.state()  # the one look at the folder: no run can end unannounced between two
     for run, outcome in monitor.outcomes.items() if announce else ():
         if run not in known:
             line, style = outcome.in_words(monitor.labels[run]), "red" if outcome.diverged else ""
-            live.console.print(line, highlight=False, soft_wrap=True, style=style)
-    if is_live(live.console):
+            console.say(line, style)
+    if is_live(console):
         live.update(view(state, title), refresh=True)
     return state
 

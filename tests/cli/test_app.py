@@ -87,6 +87,37 @@ def test_errors_become_one_sentence(
     assert result.stdout == ""
 
 
+HOSTILE = "x[/b][red]\x1b[31m\a\r\b\n\u202e:smile:y"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (HOSTILE,),
+        ("bench", HOSTILE),
+        (f"--{HOSTILE}",),
+        ("train", f"--{HOSTILE}"),
+        ("train", "extra", HOSTILE),
+        ("train", "--out", f"/dev/null/{HOSTILE}", "--data", f"/dev/null/{HOSTILE}"),
+        ("train", "--config", HOSTILE),
+        ("attack", HOSTILE),
+        ("attack", "none", "--data", HOSTILE),
+        ("table2", "--vary", HOSTILE),
+        ("status", HOSTILE),
+        ("report", f"/dev/null/{HOSTILE}"),
+        ("gradcheck", "--page", HOSTILE),
+        ("notebooks", "--out", f"/dev/null/{HOSTILE}"),
+    ],
+    ids=lambda words: f"{words[0][:9]} {words[-1][:9]}" if len(words) > 1 else words[0][:9],
+)
+def test_a_name_is_shown_as_it_is_and_obeyed_by_nothing(arguments: tuple[str, ...], command: Command) -> None:
+    said = command(*arguments).output
+    words = "".join(said.replace("│", "").split())
+    assert all(part in words for part in ("x[/b][red]", "[31m", ":smile:y"))
+    assert all(character.isprintable() or character == "\n" for character in said)
+    assert len(said.splitlines()) in (1, 5, 6)  # one sentence, or a panel of Typer's
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_what_typer_prints_meets_a_full_disk(
     option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rich.console import Console
 from rich.text import Text
 
 from minidbp.cli import output
 from minidbp.cli.output import busy, command_line, progress, updates
+from minidbp.files.console import Console
 from minidbp.sweeps import monitor
 
 Command = Callable[..., Any]

@@ -9,13 +9,13 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
-from rich.console import Console
 
 from minidbp import nn
 from minidbp.data import Dataset
 from minidbp.diagnosis import figures, report
 from minidbp.diagnosis.diagnose import Diagnosis, diagnose
 from minidbp.diagnosis.trials import LabelledImages
+from minidbp.files.console import Console
 from minidbp.training import Protocol, workers
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from explained import explained
 from PIL import Image
-from rich.console import Console
 
 from minidbp import nn
 from minidbp.data import Dataset
@@ -17,6 +16,7 @@ from minidbp.explain import figures, report, terminal
 from minidbp.explain.comparisons import Comparison
 from minidbp.explain.explanation import Explanation, explain
 from minidbp.explain.step import TrainingStep
+from minidbp.files.console import Console
 from minidbp.training.environment import environment
 
 COMMAND, ORIGIN = "minidbp explain --image 7", "The weights are from 4 steps."

@@ -89,7 +89,7 @@ def test_a_damaged_cache_is_compiled_again_and_said_once(cache: Path, capsys: py
         assert not call(np.arange(3.0)).cache_hits
         assert call(np.arange(3.0)).cache_hits
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"minidbp: kernels cached in {path.parent} are damaged, so they are compiled again"
+    assert line == f"minidbp: kernels cached in {str(path.parent)!r} are damaged, so they are compiled again"
     assert files_in(cache) == [path]
 
 

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
-from rich.console import Console
 from scipy import stats
 from sweep_fixtures import diverged, made_up_result
 
 from minidbp.data import Dataset
+from minidbp.files.console import Console
 from minidbp.files.page import as_html
 from minidbp.nn import load_model
 from minidbp.paper import figures, full_length, report

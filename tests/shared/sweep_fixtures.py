@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from minidbp.diagnosis.judge import JUDGE
+from minidbp.files.console import Console
 from minidbp.paper.experiments import TABLE2, Condition
 from minidbp.sweeps import executors, sweep
 from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunResult, Seconds

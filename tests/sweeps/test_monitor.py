@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from rich.console import Console
 
 from minidbp.diagnosis.evidence import evidence_passes
 from minidbp.diagnosis.judge import JUDGE
+from minidbp.files.console import Console
 from minidbp.sweeps import monitor as module
 from minidbp.sweeps.monitor import (
     Cost,

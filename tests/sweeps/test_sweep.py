@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from rich.live import Live
 
 from minidbp.diagnosis.judge import JUDGE
+from minidbp.files.console import Console
 from minidbp.files.digest import write_with_digest
 from minidbp.nn import load_model
 from minidbp.paper.experiments import EXPERIMENTS, TABLE2, Condition, protocol_variants
@@ -437,5 +437,5 @@ def test_a_run_that_ends_at_any_moment_is_announced(
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         for _ in range(2):
-            sweep._show(live, monitor, "a title")
+            sweep._show(live, console, monitor, "a title", announce=True)
     assert made_up(run).in_words(monitor.labels[run]) in console.file.getvalue()
