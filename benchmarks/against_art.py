@@ -9,6 +9,7 @@ WEIGHTS are files of model C, as `minidbp train` writes them. Each attack gets w
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     print(markdown_table(["weights", "eps", "attacked by", "clean", *STRONGEST], lines))
     if given.json:
-        whole = {"images": given.images, **sizes, "results": results, "environment": environment()}
+        whole = {"images": given.images, **sizes, "results": results, "environment": asdict(environment())}
         write_text(given.json, json.dumps(whole, indent=1) + "\n")
 
 

@@ -27,7 +27,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -405,7 +405,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             options.slow_peers, options.patience,
         )  # fmt: skip
         results: dict[str, Any] = {
-            "environment": environment(),
+            "environment": asdict(environment()),
             "blas": found_blas,
             "gemm_gflops_per_s": rates,
             "peers": versions,

@@ -10,6 +10,7 @@ model, and `robust.strongest` attacks both on the same random test images. One t
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name}, seed {seed}, {seconds:.0f} s of processor time: {words}", flush=True)
     if options.json:
         found = {"protocol": protocol.as_dict(), "test_images": options.test_images, "results": results}
-        write_text(options.json, json.dumps({**found, "environment": environment()}, indent=1) + "\n")
+        write_text(options.json, json.dumps({**found, "environment": asdict(environment())}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,25 +25,25 @@ def examine(data: Path | None = None) -> Examination:
     """Examine versions, threads, BLAS, the kernel cache and the data (in `data`, or where load_mnist looks)."""
     result, here = Examination(), environment()
     result.facts |= {
-        "minidbp": f"{here['minidbp']}, Python {here['python']}",
-        "packages": ", ".join(f"{name} {version}" for name, version in here["packages"].items()),
-        "processor": f"{here['processor']}, {here['cores']} cores",
-        "threads": f"training uses {here['cores']} threads, each with BLAS on one thread",
-        "BLAS": "; ".join(f"{b['library']} {b['version']}, kernel {b['kernel']}" for b in here["blas"]),
-        "variables": ", ".join(f"{k}={v}" for k, v in here["variables"].items()) or "none set",
+        "minidbp": f"{here.minidbp}, Python {here.python}",
+        "packages": ", ".join(f"{name} {version}" for name, version in here.packages.items()),
+        "processor": f"{here.processor}, {here.cores} cores",
+        "threads": f"training uses {here.cores} threads, each with BLAS on one thread",
+        "BLAS": "; ".join(f"{b.library} {b.version}, kernel {b.kernel}" for b in here.blas),
+        "variables": ", ".join(f"{k}={v}" for k, v in here.variables.items()) or "none set",
     }
-    if not here["blas"]:
+    if not here.blas:
         result.warnings.append("no BLAS library was recognised, so its threads cannot be limited to one")
-    forced = here["variables"].get("OPENBLAS_CORETYPE")
-    if forced and "avx512f" in processor_flags() and not any(b["kernel"] in WIDE_KERNELS for b in here["blas"]):
+    forced = here.variables.get("OPENBLAS_CORETYPE")
+    if forced and "avx512f" in processor_flags() and not any(b.kernel in WIDE_KERNELS for b in here.blas):
         result.warnings.append(
             f"OPENBLAS_CORETYPE={forced} prevents OpenBLAS from using this processor's AVX-512: unset it, and matrix "
             "products may be faster (compare with `minidbp bench gemm`)"
         )
-    limits = [name for name in here["variables"] if name.endswith("_NUM_THREADS")]
+    limits = [name for name in here.variables if name.endswith("_NUM_THREADS")]
     if limits:
         result.warnings.append(f"{', '.join(limits)} do not limit minidbp's own threads: use --threads")
-    _examine_kernels(result, here["variables"].get("NUMBA_CACHE_DIR"))
+    _examine_kernels(result, here.variables.get("NUMBA_CACHE_DIR"))
     try:
         found = load_data(data)
         sizes = f"{len(found.x_train)} training and {len(found.x_test)} test images"

@@ -69,7 +69,7 @@ def copy_gb_per_s(megabytes: int = 256, repeats: int = 5) -> float:
 
 def blas_name() -> str:
     """NumPy's BLAS library, its version and the kernel that it chose, such as "openblas 0.3.31 SkylakeX"."""
-    return " ".join(str(b[key]) for b in blas()[:1] for key in ("library", "version", "kernel")) or "unknown"
+    return " ".join(f"{b.library} {b.version} {b.kernel}" for b in blas()[:1]) or "unknown"
 
 
 def peak_rss_mb() -> float | None:

@@ -230,7 +230,6 @@ def diagnose(
     from minidbp.diagnosis import report
     from minidbp.diagnosis.judge import judged_images
     from minidbp.diagnosis.trials import LabelledImages
-    from minidbp.training.environment import environment
 
     if not 0 < eps <= 1:
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
@@ -246,7 +245,7 @@ def diagnose(
     folder = inputs.out_folder(out, f"diagnose-{weights[0].stem}" if len(weights) == 1 else "diagnose")
     with workers(threads) as pool, output.progress("attacks", work) as advance:
         test_images = LabelledImages(*judged_images(dataset, protocol, seed), pool, seed, advance)
-        diagnosis = replace(diagnosing.diagnose(models, test_images, protocol, dataset), environment=environment())
+        diagnosis = diagnosing.diagnose(models, test_images, protocol, dataset)
     repeat = output.command_line(
         "diagnose", *(path.name for path in weights), eps=eps, images=protocol.n_test, steps=steps, restarts=restarts,
         seed=seed, data=None if dataset.verified else dataset.name,

@@ -19,7 +19,7 @@ from minidbp.nn import load_model
 from minidbp.robust import input_gradients, zero_shares
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, percent, workers
-from minidbp.training.environment import environment
+from minidbp.training.environment import Environment, environment
 from minidbp.training.evaluate import FGSM_PASSES, pgd_passes
 from minidbp.training.judgement import AccuracyAt
 
@@ -66,7 +66,7 @@ class AttackResult:
     by_eps: list[AccuracyAt]  # at small_eps and eps, from small to large
     saturation: Saturation
     protocol: dict[str, Any]
-    environment: dict[str, Any]
+    environment: Environment
     data: DataIdentity = MNIST
 
     def in_words(self) -> list[str]:

@@ -1,7 +1,7 @@
 """`minidbp diagnose`: many attacks on the same images, figures about gradients, and a verdict for each model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from minidbp.diagnosis.verdict import OVERSTATED, POINTS, Finding, MaskingVerdic
 from minidbp.nn import Sequential
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, percent
+from minidbp.training.environment import Environment, environment
 from minidbp.training.judgement import GradientFigures
 
 EPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)  # 1 reaches every image
@@ -85,7 +86,7 @@ class Diagnosis:
     settings: Settings
     models: dict[str, ModelDiagnosis]
     transfer: Transfer | None
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: Environment
 
 
 def page_trials(p: Protocol) -> dict[str, dict[Any, Trial]]:
@@ -163,7 +164,7 @@ def diagnose(
     for label, network in networks.items():
         others = {source: row[label] for source, row in right_on.items() if source != label}
         diagnosed[label] = _diagnose_one(network, images, p, dataset, others)
-    return Diagnosis(settings, diagnosed, Transfer(list(models), matrix) if matrix else None)
+    return Diagnosis(settings, diagnosed, Transfer(list(models), matrix) if matrix else None, environment())
 
 
 _loaded = lru_cache(maxsize=1)(load_mnist)  # one object, so that the reference is trained once

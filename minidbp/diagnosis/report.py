@@ -17,7 +17,6 @@ from minidbp.diagnosis.substitutes import SUBSTITUTES
 from minidbp.files.atomic import write_text
 from minidbp.files.page import markdown_table
 from minidbp.files.plots import save
-from minidbp.training.environment import in_words
 
 # The rows of the table: accuracies in percent, then figures about gradients with their digits.
 ATTACKS = {
@@ -151,4 +150,4 @@ def as_markdown(diagnosis: Diagnosis, command: str, pictures: Sequence[str]) -> 
         header = ["made on (row), judged on", *transfer.labels]
         lines += ["## Transfer", "", "Accuracy on images made by PGD on the margin.", "", _markdown(header, rows)]
     lines += ["## Pictures", "", *(f"![{DESCRIPTIONS[name]}]({name})\n" for name in pictures)]
-    return "\n".join([*lines, "## Machine", "", in_words(diagnosis.environment)]) + "\n"
+    return "\n".join([*lines, "## Machine", "", diagnosis.environment.in_words()]) + "\n"

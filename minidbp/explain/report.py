@@ -1,7 +1,7 @@
 """The content of an explanation, section by section; its JSON; and its page, which needs no other file."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from minidbp.explain.step import PROTOCOL, norm
 from minidbp.files.atomic import write_text
 from minidbp.files.page import as_html, markdown_table
 from minidbp.files.plots import save
-from minidbp.training.environment import in_words
+from minidbp.training.environment import Environment
 
 FILES = ("explain.html", "explain.md", "explain.json", *FIGURES)
 
@@ -173,7 +173,7 @@ def lowered_in_words(e: Explanation) -> str:
     )
 
 
-def as_markdown(e: Explanation, command: str, origin: str, environment: Mapping[str, Any]) -> str:
+def as_markdown(e: Explanation, command: str, origin: str, environment: Environment) -> str:
     """The page as Markdown: each section with its formula, picture and numbers beside their differences."""
     descriptions = describe(e)
 
@@ -190,7 +190,7 @@ one {e.thing}, in float64, and shows every derivative beside its finite differen
     parts = [f"# {title(e)}", f"Made by `{command}`. {origin}", introduction]
     for heading, blocks in sections(e).items():
         parts += [f"## {heading}", *map(render, blocks)]
-    return "\n\n".join([*parts, "## Machine", in_words(environment)]) + "\n"
+    return "\n\n".join([*parts, "## Machine", environment.in_words()]) + "\n"
 
 
 def as_dict(e: Explanation) -> dict[str, Any]:

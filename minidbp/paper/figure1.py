@@ -20,7 +20,7 @@ from minidbp.nn import Sequential
 from minidbp.paper.statistics import wilson
 from minidbp.sweeps.runs import Run
 from minidbp.training import Protocol, Workers, train
-from minidbp.training.environment import environment, in_words
+from minidbp.training.environment import environment
 from minidbp.training.protocol import check_choice
 
 N_TEST = 10_000
@@ -396,7 +396,7 @@ def as_json(study: Study) -> dict[str, Any]:
             }
             for observed in study.observed
         ],
-        "environment": environment(),
+        "environment": asdict(environment()),
     }
 
 
@@ -485,7 +485,7 @@ Section 4.2: model {run.model}, seed {run.seed}. Every image and its FGSM twin a
 {markdown_table(["field", "value"], [[name, str(value)] for name, value in p.as_dict().items()])}
 ## Machine
 
-{in_words(environment())}
+{environment().in_words()}
 """
 
 

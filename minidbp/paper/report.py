@@ -42,7 +42,6 @@ from minidbp.paper.tables import (
 from minidbp.sweeps.runs import DivergedRun, Outcome, Run, RunFailed, RunResult, labels, shown, varied_fields
 from minidbp.sweeps.sweep import Sweep, folder_lock, results_in
 from minidbp.training import Protocol, Tracked
-from minidbp.training.environment import in_words
 from minidbp.training.rules import RULES
 
 FILES = ("table.md", "table.csv", "report.html", "accuracy.png", "epochs.png", "images.png")
@@ -441,7 +440,7 @@ def _protocol(experiment: Experiment, done: Sequence[RunResult]) -> list[str]:
 
 def _machines(done: Sequence[RunResult]) -> list[str]:
     """Each machine that took part: what may change a result or its speed."""
-    machines = list(dict.fromkeys(in_words(result.environment) for result in done))
+    machines = list(dict.fromkeys(result.environment.in_words() for result in done))
     parts = []
     for i, machine in enumerate(machines, start=1):
         parts += ["## Machine" + f" {i}" * (len(machines) > 1), machine]

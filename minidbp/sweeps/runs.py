@@ -21,6 +21,7 @@ from minidbp.nn import Sequential, build_model, save_model
 from minidbp.nn.models import check_model_input, check_model_name
 from minidbp.robust.penalties import check_lambda
 from minidbp.training import Epoch, Protocol, TrainingState
+from minidbp.training.environment import Environment
 from minidbp.training.judgement import Judgement
 
 FORMAT = 4  # of runs and their folders; 1 had no hash in the names, 3 had one size of attack and no tracked epochs
@@ -142,7 +143,7 @@ class RunResult(Judgement):
     history: list[Epoch]
     seconds: Seconds
     threads: int
-    environment: dict[str, Any]
+    environment: Environment
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,7 +188,7 @@ class DivergedRun:
 
     run: Run
     diverged: Divergence
-    environment: dict[str, Any]
+    environment: Environment
 
     def in_words(self, label: str) -> str:
         """Where the run diverged, in one line."""
@@ -195,7 +196,7 @@ class DivergedRun:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the run's identity, then the fields by their names."""
-        return {**self.run.identity(), "diverged": asdict(self.diverged), "environment": self.environment}
+        return {**self.run.identity(), "diverged": asdict(self.diverged), "environment": asdict(self.environment)}
 
 
 Outcome = RunResult | DivergedRun

@@ -3,9 +3,8 @@
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -20,29 +19,55 @@ PACKAGES = (
 VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_", "MINIDBP_")
 
 
-def environment() -> dict[str, Any]:
-    """Everything about this machine and its software that may change a result or its speed, for JSON."""
-    return {
-        "minidbp": minidbp.__version__,
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "processor": processor(),
-        "cores": available_cores(),
-        "blas": blas(),
-        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
-    }
+@dataclass(frozen=True)
+class Blas:
+    """A BLAS library, as threadpoolctl tells: its name, its version, the processor that it has chosen, its threads."""
+
+    library: str
+    version: str | None
+    kernel: str | None
+    threads: int
 
 
-def in_words(environment: Mapping[str, Any]) -> str:
-    """The most important parts of an environment, new or read from JSON, as a Markdown list."""
-    libraries = "; ".join(
-        f"{b['library']} {b['version']}, kernel {b['kernel']}, {b['threads']} thread{'s' * (b['threads'] != 1)}"
-        for b in environment["blas"]
+@dataclass(frozen=True)
+class Environment:
+    """Everything about a machine and its software that may change a result or its speed.
+
+    packages: the versions of PACKAGES.
+    variables: the environment variables that begin with VARIABLES.
+    """
+
+    minidbp: str
+    python: str
+    packages: dict[str, str]
+    platform: str
+    processor: str
+    cores: int
+    blas: list[Blas]
+    variables: dict[str, str]
+
+    def in_words(self) -> str:
+        """The most important parts as a Markdown list."""
+        libraries = "; ".join(
+            f"{b.library} {b.version}, kernel {b.kernel}, {b.threads} thread{'s' * (b.threads != 1)}" for b in self.blas
+        )
+        variables = ", ".join(f"{name}={value}" for name, value in self.variables.items())
+        lines = [f"- {key}: {getattr(self, key)}" for key in ("minidbp", "python", "processor", "cores")]
+        return "\n".join([*lines, f"- BLAS: {libraries or 'unknown'}", f"- variables: {variables or 'none'}"])
+
+
+def environment() -> Environment:
+    """The environment of this process."""
+    return Environment(
+        minidbp=minidbp.__version__,
+        python=platform.python_version(),
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        platform=platform.platform(),
+        processor=processor(),
+        cores=available_cores(),
+        blas=blas(),
+        variables={k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
     )
-    variables = ", ".join(f"{name}={value}" for name, value in environment["variables"].items())
-    lines = [f"- {key}: {environment[key]}" for key in ("minidbp", "python", "processor", "cores")]
-    return "\n".join([*lines, f"- BLAS: {libraries or 'unknown'}", f"- variables: {variables or 'none'}"])
 
 
 def processor() -> str:
@@ -64,10 +89,10 @@ def _cpuinfo(key: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
-def blas() -> list[dict[str, Any]]:
-    """The BLAS of NumPy, or every BLAS if NumPy has none of its own: name, version, processor, threads."""
+def blas() -> list[Blas]:
+    """The BLAS of NumPy, or every BLAS if NumPy has none of its own."""
     np.ones((2, 2)) @ np.ones((2, 2))  # loads it
     libraries = [library for library in threadpoolctl.threadpool_info() if library.get("user_api") == "blas"]
     of_numpy = [library for library in libraries if "numpy" in library["filepath"]]
-    names = {"library": "internal_api", "version": "version", "kernel": "architecture", "threads": "num_threads"}
-    return [{key: library.get(name) for key, name in names.items()} for library in of_numpy or libraries]
+    names = "internal_api", "version", "architecture", "num_threads"
+    return [Blas(*map(library.get, names)) for library in of_numpy or libraries]

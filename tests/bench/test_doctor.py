@@ -1,5 +1,6 @@
 """The examination: facts, warnings and problems."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import minidbp
 from minidbp.bench import doctor
 from minidbp.bench.doctor import examine
+from minidbp.training.environment import Blas
 
 
 def test_a_healthy_machine_has_no_problems() -> None:
@@ -28,8 +30,8 @@ def test_missing_data_are_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_forced_narrow_kernel_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = {**doctor.environment(), "variables": {"OPENBLAS_CORETYPE": "Haswell"}}
-    here["blas"] = [{"library": "openblas", "version": "0", "kernel": "Haswell", "threads": 2}]
+    blas = [Blas("openblas", "0", "Haswell", 2)]
+    here = replace(doctor.environment(), variables={"OPENBLAS_CORETYPE": "Haswell"}, blas=blas)
     monkeypatch.setattr(doctor, "environment", lambda: here)
     monkeypatch.setattr(doctor, "processor_flags", lambda: {"avx2", "avx512f"})
     assert any("OPENBLAS_CORETYPE" in warning for warning in examine().warnings)
@@ -38,7 +40,7 @@ def test_a_forced_narrow_kernel_is_a_warning(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_no_blas_and_no_cache_are_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = {**doctor.environment(), "blas": []}
+    here = replace(doctor.environment(), blas=[])
     monkeypatch.setattr(doctor, "environment", lambda: here)
     monkeypatch.setattr(doctor.jit, "cache_folders", lambda: set())
     found = examine()

@@ -17,6 +17,7 @@ from minidbp.diagnosis.diagnose import Diagnosis, diagnose
 from minidbp.diagnosis.trials import LabelledImages
 from minidbp.files.console import Console
 from minidbp.training import Protocol, workers
+from minidbp.training.environment import Environment
 
 
 @pytest.fixture(scope="module", params=[1, 2, 4])
@@ -29,7 +30,7 @@ def diagnosis(request: pytest.FixtureRequest, mnist: Dataset) -> Diagnosis:
             images,
             Protocol(eps=0.1, n_test=20, n_tracked=1, pgd_steps=2, apgd_steps=2, square_queries=5, reference_steps=2),
         )
-    where = {"minidbp": "1", "python": "3", "processor": "p", "cores": 2, "blas": [], "variables": {}}
+    where = Environment("1", "3", {}, "l", "p", 2, [], {})
     return replace(result, environment=where)
 
 

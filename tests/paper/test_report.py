@@ -190,12 +190,12 @@ def test_several_values_of_a_field_are_all_listed(made_up: MadeUp) -> None:
 
 def test_the_machine_is_named_and_so_are_several(markdown: str, sweep: Sweep, results: list[RunResult]) -> None:
     where = environment()
-    assert where["processor"] in section(markdown, "Machine")
-    assert where["python"] in section(markdown, "Machine")
-    elsewhere = {**where, "processor": "an abacus", "variables": {"OMP_NUM_THREADS": "3"}}
+    assert where.processor in section(markdown, "Machine")
+    assert where.python in section(markdown, "Machine")
+    elsewhere = dataclasses.replace(where, processor="an abacus", variables={"OMP_NUM_THREADS": "3"})
     mixed = [*results[:-2], dataclasses.replace(results[-2], environment=elsewhere)]
     text = markdown_of(sweep, mixed)
-    assert where["processor"] in section(text, "Machine 1")
+    assert where.processor in section(text, "Machine 1")
     assert "an abacus" in section(text, "Machine 2")
     assert "OMP_NUM_THREADS=3" in section(text, "Machine 2")
 

@@ -32,6 +32,7 @@ from minidbp.sweeps.monitor import (
 )
 from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunError, RunResult, keep
 from minidbp.training import Epoch, Protocol, save_checkpoint
+from minidbp.training.environment import environment
 
 RUNS = [Run("C", lam, seed, Protocol(max_epochs=3, stop_rule="none")) for lam in (0.0, 10.0) for seed in (0, 1)]
 PLAIN, PENALISED = Cost(RUNS[0], JUDGE).total, Cost(RUNS[2], JUDGE).total
@@ -201,7 +202,7 @@ def test_finished_diverged_and_running(
 ) -> None:
     monitor = SweepMonitor(RUNS, tmp_path, JUDGE)
     keep(made_up(RUNS[0]), tmp_path)
-    keep(DivergedRun(run=RUNS[2], diverged=Divergence(1, 2, "training diverged"), environment={}), tmp_path)
+    keep(DivergedRun(run=RUNS[2], diverged=Divergence(1, 2, "training diverged"), environment=environment()), tmp_path)
     signal(RUNS[1], tmp_path, 0.5, locks, speed=3.0, silence=7.0)
     signal(RUNS[3], tmp_path, 0.25, locks, speed=1.0, silence=module.QUIET + 1)
     state = monitor.state()

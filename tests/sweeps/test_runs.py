@@ -322,7 +322,7 @@ def test_the_result_of_another_run_is_not_taken_for_it(
         {"environment": ...}, {"diverged": ...},
         {"clean": None}, {"fgsm": "98"}, {"pgd": True}, {"epochs": []}, {"seconds": 3}, {"seconds": {"training": "1"}},
         {"diagnosis": {}}, {"diagnosis": dict.fromkeys(MaskingFigures.__dataclass_fields__, "1")}, {"diagnosis": 5},
-        {"environment": None}, {"diverged": {}}, {"diverged": {"epoch": 1, "step": 2}}, {"diverged": "yes"},
+        {"environment": None}, {"environment": {}}, {"diverged": {}}, {"diverged": {"epoch": 1, "step": 2}}, {"diverged": "yes"},
         {"diverged": False}, {"per_class": []}, {"per_class": {"clean": [1.0] * 10, "fgsm": [1.0] * 10}},
         {"per_class": {name: [1.0] * 9 for name in ("clean", "fgsm", "pgd")}},
         {"per_class": {name: ["1"] * 10 for name in ("clean", "fgsm", "pgd")}},

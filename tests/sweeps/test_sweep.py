@@ -23,6 +23,7 @@ from minidbp.sweeps.monitor import SweepMonitor
 from minidbp.sweeps.runs import FORMAT, DivergedRun, Divergence, Run, RunError, RunFailed, RunResult, find, keep
 from minidbp.sweeps.sweep import Ending, Sweep
 from minidbp.training import DivergenceError
+from minidbp.training.environment import environment
 
 
 def train(there: Sweep, folder: Path, make_executor: Any = executors.in_process) -> tuple[Ending, str]:
@@ -402,7 +403,7 @@ def test_results_of_a_sweep_half_done(copy: Path, tiny_sweep: Sweep) -> None:
     first, second, *rest = tiny_sweep.runs
     for run in rest:
         (copy / "runs" / f"{run.name}.json").unlink()
-    lost = DivergedRun(run=second, diverged=Divergence(1, 1, "m"), environment={})
+    lost = DivergedRun(run=second, diverged=Divergence(1, 1, "m"), environment=environment())
     keep(lost, copy / "runs")
     assert sweep.results_in(tiny_sweep, copy) == [find(first, copy / "runs"), lost]
 
