@@ -236,7 +236,7 @@ def _check_independence(y: Tensor, x: Tensor, J: np.ndarray) -> None:
     r, q = (0.5 + (step * np.arange(1, k + 1)) % 0.5 for step, k in ((5**0.5, n), (2**0.5, c)))
     cotangent = np.outer(r, q).astype(y.dtype)
     r, q = r.astype(J.dtype), q.astype(J.dtype)
-    with traced_by(None), np.errstate(invalid="ignore", over="ignore"):
+    with traced_by(None), np.errstate(invalid="ignore", over="ignore", under="ignore"):
         gradient = grad(y, x, cotangent)[0].data.reshape(n, -1)
         expected = np.tensordot(q, np.moveaxis(J, 1, 0), 1).reshape(n, -1) * r[:, None]
         finite = np.isfinite(gradient) & np.isfinite(expected)

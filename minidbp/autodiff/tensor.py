@@ -499,7 +499,15 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
         inputs = as_operands(name, args[:last])
         pattern = state.pattern
         start = len(pattern) if pattern is not None else 0
-        result = function(*inputs, **static)
+        try:
+            result = function(*inputs, **static)
+        except FloatingPointError:  # np.errstate(all="raise") meets an underflow, and a result of 0 is right
+            if pattern is not None:
+                del pattern[start:]
+            with np.errstate(under="ignore"):
+                result = function(*inputs, **static)
+        except MemoryError as error:
+            raise MemoryError(_too_large(name, inputs, error)) from None
         value, *rules = result if isinstance(result, tuple) else (result,)
         if pattern is not None:  # name the arrays that `function` declared locally constant
             pattern[start:] = [(name, array) for _, array in pattern[start:]]
@@ -524,6 +532,12 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
 
     apply.__name__ = name
     return apply
+
+
+def _too_large(name: str, inputs: tuple[Tensor, ...], error: MemoryError) -> str:
+    """One sentence about an operation whose result does not fit into memory."""
+    shapes = ", ".join(str(x.shape) for x in inputs)
+    return f"{name} of shapes {shapes} does not fit into memory: take fewer samples at a time"
 
 
 def locally_constant(array: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ def zero_shares(g: np.ndarray) -> np.ndarray:
     return np.mean(g.reshape(len(g), -1) == 0, axis=1)
 
 
+@np.errstate(under="ignore")  # of a product of small gradients
 def gradient_cosines(g: np.ndarray, h: np.ndarray) -> np.ndarray:
     """`<g_n, h_n> / (|g_n| |h_n|)` of each image's two gradients (N, ...): float64 (N,), 0 where one of them is 0."""
     if g.shape != h.shape:

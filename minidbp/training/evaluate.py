@@ -208,7 +208,7 @@ def over_shards(
     """
     validate_sample_count(len(x))
 
-    @np.errstate(over="ignore", invalid="ignore")  # `attacked` reports them
+    @np.errstate(over="ignore", invalid="ignore", under="ignore")  # `attacked` reports them
     def on_shard(part: slice) -> Result:
         result = work(part)
         if done:

@@ -80,7 +80,7 @@ class TrainingState(Generic[Model]):
         self.history.append(epoch)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # DivergenceError reports them
+@np.errstate(over="ignore", invalid="ignore", under="ignore")  # DivergenceError reports them
 def training_step(state: TrainingState, x: np.ndarray, y: np.ndarray, pool: Workers) -> BatchGradient:
     """Take one step of Adam on eq. 3, for images x (N, ...) and labels y (N,).
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from minidbp import kernels
 from minidbp.autodiff import Tensor
-from minidbp.training.adam import check_gradients, check_numbers, check_shares, checked_parameters
+from minidbp.training.checks import check_gradients, check_numbers, check_shares, checked_parameters
 
 
 @dataclass(eq=False)
@@ -39,8 +39,9 @@ class SGD:
         """
         check_gradients("SGD", self.parameters, gradients)
         for p, g, v in zip(self.parameters, gradients, self.v, strict=True):
-            v *= self.momentum
-            v += g
             new = kernels.empty_like(p.data)  # with the memory layout of the old values
-            np.subtract(p.data, self.learning_rate * v, out=new)
+            with np.errstate(under="ignore"):  # a momentum dies out
+                v *= self.momentum
+                v += g
+                np.subtract(p.data, self.learning_rate * v, out=new)
             p.set_data(new)

@@ -1,5 +1,6 @@
 """Values, kinks and errors of means, maxima and softmax.  Derivatives: test_derivatives.py."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,26 @@ def test_the_mean_of_nothing_is_nan_as_numpys_is() -> None:
     with np.errstate(invalid="ignore"):
         assert np.isnan(mdb.mean(np.ones((0, 2)), 0).data).all()
         assert mdb.mean(np.ones((0, 2)), 1).shape == (0,)
+
+
+@pytest.mark.parametrize("f", [mdb.softmax, mdb.log_softmax, mdb.logsumexp, mdb.sigmoid, mdb.softplus, mdb.exp])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_underflow_to_0_is_no_error_whatever_numpy_is_told(f: Callable, dtype: str) -> None:
+    x = mdb.Tensor(np.array([[0.0, -100.0, -2000.0], [1.0, -87.0, -744.0]], dtype), requires_grad=True)
+    with np.errstate(all="raise"):
+        y = f(x)
+        (g,) = mdb.grad((y * y).sum(), x, create_graph=True)
+        (h,) = mdb.grad(g.sum(), x)
+        J = mdb.jacobian(lambda t: f(t).reshape(2, -1), x)
+    assert all(np.isfinite(t.data).all() for t in (y, g, h, J))
+
+
+def test_an_overflow_stays_an_error_if_numpy_is_told_to_raise() -> None:
+    with np.errstate(all="raise"):
+        for f, x in (mdb.exp, [-1000.0, 1000.0]), (mdb.log, [-1.0]), (lambda t: t - t, [np.inf]):
+            with pytest.raises(FloatingPointError):
+                f(mdb.Tensor(x))
+        with mdb.autodiff.tensor.recorded_pattern() as pattern:
+            mdb.where(np.array([True]), mdb.Tensor([1.0]), 0.0)
+            mdb.relu(mdb.Tensor([1.0])) * mdb.exp(mdb.Tensor([-1000.0]))
+    assert [name for name, _ in pattern] == ["where", "relu"]
