@@ -4,6 +4,7 @@ Every function takes the class of its `error`, a ValueError.  The message is one
 """
 
 import json
+import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType
@@ -23,7 +24,10 @@ def read_bytes(path: Path, most: int, error: type[ValueError]) -> bytes:
         if path.exists() and not path.is_file():  # reading from a pipe would wait for ever
             raise error(f"{path} is not a regular file")
         with path.open("rb") as stream:
-            raw = stream.read(most + 1)
+            size = os.fstat(stream.fileno()).st_size
+            raw = stream.read(min(size, most) + 1)  # Python reserves as many bytes as it is asked for
+            if size < len(raw) <= most:  # it has grown, or it is a file of /proc
+                raw += stream.read(most + 1 - len(raw))
     except OSError as problem:
         raise error(f"{path} cannot be read ({problem.strerror or problem})") from problem
     if len(raw) > most:

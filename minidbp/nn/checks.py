@@ -22,24 +22,28 @@ def validate_label_smoothing(label_smoothing: float) -> None:
 
 
 def validate_images(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> None:
-    """Accept x (N, ...) if it is float32 or float64, finite and within [low, high].
+    """Accept x (N, ...) if it is float32 or float64, finite and within [low, high]; the ends may be infinite.
 
     Raises:
         TypeError: x has another dtype.
         ValueError: x is a single number, or a pixel is out of range.
     """
-    if x.dtype not in (np.float32, np.float64):
+    within = f" within [{low:g}, {high:g}]" if np.isfinite(high - low) else ""
+    if x.dtype.newbyteorder("=") not in (np.float32, np.float64):
         hint = f": {AS_FLOATS}" if x.dtype == np.uint8 else ""
-        raise TypeError(f"images must be float32 or float64 within [{low:g}, {high:g}]; got {x.dtype}{hint}")
+        raise TypeError(f"images must be float32 or float64{within}; got {x.dtype}{hint}")
     if x.ndim == 0:
         raise ValueError("images must have the axes (N, ...); got a single number")
     # min and max return NaN if there is one, and comparisons with it are False. No temporary as large as x is made.
-    if x.size and not (x.min() >= low and x.max() <= high and np.isfinite([x.min(), x.max()]).all()):
+    if x.size and not (-np.inf < (least := x.min()) and low <= least and (most := x.max()) <= high and most < np.inf):
         index = np.unravel_index(np.argmin((x >= low) & (x <= high) & np.isfinite(x)), x.shape)
-        raise ValueError(
-            f"images must be finite and lie within [{low:g}, {high:g}]; "
-            f"got {x[index]} at index {tuple(map(int, index))}"
-        )
+        right = f"finite and lie{within}" if within else "finite"
+        raise ValueError(f"images must be {right}; got {x[index]} at index {tuple(map(int, index))}")
+
+
+def validate_finite_images(x: np.ndarray) -> None:
+    """`validate_images` for any range: accept x (N, ...) if it is float32 or float64 and finite."""
+    validate_images(x, -np.inf, np.inf)
 
 
 def refuse_bytes(x: Any) -> None:

@@ -9,7 +9,7 @@ that change direction after one step.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minidbp.nn.checks import validate_images, validate_labels
+from minidbp.nn.checks import validate_finite_images, validate_labels
 from minidbp.robust.losses import loss_gradient
 from minidbp.robust.penalties import Model
 
@@ -19,7 +19,7 @@ def input_gradients(model: Model, x: np.ndarray, y: ArrayLike) -> np.ndarray:
 
     Images must be finite; errors are otherwise those of `fgsm`.
     """
-    validate_images(x, -np.inf, np.inf)
+    validate_finite_images(x)
     return loss_gradient(model, x, validate_labels(y, None, n_images=len(x)))[0]
 
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, as_tensor, no_grad
 from minidbp.autodiff.differentiate import with_graph
-from minidbp.nn.checks import refuse_bytes, validate_choice, validate_images, validate_labels
+from minidbp.nn.checks import validate_choice, validate_finite_images, validate_images, validate_labels
 from minidbp.robust.penalties import Model
 
 Images = TypeVar("Images", np.ndarray, Tensor)
@@ -31,8 +31,11 @@ def checked(
 
 
 def predict(model: Model, x: np.ndarray) -> np.ndarray:
-    """The class with the largest logit, for images x (N, ...): (N,) integers.  Raises TypeError for images of uint8."""
-    refuse_bytes(x)
+    """The class with the largest logit, for images x (N, ...): (N,) integers.
+
+    Raises ValueError if a pixel is not finite, TypeError unless the images are float32 or float64.
+    """
+    validate_finite_images(x)
     with no_grad():
         return np.argmax(model(as_tensor(x)).data, axis=1)
 

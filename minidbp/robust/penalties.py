@@ -4,7 +4,7 @@ Each penalty takes any function of a Tensor `(N, ...) -> (N, c)` whose samples a
 they are, because it runs in every training step; `minidbp.jacobian` checks. It returns a Tensor of shape `()`. That
 Tensor is differentiable in the function's parameters, and its derivative is double backpropagation. Under `no_grad` a
 penalty returns its value alone. An unknown value of `of` or `reduction` raises ValueError, and so does a batch of no
-samples. Images of uint8 raise TypeError.
+samples, or with a pixel that is not finite. Images of integers raise TypeError.
 """
 
 import math
@@ -12,13 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from minidbp.autodiff import Tensor, TensorLike, abs, as_tensor, grad, jacobian_of, softmax
 from minidbp.autodiff.differentiate import with_graph
-from minidbp.autodiff.tensor import state
+from minidbp.autodiff.tensor import COMPLEX, state
 from minidbp.nn import cross_entropy, sample_cross_entropy
-from minidbp.nn.checks import refuse_bytes, validate_choice, validate_label_smoothing, validate_sample_count
+from minidbp.nn.checks import (
+    refuse_bytes,
+    validate_choice,
+    validate_finite_images,
+    validate_label_smoothing,
+    validate_sample_count,
+)
 
 Model = Callable[[Tensor], Tensor]
 
@@ -35,7 +42,11 @@ def jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reduction: str 
         reduction: "sum" over classes i and pixels j, or "mean", which is the sum divided by c * d.
     """
     _check_words(of, reduction)
-    (variable,), outputs = with_graph(_target(model, of), (_checked(x),))
+    return _jacobian_l1(model, _checked(x), of, reduction)
+
+
+def _jacobian_l1(model: Model, x: Tensor, of: str, reduction: str) -> Tensor:
+    (variable,), outputs = with_graph(_target(model, of), (x,))
     J = jacobian_of(outputs, variable, create_graph=state.recording)
     return _averaged(abs(J), reduction)
 
@@ -51,6 +62,10 @@ def summed_jacobian_l1(model: Model, x: TensorLike, of: str = "logits", reductio
         reduction: "sum" over pixels j, or "mean", which is the sum divided by d.
     """
     _check_words(of, reduction)
+    return _summed_jacobian_l1(model, _checked(x), of, reduction)
+
+
+def _summed_jacobian_l1(model: Model, x: Tensor, of: str, reduction: str) -> Tensor:
     return _averaged(abs(_gradient_of_sum(_target(model, of), x)), reduction)
 
 
@@ -64,6 +79,10 @@ def loss_gradient_penalty(
     """
     if norm not in (1, 2):
         raise ValueError(f"loss_gradient_penalty: norm must be 1 or 2; got {norm!r}")
+    return _loss_gradient_penalty(model, _checked(x), y, norm, label_smoothing)
+
+
+def _loss_gradient_penalty(model: Model, x: Tensor, y: ArrayLike, norm: int, label_smoothing: float) -> Tensor:
     g = _gradient_of_sum(lambda t: sample_cross_entropy(model(t), y, label_smoothing), x)
     return _averaged(abs(g) if norm == 1 else g * g, "sum")
 
@@ -72,13 +91,22 @@ def _target(model: Model, of: str) -> Model:
     return model if of == "logits" else lambda t: softmax(model(t))
 
 
-def _gradient_of_sum(f: Model, x: TensorLike) -> Tensor:
+def _gradient_of_sum(f: Model, x: Tensor) -> Tensor:
     """The gradient in x of the sum of f(x); samples are independent, so each has the gradient of its own outputs."""
-    (variable,), total = with_graph(lambda t: f(t).sum(), (_checked(x),))
+    (variable,), total = with_graph(lambda t: f(t).sum(), (x,))
     return grad(total, variable, create_graph=state.recording)[0]
 
 
 def _checked(x: TensorLike) -> Tensor:
+    """`_samples`, if they are finite floats.  Training does not pay for this in every step."""
+    samples = _samples(x)
+    pixels = x if isinstance(x, np.ndarray) else samples.data
+    if pixels.ndim and pixels.dtype != COMPLEX:
+        validate_finite_images(pixels)
+    return samples
+
+
+def _samples(x: TensorLike) -> Tensor:
     """The samples x (N, ...) as a Tensor, if there is at least one, and they are not of uint8."""
     refuse_bytes(x)
     samples = as_tensor(x)
@@ -121,21 +149,29 @@ class Objective:
         validate_label_smoothing(self.label_smoothing)
 
     def __call__(self, model: Model, x: TensorLike, y: ArrayLike) -> Loss:
-        """The loss of images x (N, ...) with labels y (N,), from one forward pass."""
+        """The loss of images x (N, ...) with labels y (N,), from one forward pass.
+
+        Raises ValueError if the loss is not finite because a pixel is not.
+        """
+        samples = _samples(x)
         if self.lam == 0:
-            loss = cross_entropy(model(_checked(x)), y, self.label_smoothing)
-            return Loss(loss, loss, None)
-        (variable,), logits = with_graph(model, (_checked(x),))
-        penalty = self._penalty(lambda _: logits, variable, y)  # the logits of `variable` are known already
-        loss = cross_entropy(logits, y, self.label_smoothing)
-        return Loss(loss + self.lam * penalty, loss, penalty)
+            loss = cross_entropy(model(samples), y, self.label_smoothing)
+            result = Loss(loss, loss, None)
+        else:
+            (variable,), logits = with_graph(model, (samples,))
+            penalty = self._penalty(lambda _: logits, variable, y)  # the logits of `variable` are known already
+            loss = cross_entropy(logits, y, self.label_smoothing)
+            result = Loss(loss + self.lam * penalty, loss, penalty)
+        if not np.isfinite(result.total.data):
+            _checked(samples)
+        return result
 
     def _penalty(self, model: Model, x: Tensor, y: ArrayLike) -> Tensor:
         if self.penalty == "jacobian_l1":
-            return jacobian_l1(model, x, self.of, self.reduction)
+            return _jacobian_l1(model, x, self.of, self.reduction)
         if self.penalty == "summed_jacobian_l1":
-            return summed_jacobian_l1(model, x, self.of, self.reduction)
-        return loss_gradient_penalty(model, x, y, 2 if self.penalty == "loss_gradient_l2" else 1, self.label_smoothing)
+            return _summed_jacobian_l1(model, x, self.of, self.reduction)
+        return _loss_gradient_penalty(model, x, y, 2 if self.penalty == "loss_gradient_l2" else 1, self.label_smoothing)
 
 
 def check_lambda(lam: float) -> None:

@@ -73,7 +73,7 @@ def strongest(
         right = right.copy()
         if rows.size:
             images[rows] = attack(pixels[rows], targets[rows])
-            no_image = np.isnan(images[rows]).reshape(len(rows), -1).any(axis=1)
-            right[rows] = no_image | (predict(model, images[rows]) == targets[rows])
+            rows = rows[~np.isnan(images[rows]).reshape(len(rows), -1).any(axis=1)]  # a NaN is no image
+            right[rows] = predict(model, images[rows]) == targets[rows]
         after[name] = right
     return WorstCase(images, after)

@@ -26,8 +26,7 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        check_numbers("Adam", learning_rate=self.learning_rate, eps=self.eps)
-        check_shares("Adam", beta1=self.beta1, beta2=self.beta2)
+        self._check_settings()
         self.parameters, self.t = checked_parameters("Adam", self.parameters), 0
         self.m = [np.zeros_like(p.data) for p in self.parameters]
         self.v = [np.zeros_like(p.data) for p in self.parameters]
@@ -35,11 +34,16 @@ class Adam:
     def step(self, gradients: Sequence[np.ndarray]) -> None:
         """Give every parameter its new value.
 
-        Raises ValueError, before anything changes, if the gradients do not fit the parameters, and TypeError if they
-        are Tensors: `step` takes their arrays.
+        Raises ValueError, before anything changes, if the gradients do not fit the parameters or a setting was changed
+        to a wrong one, and TypeError if they are Tensors: `step` takes their arrays.
         """
+        self._check_settings()
         check_gradients("Adam", self.parameters, gradients)
         self.t += 1
         settings = {"lr": self.learning_rate, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
         for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
             p.set_data(kernels.adam(p.data, g, m, v, self.t, **settings))
+
+    def _check_settings(self) -> None:
+        check_numbers("Adam", learning_rate=self.learning_rate, eps=self.eps)
+        check_shares("Adam", beta1=self.beta1, beta2=self.beta2)

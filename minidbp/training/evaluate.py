@@ -9,7 +9,7 @@ from minidbp.autodiff import Tensor, no_grad
 from minidbp.data import Dataset
 from minidbp.data.dataset import in_words
 from minidbp.nn import Sequential, fuse
-from minidbp.nn.checks import validate_labels, validate_sample_count
+from minidbp.nn.checks import validate_finite_images, validate_labels, validate_sample_count
 from minidbp.robust import jacobian_l1
 from minidbp.robust.images import predict
 from minidbp.robust.penalties import Model
@@ -204,9 +204,10 @@ def over_shards(
 ) -> list[Result]:
     """The results of `work` on each shard of images x (N, ...); `of_jacobian` if it makes a row for each class.
 
-    Raises ValueError if there is no image, TypeError for images of uint8.
+    Raises ValueError if there is no image or a pixel is not finite, TypeError unless they are float32 or float64.
     """
     validate_sample_count(len(x))
+    validate_finite_images(x)
 
     @np.errstate(over="ignore", invalid="ignore", under="ignore")  # `attacked` reports them
     def on_shard(part: slice) -> Result:

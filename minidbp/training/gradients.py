@@ -80,9 +80,7 @@ def batch_gradient(
         values = share * np.array([loss.total.item(), loss.cross_entropy.item(), penalty])
         return values, [g.data for g in grad(loss.total * share, model.parameters())]
 
-    @np.errstate(
-        over="ignore", invalid="ignore", under="ignore"
-    )  # as in training_step: a new thread does not inherit it
+    @np.errstate(over="ignore", invalid="ignore", under="ignore")  # a new thread inherits none
     def chunk_gradient(chunk: slice) -> tuple[np.ndarray, list[np.ndarray]]:
         sums = np.zeros(3)
         total: list[np.ndarray] = []

@@ -184,12 +184,16 @@ def quickly_trained(
         on_step: called after each step.
 
     Raises:
-        ValueError: there is no such model for such images, there are no images, or steps or threads are less than 1.
+        ValueError: there is no such model for such images, there are no images, an image is outside [0, 1], there is
+            not one label for each image, or steps or threads are less than 1.
+        TypeError: the images are not floats, or the labels are not integers.
         DivergenceError: the loss is not finite.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
     validate_sample_count(len(x))
+    validate_images(x)
+    validate_labels(y, n_classes, n_images=len(x))
     protocol = protocol or Protocol()
     model = build_model(
         name, seed, "float32", protocol.initialiser, protocol.padding, input_shape=x.shape[1:], n_classes=n_classes

@@ -26,17 +26,17 @@ class SGD:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        check_numbers("SGD", learning_rate=self.learning_rate)
-        check_shares("SGD", momentum=self.momentum)
+        self._check_settings()
         self.parameters = checked_parameters("SGD", self.parameters)
         self.v = [np.zeros_like(p.data) for p in self.parameters]
 
     def step(self, gradients: Sequence[np.ndarray]) -> None:
         """Give every parameter its new value.
 
-        Raises ValueError, before anything changes, if the gradients do not fit the parameters, and TypeError if they
-        are Tensors: `step` takes their arrays.
+        Raises ValueError, before anything changes, if the gradients do not fit the parameters or a setting was changed
+        to a wrong one, and TypeError if they are Tensors: `step` takes their arrays.
         """
+        self._check_settings()
         check_gradients("SGD", self.parameters, gradients)
         for p, g, v in zip(self.parameters, gradients, self.v, strict=True):
             new = kernels.empty_like(p.data)  # with the memory layout of the old values
@@ -45,3 +45,7 @@ class SGD:
                 v += g
                 np.subtract(p.data, self.learning_rate * v, out=new)
             p.set_data(new)
+
+    def _check_settings(self) -> None:
+        check_numbers("SGD", learning_rate=self.learning_rate)
+        check_shares("SGD", momentum=self.momentum)

@@ -128,12 +128,28 @@ def test_images_in_bytes_are_refused_by_their_dtype(penalty: str) -> None:
         with pytest.raises(TypeError, match=r"got uint8: divide bytes by 255, as in x\.astype\('float32'\) / 255$"):
             Objective(lam, penalty)(lambda t: MODEL(t), x, Y)
     with pytest.raises(TypeError, match="got uint8"):
-        SEPARATE_OF_BYTES[penalty](x)
+        SEPARATE_OF_X[penalty](x)
 
 
-SEPARATE_OF_BYTES: dict[str, Any] = {
+SEPARATE_OF_X: dict[str, Any] = {
     "jacobian_l1": lambda x: jacobian_l1(MODEL, x),
     "summed_jacobian_l1": lambda x: summed_jacobian_l1(MODEL, x),
     "loss_gradient_l2": lambda x: loss_gradient_penalty(MODEL, x, Y),
     "loss_gradient_l1": lambda x: loss_gradient_penalty(MODEL, x, Y, 1),
 }
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_images_that_are_not_finite_are_refused(penalty: str, bad: float) -> None:
+    x = X.copy()
+    x[2, 1] = bad
+    for images in x, mdb.Tensor(x, requires_grad=True):
+        with pytest.raises(ValueError, match=rf"^images must be finite; got {bad} at index \(2, 1\)$"):
+            SEPARATE_OF_X[penalty](images)
+        for lam in 0.0, 1.0:  # the objective looks at the images once its loss is not finite
+            message = rf"^images must be finite; got {bad} at index \(2, 1\)$"
+            with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=message):
+                Objective(lam, penalty)(MODEL, images, Y)
+    with pytest.raises(TypeError, match=r"^images must be float32 or float64; got int64$"):
+        SEPARATE_OF_X[penalty](np.zeros((4, 6), np.int64))

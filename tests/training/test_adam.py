@@ -101,6 +101,7 @@ def test_nothing_moves_if_any_gradient_does_not_fit(gradients: list[np.ndarray])
     [
         ({"learning_rate": -0.1}, "learning_rate must be a number of at least 0; got -0.1"),
         ({"learning_rate": np.nan}, "learning_rate must be a number of at least 0; got nan"),
+        ({"learning_rate": np.inf}, "learning_rate must be a number of at least 0; got inf"),
         ({"eps": np.inf}, "eps must be a number of at least 0; got inf"),
         ({"beta1": 1.0}, r"beta1 must lie in \[0, 1\); got 1.0"),
         ({"beta2": -0.1}, r"beta2 must lie in \[0, 1\); got -0.1"),
@@ -109,6 +110,23 @@ def test_nothing_moves_if_any_gradient_does_not_fit(gradients: list[np.ndarray])
 def test_settings_that_make_no_sense(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^Adam: {message}$"):
         Adam([], **settings)
+    p = mdb.Tensor(np.zeros(2), requires_grad=True)
+    adam = Adam([p])
+    vars(adam).update(settings)  # as a schedule of the learning rate does
+    with pytest.raises(ValueError, match=rf"^Adam: {message}$"):
+        adam.step([np.ones(2)])
+    assert (adam.t, p.data.tolist()) == (0, [0, 0])
+
+
+@pytest.mark.parametrize("optimiser", [Adam, functools.partial(SGD, learning_rate=0.1, momentum=0.5)])
+@pytest.mark.parametrize("n", [7, 700])
+def test_moments_die_out_whatever_numpy_is_told(optimiser: Callable, n: int) -> None:
+    p = mdb.Tensor(np.ones(n, np.float32), requires_grad=True)
+    steps = optimiser([p])
+    with np.errstate(all="raise"):
+        for g in [1e-20] + [0.0] * 200:  # its square is 1e-40, and half to the power of 200 is less
+            steps.step([np.full(n, g, np.float32)])
+    assert np.isfinite(p.data).all()
 
 
 @pytest.mark.parametrize("optimiser", [Adam, functools.partial(SGD, learning_rate=0.1)])

@@ -6,10 +6,13 @@ from own_models import OWN
 
 from minidbp import Tensor, nn
 from minidbp.data import Dataset
+from minidbp.diagnosis.diagnose import diagnose
+from minidbp.diagnosis.trials import LabelledImages
 from minidbp.robust import fgsm, pgd
 from minidbp.training import (
     DivergenceError,
     Protocol,
+    TrainingState,
     accuracy,
     batch_gradient,
     check_fits,
@@ -19,9 +22,12 @@ from minidbp.training import (
     percent,
     percent_by_class,
     predict,
+    quickly_trained,
     track,
+    training_step,
     workers,
 )
+from minidbp.training.evaluate import jacobian_norms
 
 N = 600  # more than two shards
 
@@ -180,6 +186,35 @@ def test_images_in_bytes(model: nn.Sequential) -> None:
         ):
             with pytest.raises(TypeError, match="got uint8: divide bytes by 255"):
                 judge()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_images_that_are_not_finite(model: nn.Sequential, mnist: Dataset, bad: float) -> None:
+    x, y = np.zeros((300, 28, 28, 1), np.float32), np.zeros(300, int)
+    x[280, 3, 4, 0] = bad  # in the second shard
+    p = Protocol(pgd_steps=1)
+    with workers(1) as pool:
+        state = TrainingState(model, 0.0, p, np.random.default_rng(0))
+        for judge in (
+            lambda: accuracy(model, x, y, pool),
+            lambda: correct_under_fgsm(model, x, y, p, pool),
+            lambda: correct_under_pgd(model, x, y, p, pool),
+            lambda: track(model, x, y, p, pool),
+            lambda: jacobian_norms(model, x, pool),
+            lambda: predict(model, x),
+            lambda: quickly_trained("C", x, y, 1),
+            lambda: diagnose({"it": model}, LabelledImages(x, y, pool), p, mnist),
+        ):
+            with pytest.raises(ValueError, match=rf"^images must be finite.*; got {bad} at index \(280, 3, 4, 0\)$"):
+                judge()
+        for step in (
+            lambda: batch_gradient(model, x[270:], y[270:], 1.0, p, pool),
+            lambda: training_step(state, x[270:], y[270:], pool),
+        ):
+            with pytest.raises(ValueError, match=rf"^images must be finite; got {bad} at index"):
+                step()
+        with pytest.raises(TypeError, match=r"^images must be float32 or float64; got int64$"):
+            accuracy(model, np.zeros((3, 28, 28, 1), np.int64), y[:3], pool)
 
 
 def test_percent_by_class_against_counting(model: nn.Sequential, images: tuple[np.ndarray, np.ndarray]) -> None:

@@ -87,3 +87,7 @@ def test_learning_rates_that_make_no_sense(rate: float) -> None:
 def test_momenta_that_make_no_sense(momentum: float) -> None:
     with pytest.raises(ValueError, match=rf"^SGD: momentum must lie in \[0, 1\); got {momentum}$"):
         SGD([], 0.1, momentum)
+    sgd = SGD([], 0.1)
+    sgd.momentum = momentum
+    with pytest.raises(ValueError, match=r"^SGD: momentum must lie in \[0, 1\); got"):
+        sgd.step([])
