@@ -20,7 +20,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from minidbp.data import load_mnist, random_images
 from minidbp.files.atomic import write_text
-from minidbp.files.page import markdown_table
+from minidbp.files.markdown import markdown_table
 from minidbp.nn import Sequential, load_model
 from minidbp.robust import STRONGEST, strongest
 from minidbp.training import percent, predict

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from minidbp.bench.machine import contention_warning
-from minidbp.files.page import markdown_table, put_between
+from minidbp.files.markdown import markdown_table
+from minidbp.files.page import put_between
 
 BEGIN, END = "<!-- peers: made by benchmarks/peers.py --page -->", "<!-- end of peers -->"
 TITLES = {

@@ -65,7 +65,7 @@ def matrix(cells: Sequence["Cell"]) -> list[list[str]]:
 
 def markdown(cells: Sequence["Cell"]) -> str:
     """The matrix as a Markdown table."""
-    from minidbp.files.page import markdown_table
+    from minidbp.files.markdown import markdown_table
 
     header, *rows = matrix(cells)
     return markdown_table(header, [[f"`{name}`", *marks] for name, *marks in rows], align=":---:")

@@ -11,6 +11,7 @@ from minidbp.cli import inputs, output
 from minidbp.cli import options as opt
 from minidbp.cli.app import command, fail, resumable, stop
 from minidbp.cli.invocation import current
+from minidbp.files.reading import printable
 from minidbp.nn import Sequential, load_model
 from minidbp.nn.models import check_model_input
 from minidbp.sweeps.runs import Run, find, labels
@@ -61,7 +62,7 @@ def explain(
         network, name = load_model(weights)
         if model not in (None, name):
             raise ValueError(f"--model {model} does not fit {weights}, which holds a model {name}: leave --model out")
-        origin = f"The weights are those of {weights.name}."
+        origin = f"The weights are those of {printable(weights.name)}."
     else:
         name = model or "C"
     dataset = inputs.load_data(data)

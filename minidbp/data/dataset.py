@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from minidbp.data.files import DataError
 from minidbp.data.split import split_train_validation
+from minidbp.files.reading import printable
 
 TEST_SHARE = 10  # one image in so many becomes a test image where a file names none
 SPLIT_SEED = 0  # draws them
@@ -38,6 +39,8 @@ class DataIdentity:
         return f"{label}" if self == MNIST else f"class {label}"
 
     def __post_init__(self) -> None:
+        if not self.name.isprintable():
+            raise ValueError(f"name must be one line of printable characters; got {self.name!r:.40}")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(f"image_shape must be three whole numbers of at least 1; got {self.image_shape}")
         if self.n_classes < 2:
@@ -105,6 +108,7 @@ class Dataset:
     @classmethod
     def checked(cls, arrays: Sequence[ArrayLike], names: Sequence[str], name: str) -> "Dataset":
         """`from_arrays` of x, y and perhaps x_test, y_test, which errors call by `names`."""
+        name = printable(name)
         x_name, y_name, x_test_name, y_test_name = names
         x, y = _pair(arrays[0], arrays[1], x_name, y_name)
         n_classes, note = _count_classes(y, y_name), ""

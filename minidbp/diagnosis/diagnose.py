@@ -22,6 +22,7 @@ from minidbp.diagnosis.trials import (
     transfer_trial,
 )
 from minidbp.diagnosis.verdict import OVERSTATED, POINTS, Finding, MaskingVerdict, judge, stronger
+from minidbp.files.reading import printable
 from minidbp.nn import Sequential
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, percent
@@ -117,11 +118,14 @@ def page_trials(p: Protocol) -> dict[str, dict[Any, Trial]]:
 
 def labels_of(weights: Sequence[Path]) -> list[str]:
     """A label for each weights file: its name, or its path if names are equal.  ValueError for a repeated file."""
-    for path in weights:
-        if weights.count(path) > 1:
-            raise ValueError(f"give each weights file once; {path} is given {weights.count(path)} times")
-    stems = [path.stem for path in weights]
-    return stems if len(set(stems)) == len(stems) else [str(path.with_suffix("")) for path in weights]
+    paths = [printable(str(path)) for path in weights]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f"give each weights file once; {path} is given {paths.count(path)} times")
+    for labels in [path.stem for path in weights], [str(path.with_suffix("")) for path in weights]:
+        if len({printable(label) for label in labels}) == len(labels):
+            return [printable(label) for label in labels]
+    return paths
 
 
 def work(models: int, p: Protocol, n_classes: int) -> int:

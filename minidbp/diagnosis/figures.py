@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 from minidbp.data import Dataset
 from minidbp.diagnosis.diagnose import Diagnosis
 from minidbp.diagnosis.trials import DRAWS
-from minidbp.files.plots import COLOURS, MARKERS, as_picture
+from minidbp.files.plots import COLOURS, MARKERS, as_label, as_picture
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, predict
 
@@ -40,7 +40,7 @@ def against_eps(diagnosis: Diagnosis) -> Figure:
             axes.plot(*points, label=legend, markersize=5, clip_on=False, **style)
         axes.axhline(diagnosis.settings.chance, label="chance", **CHANCE_LINE)
         axes.axvline(eps, color="0.6", linewidth=1, label=f"ε = {eps:g}")
-        axes.set_title(f"{label}: {model.verdict.word}", fontsize=10)
+        axes.set_title(as_label(f"{label}: {model.verdict.word}"), fontsize=10)
         axes.set(xlabel="ε (pixel units)", ylim=(0, 100))
         axes.grid(alpha=0.3)
     for axes in panels[len(models) :]:
@@ -59,7 +59,8 @@ def against_steps(diagnosis: Diagnosis) -> Figure:
     axes = figure.subplots()
     for i, (label, model) in enumerate(diagnosis.models.items()):
         style: dict[str, Any] = {"color": COLOURS[i % 7], "marker": MARKERS[i % 5], "linestyle": DASHES[i % 3]}
-        axes.plot(model.against_steps["steps"], model.against_steps["pgd"], label=label, clip_on=False, **style)
+        points = model.against_steps["steps"], model.against_steps["pgd"]
+        axes.plot(*points, label=as_label(label), clip_on=False, **style)
     axes.axhline(diagnosis.settings.chance, label="chance", **CHANCE_LINE)
     steps = model.against_steps["steps"]
     axes.set_xscale("log")
@@ -76,7 +77,7 @@ def against_steps(diagnosis: Diagnosis) -> Figure:
 def transfer(diagnosis: Diagnosis) -> Figure:
     """The matrix of transfer, each cell with its accuracy.  The diagnosis must be of several models."""
     assert diagnosis.transfer
-    labels, accuracy = diagnosis.transfer.labels, np.array(diagnosis.transfer.accuracy)
+    labels, accuracy = [*map(as_label, diagnosis.transfer.labels)], np.array(diagnosis.transfer.accuracy)
     size = 0.9 * len(labels)
     figure = Figure(figsize=(size + 4, size + 2.2), layout="constrained")
     axes = figure.subplots()
@@ -94,7 +95,7 @@ def transfer(diagnosis: Diagnosis) -> Figure:
 def _counts(diagnosis: Diagnosis) -> str:
     """What each value of a picture is. A model was trained once, so there are no bars."""
     s = diagnosis.settings
-    return f"Each value: one trained model on {s.images:,} random test images{s.of_data}; no bars."
+    return f"Each value: one trained model on {s.images:,} random test images{as_label(s.of_data)}; no bars."
 
 
 def adversarial_twins(models: Mapping[str, Model], dataset: Dataset, protocol: Protocol) -> Figure:

@@ -15,7 +15,7 @@ from minidbp.diagnosis import figures
 from minidbp.diagnosis.diagnose import Diagnosis, ModelDiagnosis
 from minidbp.diagnosis.substitutes import SUBSTITUTES
 from minidbp.files.atomic import write_text
-from minidbp.files.page import markdown_table
+from minidbp.files.markdown import code_span, escaped, markdown_table
 from minidbp.files.plots import save
 
 # The rows of the table: accuracies in percent, then figures about gradients with their digits.
@@ -130,24 +130,27 @@ def write(diagnosis: Diagnosis, folder: Path, command: str) -> list[str]:
 def as_markdown(diagnosis: Diagnosis, command: str, pictures: Sequence[str]) -> str:
     """The whole diagnosis: table, verdicts, the rules with their figures, transfer, pictures, machine."""
     s, transfer = diagnosis.settings, diagnosis.transfer
+    (first, *labels), rows = table(diagnosis)
+    of_data = f" {escaped(s.of_data)}" if s.of_data else ""
     lines = [
         "# Diagnosis", "",
-        f"Made by `{command}`. Accuracy in percent of {s.images} test images{s.of_data}, chosen at random by seed",
-        f"{s.seed}. ε = {s.eps:g}, in pixel units; PGD takes {s.steps} steps of 2.5 ε / {s.steps} from {s.restarts}",
-        f"random starts, APGD {s.apgd_steps} steps from {s.apgd_restarts}; Square asks {s.square_queries} times; noise",
-        f"is the worst of {s.noise_draws} draws; δ is FGSM's. docs/diagnostics.md explains each figure.", "",
-        _markdown(*table(diagnosis)),
-        *(f"- {sentence}" for sentence in verdicts(diagnosis)), "",
+        f"Made by {code_span(command)}. Accuracy in percent of {s.images} test images{of_data}, chosen at random by",
+        f"seed {s.seed}. ε = {s.eps:g}, in pixel units; PGD takes {s.steps} steps of 2.5 ε / {s.steps} from",
+        f"{s.restarts} random starts, APGD {s.apgd_steps} steps from {s.apgd_restarts}; Square asks {s.square_queries}",
+        f"times; noise is the worst of {s.noise_draws} draws; δ is FGSM's. docs/diagnostics.md explains each figure.",
+        "",
+        _markdown([first, *map(escaped, labels)], rows),
+        *(f"- {escaped(sentence)}" for sentence in verdicts(diagnosis)), "",
     ]  # fmt: skip
     for label, model in diagnosis.models.items():
         findings = model.verdict.findings
         rows = [[f.rule, f.kind, f"{f.figure:.2f}", f"{f.limit:.2f}", "**yes**" if f.holds else "no"] for f in findings]
         header = ["rule", "kind", "by, % of images", "needs more than", "holds"]
-        lines += [f"## Rules: {label}", "", _markdown(header, rows)]
+        lines += [f"## Rules: {escaped(label)}", "", _markdown(header, rows)]
     if transfer:
         matrix = zip(transfer.labels, transfer.accuracy, strict=True)
-        rows = [[label, *(f"{accuracy:.1f}" for accuracy in row)] for label, row in matrix]
-        header = ["made on (row), judged on", *transfer.labels]
+        rows = [[escaped(label), *(f"{accuracy:.1f}" for accuracy in row)] for label, row in matrix]
+        header = ["made on (row), judged on", *map(escaped, transfer.labels)]
         lines += ["## Transfer", "", "Accuracy on images made by PGD on the margin.", "", _markdown(header, rows)]
     lines += ["## Pictures", "", *(f"![{DESCRIPTIONS[name]}]({name})\n" for name in pictures)]
     return "\n".join([*lines, "## Machine", "", diagnosis.environment.in_words()]) + "\n"

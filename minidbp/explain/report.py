@@ -13,7 +13,8 @@ from minidbp.explain.explanation import Explanation
 from minidbp.explain.figures import FIGURES, describe, kind, strongest
 from minidbp.explain.step import PROTOCOL, norm
 from minidbp.files.atomic import write_text
-from minidbp.files.page import as_html, markdown_table
+from minidbp.files.markdown import code_span, escaped, markdown_table
+from minidbp.files.page import as_html
 from minidbp.files.plots import save
 from minidbp.training.environment import Environment
 
@@ -187,7 +188,7 @@ The loss of the paper (Seck, Loosli, Canu, ESANN 2019, eq. 3) is L(f(x), y) + λ
 Jacobian J = ∂f/∂x. Its gradient in the weights needs the derivative of a derivative. This page takes one such step on
 one {e.thing}, in float64, and shows every derivative beside its finite difference. λ = {e.lam:g}, and P is the mean of
 |J_ij| over the {e.J.size:,} entries, as in `minidbp train`."""
-    parts = [f"# {title(e)}", f"Made by `{command}`. {origin}", introduction]
+    parts = [f"# {title(e)}", f"Made by {code_span(command)}. {escaped(origin)}", introduction]
     for heading, blocks in sections(e).items():
         parts += [f"## {heading}", *map(render, blocks)]
     return "\n\n".join([*parts, "## Machine", environment.in_words()]) + "\n"
@@ -241,7 +242,7 @@ def write(e: Explanation, folder: Path, markdown: str, advance: Callable[[], Non
         save(draw(e), folder / name)
         advance()
     as_json = json.dumps(as_dict(e), indent=1) + "\n"
-    contents = {"json": as_json, "md": markdown, "html": as_html(markdown, title(e), folder)}
+    contents = {"json": as_json, "md": markdown, "html": as_html(markdown, title(e), folder, FIGURES)}
     for extension, content in contents.items():
         write_text(folder / f"explain.{extension}", content)
         advance()

@@ -23,6 +23,11 @@ def save(figure: Figure, path: Path) -> None:
         FigureCanvasAgg(figure).print_png(file)
 
 
+def as_label(text: str) -> str:
+    """A text from elsewhere for a figure: matplotlib takes no dollar in it for a formula, and leaves none out."""
+    return text.replace("$", r"\$").replace("_", " _", text.startswith("_"))
+
+
 def as_picture(image: np.ndarray) -> np.ndarray:
     """What `imshow` takes of an image (H, W, C): (H, W) where it is grey, (H, W, 3) within [0, 1] where it is RGB."""
     return image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from minidbp.files.page import markdown_table
+from minidbp.files.markdown import markdown_table
 from minidbp.nn.models import N_PARAMETERS
 from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, REPETITIONS, TABLE_2, TABLE_3, TABLE_3_LAMBDA, TABLE_4
 from minidbp.paper.readings import still_changing

@@ -15,7 +15,7 @@ import numpy as np
 
 from minidbp.autodiff import Tensor, jacobian, no_grad, softmax
 from minidbp.data import Dataset
-from minidbp.files.page import markdown_table
+from minidbp.files.markdown import code_span, markdown_table
 from minidbp.nn import Sequential
 from minidbp.paper.statistics import wilson
 from minidbp.sweeps.runs import Run
@@ -447,7 +447,7 @@ def as_markdown(study: Study, command: str, seconds: float) -> str:
     )
     return f"""# Figure 1 from a real run: model {run.model}, test image {study.image} (a {study.label})
 
-Made by `{command}` in {seconds / 60:.1f} minutes.
+Made by {code_span(command)} in {seconds / 60:.1f} minutes.
 {stopped}
 ![{_description(study)}](figure1.png)
 

@@ -1,5 +1,6 @@
 """The report on the finished runs of a sweep: table.csv, table.md, figures, and one page of HTML with all of it."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -16,7 +17,8 @@ from rich.text import Text
 from minidbp.data import Dataset
 from minidbp.diagnosis.figures import adversarial_twins
 from minidbp.files.atomic import write_text
-from minidbp.files.page import as_html, markdown_table
+from minidbp.files.markdown import code_span, escaped, markdown_table
+from minidbp.files.page import as_html
 from minidbp.files.plots import save
 from minidbp.nn import N_CLASSES, Sequential, WeightsError, load_model
 from minidbp.paper import claims
@@ -116,8 +118,9 @@ def write_report(sweep: Sweep, folder: Path, mnist: Dataset) -> list[Row]:
         with folder_lock(folder, FILES):
             return _write(sweep, folder, mnist)
     except OSError as error:
+        again = shlex.join(["minidbp", "report", str(folder)])
         raise RunFailed(
-            f"the report cannot be written ({error.filename}: {error.strerror}); `minidbp report {folder}` tries again"
+            f"the report cannot be written ({error.filename}: {error.strerror}); `{again}` tries again"
         ) from error
 
 
@@ -132,13 +135,12 @@ def _write(sweep: Sweep, folder: Path, mnist: Dataset) -> list[Row]:
     models, protocol = _models_to_draw(rows, folder / "runs")
     if models:
         save(adversarial_twins(models, mnist, protocol), folder / "images.png")
-    pictures = {
-        "accuracy.png": describe(rows, experiment.along), "epochs.png": describe_epochs(rows), "images.png": TWINS,
-    }  # fmt: skip
-    there = {name: description for name, description in pictures.items() if (folder / name).exists()}
-    text = as_markdown(sweep, rows, results, there)
+    pictures = {"accuracy.png": describe(rows, experiment.along), "epochs.png": describe_epochs(rows)}
+    if models:
+        pictures["images.png"] = TWINS
+    text = as_markdown(sweep, rows, results, pictures)
     write_text(folder / "table.md", text)
-    write_text(folder / "report.html", as_html(text, sweep.title, folder))
+    write_text(folder / "report.html", as_html(text, sweep.title, folder, pictures))
     return rows
 
 
@@ -216,17 +218,17 @@ def as_markdown(sweep: Sweep, rows: Sequence[Row], results: Sequence[Outcome], p
     done = [result for result in results if isinstance(result, RunResult)]
     minutes = sum(result.seconds.training + result.seconds.judging for result in done) / 60
     diverged = [result for result in results if isinstance(result, DivergedRun)]
-    names = labels(sweep.runs)
+    names, commands = labels(sweep.runs), " and ".join(map(code_span, sweep.commands))
     compared = [name for name in (*experiment.compared, *sweep.vary) if rows and name in rows[0].varied]
     parts = [
-        f"# {sweep.title}",
-        f"Made by {sweep.quoted_commands}: of its {len(sweep.runs)} runs, {len(done)} are finished"
+        f"# {escaped(sweep.title)}",
+        f"Made by {commands}: of its {len(sweep.runs)} runs, {len(done)} are finished"
         + (f" and {len(diverged)} diverged" if diverged else "")
         + f"; one after the other they take {minutes:.1f} minutes.",
         HOW_TO_READ.format(n_images=n_images(rows)),
         *([experiment.note] if experiment.note else []),
         markdown_table(header(rows), body(rows), ["---" if name == "from" else RIGHT for name in header(rows)[1:]]),
-        *(f"- {names[result.run]}: {result.diverged.message}." for result in diverged),
+        *(f"- {escaped(f'{names[result.run]}: {result.diverged.message}.')}" for result in diverged),
         *(f"![{description}]({name})" for name, description in pictures.items()),
         *_verdicts(experiment, sweep, done, bool(diverged)),
         *_readings(rows),
@@ -398,8 +400,9 @@ def _masking(rows: Sequence[Row]) -> list[str]:
         means = {name: summarise([getattr(r.diagnosis, name) for r in row.results]).mean for name in columns}
         words = Counter(result.diagnosis.word for result in row.results)
         counted = [f"{word} ({n} of {words.total()})" if len(words) > 1 else word for word, n in words.most_common()]
+        verdict = escaped(", ".join(counted))
         noise, *rest = (number(mean, 2 if name == "gradient_cosine" else 1) for name, mean in means.items())
-        return [noise, number(row.summary("pgd").mean, 1), *rest, ", ".join(counted)]
+        return [noise, number(row.summary("pgd").mean, 1), *rest, verdict]
 
     noise, *rest = columns.values()
     table = _by_condition(rows, [noise, "PGD", *rest, "verdict"], figures)

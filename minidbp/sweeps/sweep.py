@@ -55,6 +55,13 @@ class Sweep:
     def __post_init__(self) -> None:
         if unknown := set(self.vary) - {field.name for field in fields(Protocol)}:
             raise ValueError(f"the protocol has no field {min(unknown)!r} to vary")
+        if not self.title.isprintable():
+            raise ValueError(f"`title` should be one line of printable characters, got {self.title!r:.40}")
+        for command in self.commands:  # which a user may copy into a shell
+            if not (command.startswith("minidbp ") and _is_quoted(command)):
+                raise ValueError(f"`commands` should be commands of minidbp, quoted for a shell, got {command!r:.40}")
+        if not _is_quoted(self.how):
+            raise ValueError(f"`how` should be options quoted for a shell, got {self.how!r:.40}")
 
     @property
     def quoted_commands(self) -> str:
@@ -63,8 +70,16 @@ class Sweep:
 
     def to_go_on(self, folder: Path) -> list[str]:
         """The commands that train what is left of the sweep in `folder`."""
-        rest = " ".join(filter(None, [self.how, f"--out {shlex.quote(str(folder))}"]))
+        rest = " ".join(filter(None, [self.how, shlex.join(["--out", str(folder)])]))
         return [f"{command} {rest}" for command in self.commands]
+
+
+def _is_quoted(words: str) -> bool:
+    """Whether a shell takes every word as it stands."""
+    try:
+        return shlex.join(shlex.split(words)) == words
+    except ValueError:  # a quotation mark is missing
+        return False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
-from minidbp.files.page import PRINT
+from minidbp.files.page import POLICY, PRINT
 from minidbp.teaching.pictures import WIDGET
 
 LOOK = "classic"  # the nbconvert template that keeps the descriptions of pictures
@@ -70,8 +70,9 @@ def as_html(executed: NotebookNode, title: str) -> str:
         if _is_folded(cell):
             fold = code.wrap(page.new_tag("details"))
             fold.insert(0, page.new_tag("summary", string="the code that draws"))
-    assert page.head is not None
-    page.head.append(page.new_tag("style", string=STYLE + PRINT))
+    (head,) = page("head")
+    head.insert(0, BeautifulSoup(POLICY, "html.parser"))
+    head.append(page.new_tag("style", string=STYLE + PRINT))
     return str(page)
 
 

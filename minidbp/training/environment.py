@@ -10,6 +10,7 @@ import numpy as np
 import threadpoolctl
 
 import minidbp
+from minidbp.files.markdown import escaped
 from minidbp.training import available_cores
 
 PACKAGES = (
@@ -52,8 +53,9 @@ class Environment:
             f"{b.library} {b.version}, kernel {b.kernel}, {b.threads} thread{'s' * (b.threads != 1)}" for b in self.blas
         )
         variables = ", ".join(f"{name}={value}" for name, value in self.variables.items())
-        lines = [f"- {key}: {getattr(self, key)}" for key in ("minidbp", "python", "processor", "cores")]
-        return "\n".join([*lines, f"- BLAS: {libraries or 'unknown'}", f"- variables: {variables or 'none'}"])
+        facts = {name: str(getattr(self, name)) for name in ("minidbp", "python", "processor", "cores")}
+        facts |= {"BLAS": libraries or "unknown", "variables": variables or "none"}
+        return "\n".join(f"- {name}: {escaped(fact)}" for name, fact in facts.items())
 
 
 def environment() -> Environment:

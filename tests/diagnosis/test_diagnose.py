@@ -292,5 +292,7 @@ def test_labels(tmp_path: Any) -> None:
     a, b, same = tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "other" / "a.safetensors"
     assert labels_of([a, b]) == ["a", "b"]
     assert len(set(labels_of([a, b, same]))) == 3
+    assert labels_of([a, a.with_suffix(".bin")]) == [str(a), str(a.with_suffix(".bin"))]
+    assert labels_of([tmp_path / "a\x1b[31m\n.safetensors"]) == ["a?[31m?"]
     with pytest.raises(ValueError, match=r"a\.safetensors is given 2 times"):
         labels_of([a, b, a])

@@ -57,6 +57,17 @@ def test_curves_of_accuracy_have_one_scale_from_0_to_100(diagnosis: Any) -> None
         assert not any(line.get_clip_on() for line in lines)  # so that a point at 0 or 100 is whole
 
 
+def test_a_name_is_no_formula_and_is_not_left_out(diagnosis: Any, tmp_path: Path) -> None:
+    names = [r"a$\foo$", "_b", r"c\$$d"]
+    settings = SimpleNamespace(**{**vars(diagnosis.settings), "of_data": r" of $\foo$.npz"})
+    matrix = SimpleNamespace(labels=names, accuracy=[[0.0] * 3] * 3)
+    named = SimpleNamespace(models=dict.fromkeys(names, diagnosis.models["plain"]), settings=settings, transfer=matrix)
+    for draw in against_eps, against_steps, transfer:
+        save(draw(named), tmp_path / "a.png")  # a formula that cannot be set would raise ValueError
+    legend = [text.get_text() for text in against_steps(named).legends[0].get_texts()]
+    assert len(legend) == 4  # and chance
+
+
 def test_pictures_of_a_diagnosis_say_what_their_values_are(diagnosis: Any) -> None:
     said = "one trained model on 1,000 random test images"
     assert said in against_eps(diagnosis).get_suptitle()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-from minidbp.files.page import PRINT, VIEWPORT, as_html, markdown_table
+from minidbp.files.markdown import markdown_table
+from minidbp.files.page import PRINT, VIEWPORT, as_html
 
 WIDE = markdown_table(
     ["claim", *(f"column {k}" for k in range(12))],
@@ -27,6 +28,37 @@ def test_only_sentences_may_be_broken_into_lines_on_a_phone(tmp_path: Path) -> N
     page = BeautifulSoup(as_html(table, "t", tmp_path), "html.parser")
     assert [cell.get("class") for cell in page("td")] == [None, ["sentence"], None, None]
     assert page("td")[1].get_text() == "at λ = 0 the accuracy changes by much more"
+
+
+def test_only_the_named_pictures_are_in_the_page(tmp_path: Path) -> None:
+    for name in "ours.png", "other.png":
+        (tmp_path / name).write_bytes(b"a picture")
+    markdown = "![one](ours.png) ![two](other.png) ![three](http://example.org/a.png) ![<i>](../ours.png)"
+    page = BeautifulSoup(as_html(markdown, "<b>", tmp_path, ["ours.png"]), "html.parser")
+    assert [(picture["alt"], picture["src"]) for picture in page("img")] == [
+        ("one", "data:image/png;base64,YSBwaWN0dXJl")
+    ]
+    assert page("p")[0].get_text() == " two three <i>"
+    assert page("title")[0].get_text() == "<b>"
+    (policy,) = page("meta", {"http-equiv": "Content-Security-Policy"})
+    assert policy["content"].startswith("default-src 'none'; ")
+
+
+@pytest.mark.slow
+def test_a_browser_loads_and_runs_nothing(tmp_path: Path, browser) -> None:
+    """Even if a page held HTML of others, which it does not."""
+    page = as_html("a", "ours", tmp_path)
+    foreign = "<script>document.title = 'theirs'</script><link rel=stylesheet href=b.css><iframe src=c.html></iframe>"
+    foreign += "<img src=http://127.0.0.1:9/a.png onerror=\"document.title = 'theirs'\">"
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"{foreign}</body>"), encoding="utf-8")
+    for name in "b.css", "c.html":
+        (tmp_path / name).write_text("body { color: red }")
+    tab, asked = browser.new_page(), []
+    tab.on("requestfinished", lambda request: asked.append(request.url))
+    tab.goto((tmp_path / "page.html").as_uri())
+    assert asked == [(tmp_path / "page.html").as_uri()]
+    assert tab.title() == "ours"
+    assert tab.locator("body").evaluate("e => getComputedStyle(e).color") != "rgb(255, 0, 0)"
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from scipy import stats
@@ -38,8 +40,8 @@ from minidbp.paper.experiments import (
 )
 from minidbp.paper.report import FILES, TWINS, UNSAID, as_markdown, on_screen, write_report
 from minidbp.paper.tables import Row, accuracies, as_csv, line_cells, rows_of
-from minidbp.sweeps.runs import Run, RunResult, keep, shown
-from minidbp.sweeps.sweep import Sweep, results_in
+from minidbp.sweeps.runs import Divergence, Run, RunResult, keep, shown
+from minidbp.sweeps.sweep import Sweep, begin, load, results_in
 from minidbp.training import Protocol
 from minidbp.training.environment import environment
 from minidbp.training.judgement import AccuracyAt, MaskingFigures
@@ -516,7 +518,7 @@ def assert_self_contained(text: str) -> Page:
 
 
 def test_the_page_needs_nothing_else(markdown: str, folder: Path) -> None:
-    page = assert_self_contained(as_html(markdown, "Table 2, preset test", folder))
+    page = assert_self_contained(as_html(markdown, "Table 2, preset test", folder, PICTURES))
     assert page.data["title"] == "Table 2, preset test"
     assert page.data["h1"] == "Table 2, preset test"
 
@@ -529,11 +531,38 @@ def test_the_page_has_the_tables_of_the_markdown(markdown: str, folder: Path) ->
 
 def test_what_is_typed_is_text_in_the_page(made_up: MadeUp, folder: Path) -> None:
     run = Run("C", 0.0, 0, Protocol())
-    sweep = dataclasses.replace(sweep_of([run]), commands=["minidbp table2 --out '<b>&'"], title="<i>&amp;")
+    sweep = dataclasses.replace(sweep_of([run]), commands=["minidbp table2 --models '<b>&'"], title="<i>&amp;")
     page = Page(as_html(markdown_of(sweep, [made_up(run)]), sweep.title, folder))
     assert "b" not in page.tags
-    assert "--out '<b>&'" in page.data["code"]
+    assert "--models '<b>&'" in page.data["code"]
     assert page.data["title"] == "<i>&amp;"
+
+
+def test_nothing_in_the_files_becomes_more_than_text(made_up: MadeUp, tmp_path: Path, folder: Path) -> None:
+    """Sweep and results as somebody else may have edited them, checksums and all."""
+    forged = "![x](http://example.org/a.png)<img src=http://example.org/b.png> | [y](javascript:z) ``` *t* $u$"
+    variables = {"NUMBA_X": "\n\n# forged 2\n"}
+    machine = dataclasses.replace(environment(), processor=f"{forged} 1", variables=variables)
+    run, other = (Run("C", lam, 0, Protocol()) for lam in (0.0, 50.0))
+    figures_of = dataclasses.replace(made_up(run).diagnosis, word=f"{forged} 3")
+    lost = dataclasses.replace(
+        diverged(made_up(other)), diverged=Divergence(1, 1, f"{forged} 4\n\n# forged"), environment=machine
+    )
+    there = Sweep("table2", f"{forged} 5", [shlex.join(["minidbp", "`", f"{forged} 6"])], [run, other])
+    begin(there, tmp_path)
+    keep(made_up(run, environment=machine, diagnosis=figures_of), tmp_path / "runs")
+    keep(lost, tmp_path / "runs")
+    there = load(tmp_path)
+    text = markdown_of(there, results_in(there, tmp_path))
+    page = BeautifulSoup(as_html(text, there.title, folder, PICTURES), "html.parser")
+    assert len(page("img")) == len(PICTURES)
+    assert all(picture["src"].startswith("data:image/png;base64,") for picture in page("img"))
+    assert not page(["a", "script", "pre", "em"])
+    assert [h.get_text() for h in page("h1")] == [f"{forged} 5"]
+    assert "forged 2" not in " ".join(h.get_text() for h in page(["h2", "h3"]))
+    for number in (1, 3, 4, 5, 6):
+        assert f"{forged} {number}" in page.get_text()
+    assert f"{forged} 3" in [cell.get_text() for cell in page("td")]
 
 
 # -- the screen -----------------------------------------------------------------------------------------------------

@@ -245,49 +245,52 @@ def extend(folder: Path, tiny_sweep: Sweep, runs: list[Run], command: str, prese
 def test_more_seeds_extend_a_sweep_and_finished_runs_are_kept(copy: Path, tiny_sweep: Sweep) -> None:
     before = contents(copy / "runs")
     runs = tiny_runs(tiny_sweep, 3)
-    there = extend(copy, tiny_sweep, runs, "c --seeds 3", [])
-    assert (there.commands, there.runs) == (["c --seeds 3"], runs)  # this one command repeats the whole
+    there = extend(copy, tiny_sweep, runs, "minidbp c --seeds 3", [])
+    assert (there.commands, there.runs) == (["minidbp c --seeds 3"], runs)  # this one command repeats the whole
     assert contents(copy / "runs") == before
     assert len(sweep.results_in(there, copy)) == 4
 
 
 def test_lambdas_models_and_seeds_extend_a_sweep_seed_by_seed(copy: Path, tiny_sweep: Sweep) -> None:
     more = [dataclasses.replace(run, lam=10.0) for run in tiny_runs(tiny_sweep, 1)[:1]]
-    there = extend(copy, tiny_sweep, more, "c --lambdas 10", [])
-    assert there.commands == ["minidbp table2 --preset tiny", "c --lambdas 10"]  # together they repeat the whole
+    there = extend(copy, tiny_sweep, more, "minidbp c --lambdas 10", [])
+    assert there.commands == [
+        "minidbp table2 --preset tiny",
+        "minidbp c --lambdas 10",
+    ]  # together they repeat it
     assert [(run.seed, run.lam) for run in there.runs] == [(0, 0), (0, 50), (0, 10), (1, 0), (1, 50)]
 
     other = [dataclasses.replace(run, model="A", seed=1) for run in tiny_runs(tiny_sweep, 1)]
     with pytest.raises(RunError, match="another sweep"):  # nothing says that A and C are of one preset
         sweep.begin(dataclasses.replace(tiny_sweep, runs=other), copy)
-    there = extend(copy, tiny_sweep, other, "c --models A", tiny_sweep.runs)
+    there = extend(copy, tiny_sweep, other, "minidbp c --models A", tiny_sweep.runs)
     assert [(run.seed, run.model, run.lam) for run in there.runs] == [
         (0, "C", 0), (0, "C", 50), (0, "C", 10), (1, "C", 0), (1, "C", 50), (1, "A", 0), (1, "A", 50),
     ]  # fmt: skip
-    assert there.commands == ["minidbp table2 --preset tiny", "c --lambdas 10", "c --models A"]
+    assert there.commands == ["minidbp table2 --preset tiny", "minidbp c --lambdas 10", "minidbp c --models A"]
 
     runs = [dataclasses.replace(run, lam=lam, model=m) for m in "AC" for lam in (0.0, 10.0, 50.0) for run in other]
     runs = [dataclasses.replace(run, seed=seed) for seed in (0, 1) for run in dict.fromkeys(runs)]
-    assert extend(copy, tiny_sweep, runs, "c --seeds 2", []).commands == ["c --seeds 2"]
+    assert extend(copy, tiny_sweep, runs, "minidbp c --seeds 2", []).commands == ["minidbp c --seeds 2"]
 
 
 @pytest.mark.parametrize("choose", [lambda runs: runs[:-1], lambda runs: runs[::-1], lambda runs: runs[2:]])
 def test_a_smaller_choice_changes_nothing(copy: Path, tiny_sweep: Sweep, choose: Callable[..., Any]) -> None:
     before = contents(copy)
-    assert extend(copy, tiny_sweep, choose(tiny_sweep.runs), "c --seeds 1", []) == tiny_sweep
+    assert extend(copy, tiny_sweep, choose(tiny_sweep.runs), "minidbp c --seeds 1", []) == tiny_sweep
     assert contents(copy) == before
 
 
 def test_sweeps_that_extend_one_folder_at_once_lose_nothing(tmp_path: Path, tiny_sweep: Sweep) -> None:
     def extend(seed: int) -> None:
         runs = tiny_runs(tiny_sweep, 1, first_seed=seed)
-        sweep.begin(dataclasses.replace(tiny_sweep, commands=[f"c --seed {seed}"], runs=runs), tmp_path)
+        sweep.begin(dataclasses.replace(tiny_sweep, commands=[f"minidbp c --seed {seed}"], runs=runs), tmp_path)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(extend, range(24)))
     there = sweep.load(tmp_path)
     assert there.runs == tiny_runs(tiny_sweep, 24)
-    assert sorted(there.commands) == sorted(f"c --seed {seed}" for seed in range(24))
+    assert sorted(there.commands) == sorted(f"minidbp c --seed {seed}" for seed in range(24))
 
 
 def test_a_sweep_goes_on_while_another_extends_its_folder(
@@ -355,6 +358,11 @@ def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, for
         ({"commands": "minidbp table2"}, ["commands"]),
         ({"vary": "eps"}, ["vary"]),
         ({"vary": ["colour"]}, ["'colour'"]),
+        ({"title": "Table 2\n1 of 1 runs finished"}, ["`title`", "one line"]),
+        ({"commands": ["rm -r a"]}, ["`commands`", "'rm -r a'"]),
+        ({"commands": ["minidbp table2; rm -r a"]}, ["`commands`", "quoted for a shell"]),
+        ({"commands": ["minidbp table2 'a"]}, ["`commands`", "quoted for a shell"]),
+        ({"how": "--data $(rm -r a)"}, ["`how`", "quoted for a shell"]),
         ({"vary": [["eps"]]}, ["vary[0]"]),
         ({"vary": [{}]}, ["vary[0]"]),
         ({"runs": {}}, ["`runs` should be a list"]),
@@ -364,7 +372,7 @@ def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, for
     ],
 )  # fmt: skip
 def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any], named: list[str]) -> None:
-    sweep.begin(Sweep("credit", "t", ["c"], EXPERIMENTS["credit"].runs("smoke")), tmp_path / "other")
+    sweep.begin(Sweep("credit", "t", ["minidbp c"], EXPERIMENTS["credit"].runs("smoke")), tmp_path / "other")
     rewritten(tmp_path / "other", **changes)
     with pytest.raises(RunError) as caught:
         sweep.load(tmp_path / "other")

@@ -42,6 +42,7 @@ def test_formulas_need_no_network():
     assert "$5" in page
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
     assert "<script" not in page
+    assert "default-src 'none'" in page  # nor would a browser load or run anything
 
 
 def test_a_page_fits_a_phone_and_paper():
