@@ -139,15 +139,16 @@ def _sweep_command(name: str, about: str) -> None:
 
 def _executor(workers: int | None, scheduler: str | None, threads: int | None) -> tuple[Callable[[], Any], int | None]:
     """The function that makes the executor of the runs, and the threads of each run."""
-    from minidbp.sweeps import executors
+    from minidbp.sweeps import dask, executors
 
-    if workers and scheduler:
+    if workers and scheduler is not None:
         raise ValueError("--workers and --scheduler name two places to train in; give one of them")
     if workers:
         threads = threads or max(1, available_cores() // workers)
         return functools.partial(executors.processes, workers, threads), threads
-    if scheduler:
-        return functools.partial(executors.dask, scheduler), threads or 1
+    if scheduler is not None:
+        dask.check_address(scheduler)
+        return functools.partial(dask.DaskExecutor, scheduler), threads or 1
     return executors.in_process, threads
 
 

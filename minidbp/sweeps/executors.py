@@ -1,22 +1,17 @@
 """Where runs are trained.  Each function makes a context with an `Executor` of `concurrent.futures`."""
 
-import logging
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
-from minidbp.sweeps.runs import RunError, RunFailed
-
 # BLAS, OpenMP and Numba read these when they are loaded.  The threads of training/workers.py do the work.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-WAIT_FOR_WORKERS = 30  # seconds
 
 
 def in_process() -> Executor:
@@ -78,43 +73,3 @@ def _begin_worker() -> None:
         os._exit(1)  # every file is written whole or not at all, and locks end with their process
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-@contextmanager
-def dask(address: str) -> Iterator[Executor]:
-    """The workers of a Dask scheduler.
-
-    Raises:
-        RunError: Dask is not installed, or no scheduler or no worker answers.
-        RunFailed: The scheduler or the workers died in use.
-    """
-    try:
-        from distributed import Client
-        from distributed.scheduler import KilledWorker
-    except ImportError:
-        raise RunError('--scheduler needs Dask, on every machine: pip install "distributed>=2024.8"') from None
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = f"no Dask scheduler answers at {address} ({reason}); it should look like tcp://host:8786"
-        raise RunError(message) from None
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # no tracebacks: the errors below say it
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
-        except TimeoutError:
-            raise RunError(
-                f"no worker has joined the Dask scheduler at {address} within {WAIT_FOR_WORKERS} s; start some with "
-                f"`dask worker {address}`"
-            ) from None
-        try:
-            # not pure: a task that found its run busy may be submitted again
-            yield client.get_executor(pure=False, retries=2)
-        except CancelledError:
-            raise RunFailed(f"the Dask scheduler at {address} is gone; start one") from None
-        except KilledWorker as error:
-            raise RunFailed(
-                f"Dask workers died again and again at one run, the last at {error.last_worker.address}, perhaps for "
-                "lack of memory"
-            ) from None

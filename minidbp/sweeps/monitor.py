@@ -223,7 +223,7 @@ class SweepMonitor:
             return self._running(run) is not None
 
 
-def view(state: State, title: str) -> RenderableType:
+def view(state: State, title: str, waits_for: str = "") -> RenderableType:
     """The state for a terminal: a bar for the whole sweep, and a line for each running or stopped run."""
     counts = _counts(state)
     head = Table.grid(padding=(0, 1))
@@ -237,15 +237,19 @@ def view(state: State, title: str) -> RenderableType:
         epochs = f"after epoch {ended.epochs}" if ended.epochs else "in its first epoch"
         text = f"  {ended.label}: {100 * ended.share:.0f}%, stopped {epochs}"
         lines.append(Text(text, style="yellow"))
+    if waits_for:
+        lines.append(Text(f"  waiting for {waits_for}", style="yellow"))
     return Group(*lines)
 
 
-def as_line(state: State, title: str) -> str:
+def as_line(state: State, title: str, waits_for: str = "") -> str:
     """The state in one line, for a file or a pipe."""
     parts = [f"{100 * state.share:.0f}%", *([_counts(state)] if state.total > 1 else []), left(state.seconds_left)]
     named = [f"{run.label}: {run.what}" for run in state.running[:MOST_NAMED]]
     if more := len(state.running) - len(named):
         named.append(f"and {more} others")
+    if waits_for:
+        named.append(f"waiting for {waits_for}")
     return "; ".join([f"{title}: {', '.join(filter(None, parts))}", *named])
 
 

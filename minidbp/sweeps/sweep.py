@@ -5,6 +5,7 @@ but that folder: each of them trains the next run that is neither finished nor l
 """
 
 import contextlib
+import math
 import shlex
 import tempfile
 import time
@@ -24,6 +25,7 @@ from minidbp.files.atomic import remove_leftovers
 from minidbp.files.console import Console
 from minidbp.files.digest import without_digest, write_with_digest
 from minidbp.files.reading import from_json, read_json
+from minidbp.sweeps.dask import DaskExecutor
 from minidbp.sweeps.execute import clear, perform
 from minidbp.sweeps.monitor import State, SweepMonitor, as_line, busy, is_live, plain_lines, view
 from minidbp.sweeps.runs import FORMAT, Outcome, Run, RunError, RunFailed, find, labels
@@ -32,7 +34,8 @@ from minidbp.training.judgement import Judge
 
 MOST_SWEEP = 1 << 26  # bytes of a sweep.json
 REFRESH = 0.5  # seconds between two looks at the folder
-PATIENCE = 30.0  # seconds in which every worker, on any machine, should notice the stop file
+TOLD_AFTER = 3.0  # seconds that a sweep waits before a line says for what
+PATIENCE = 3.0  # seconds in which a stopped sweep waits for its runs
 BROKEN_AT_MOST = 3  # times in a row that worker processes may die without finishing a run
 
 
@@ -236,14 +239,14 @@ def train_all(
         kernels.warm_up()  # workers on this machine then find them in the cache
     stop = run_dir / f".stop-{uuid.uuid4().hex}"
     arguments = run_dir, judge, data, threads
-    state = monitor.state()
+    state, news = monitor.state(), Waiting(console)
 
-    def show() -> None:
+    def show(executor: Executor | None = None) -> None:
         nonlocal state
-        state = _show(live, console, monitor, title, announce)
+        state = _show(live, console, monitor, title, announce, news.of(executor, state))
 
     with (
-        plain_lines(console, lambda _: as_line(state, title)),
+        plain_lines(console, lambda _: as_line(state, title, news.waits_for)),
         Live(console=console, auto_refresh=False, transient=True) as live,
     ):
         try:
@@ -278,7 +281,7 @@ def _train_each(
     executor: Executor,
     arguments: tuple[Path, Judge, Path | None, int | None],
     stop: Path,
-    show: Callable[[], None],
+    show: Callable[[Executor], None],
     console: Console,
 ) -> None:
     """Offer every run once and wait for all.  After an error or Ctrl-C, the stop file ends them first."""
@@ -295,7 +298,7 @@ def _train_each(
                 except (OSError, ValueError, MemoryError) as error:
                     label = labels(runs)[offered[future]]
                     raise RunFailed(f"{label}: {_message(error)}") from error
-            show()
+            show(executor)
     except BrokenProcessPool:
         raise  # all its processes have ended
     except BaseException as error:
@@ -316,7 +319,28 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
-def _show(live: Live, console: Console, monitor: SweepMonitor, title: str, announce: bool) -> State:
+class Waiting:
+    """What a sweep waits for.  Where no live view shows that, a line says it once, if it lasts."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.waits_for = console, ""
+        self._due = math.inf  # when the line must come
+
+    def of(self, executor: Executor | None, state: State) -> str:
+        """What the sweep waits for now, empty if for nothing."""
+        waits_for = executor.waits_for(training=bool(state.running)) if isinstance(executor, DaskExecutor) else ""
+        now = time.monotonic()
+        if waits_for != self.waits_for:
+            self.waits_for, self._due = waits_for, now + TOLD_AFTER
+        if waits_for and now >= self._due and not is_live(self.console):
+            self._due = math.inf
+            self.console.say(f"waiting for {waits_for}")
+        return waits_for
+
+
+def _show(
+    live: Live, console: Console, monitor: SweepMonitor, title: str, announce: bool, waits_for: str = ""
+) -> State:
     """Print a line for each run that has ended since the last call, and renew the live view."""
     known = set(monitor.outcomes)
     state = monitor.state()  # the one look at the folder: no run can end unannounced between two
@@ -325,7 +349,7 @@ def _show(live: Live, console: Console, monitor: SweepMonitor, title: str, annou
             line, style = outcome.in_words(monitor.labels[run]), "red" if outcome.diverged else ""
             console.say(line, style)
     if is_live(console):
-        live.update(view(state, title), refresh=True)
+        live.update(view(state, title, waits_for), refresh=True)
     return state
 
 

@@ -1,22 +1,14 @@
 """Places to train in: each gives the bits of one run after the other in this process, whatever is killed meanwhile."""
 
-import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 import threadpoolctl
-from distributed.scheduler import KilledWorker, WorkerState
-from filelock import FileLock
 from tiny_sweep import (
     PATIENCE,
     assert_same,
@@ -32,7 +24,6 @@ from tiny_sweep import (
 )
 
 from minidbp.sweeps import executors
-from minidbp.sweeps.runs import RunError, RunFailed
 
 pytestmark = pytest.mark.slow
 TWO = ("--workers", "2")
@@ -147,104 +138,3 @@ def test_ctrl_c(
     if when == "training" and workers:
         assert finish(table2(out, preset="long")).returncode == 0
         assert_same(out, alone)
-
-
-# -- Dask: a real scheduler and real workers ------------------------------------------------------------------------
-
-
-class Cluster:
-    """A scheduler and workers of one thread each on this machine, all of them processes."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder, self.stack, self.workers = folder, stack, []
-        self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", folder / "scheduler.json")
-        self.address = until(self._address, self.scheduler)
-
-    def _start(self, what: str, *arguments: str | Path) -> "subprocess.Popen[str]":
-        module = f"distributed.cli.dask_{what}"
-        line = [sys.executable, "-m", module, "--host", "127.0.0.1", "--no-dashboard", *map(str, arguments)]
-        log = self.stack.enter_context((self.folder / f"{what}.log").open("a"))
-        return self.stack.enter_context(started(line, stdout=log, stderr=log))
-
-    def _address(self) -> str | None:
-        try:
-            return json.loads((self.folder / "scheduler.json").read_text())["address"]
-        except (OSError, ValueError):
-            return None  # not written yet, or not whole
-
-    def add_worker(self) -> "subprocess.Popen[str]":
-        """Without a nanny: nobody starts it anew."""
-        options = ("--nthreads", "1", "--no-nanny", "--local-directory", self.folder)
-        self.workers.append(self._start("worker", self.address, *options))
-        return self.workers[-1]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with ExitStack() as stack:
-        yield Cluster(tmp_path_factory.mktemp("cluster"), stack)
-
-
-def test_a_dask_worker_killed_in_mid_run(cluster: Cluster, alone: Path, tmp_path: Path) -> None:
-    """With that worker alone there is one run that it must have been at; another worker comes later."""
-    out = tmp_path / "out"
-    worker = cluster.add_worker()
-    with started(table2(out, "--scheduler", cluster.address, preset="long")) as sweep:
-        checkpoint = until(lambda: under_way(out), sweep, worker)[0]
-        worker.kill()
-        worker.wait()
-        assert checkpoint.exists()  # so it was killed before the end
-        cluster.add_worker()
-        _, errors = sweep.communicate(timeout=PATIENCE)
-    assert sweep.returncode == 0, errors
-    assert "Traceback" not in errors
-    assert_same(out, alone)
-
-
-def test_ctrl_c_stops_dask_workers_too(cluster: Cluster, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    cluster.add_worker()
-    line = table2(out, "--scheduler", cluster.address, preset="endless")
-    with started(line, start_new_session=True) as sweep:
-        until(lambda: under_way(out), sweep)
-        os.killpg(sweep.pid, signal.SIGINT)
-        _, errors = sweep.communicate(timeout=60)
-    assert sweep.returncode == 130
-    assert "Traceback" not in errors
-    assert f"to go on: {shlex.join(line[1:])}\n" in errors
-    for path in (out / "runs").glob("*.lock"):
-        with FileLock(path, blocking=False):  # nobody trains it any more
-            pass
-
-
-def test_a_scheduler_that_dies(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with ExitStack() as stack:
-        cluster = Cluster(tmp_path, stack)
-        cluster.add_worker()
-        with started(table2(out, "--scheduler", cluster.address, preset="endless")) as sweep:
-            until(lambda: under_way(out), sweep)
-            cluster.scheduler.kill()
-            _, errors = sweep.communicate(timeout=60)
-    assert sweep.returncode == 1
-    assert "Traceback" not in errors
-    assert f"minidbp: the Dask scheduler at {cluster.address} is gone; start one; to go on: " in errors
-
-
-def test_dask_workers_that_die_again_and_again(cluster: Cluster) -> None:
-    """What Dask raises then: to see four workers die takes too long here."""
-    last = WorkerState(address="tcp://127.0.0.1:7", status="running", pid=1, name="w", nthreads=1, memory_limit=1,
-                       local_directory="", nanny="", server_id="")  # fmt: skip
-    with pytest.raises(RunFailed, match="Dask workers died again and again"), executors.dask(cluster.address):
-        raise KilledWorker("perform", last, 3)
-
-
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "carrier-pigeon://roof:1"])
-def test_an_address_where_no_scheduler_is(address: str) -> None:
-    started_at = time.monotonic()
-    with pytest.raises(RunError, match="no Dask scheduler answers at") as caught, executors.dask(address):
-        pass
-    assert time.monotonic() - started_at < 30
-    assert address in str(caught.value)
-    assert "tcp://host:8786" in str(caught.value)
-    assert "\n" not in str(caught.value)
