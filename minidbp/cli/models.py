@@ -158,7 +158,8 @@ def train(
     if ending.diverged:
         fail("; ".join(ending.diverged), code=1)
     result = find(run, run_dir)
-    assert result is not None
+    if result is None:
+        fail(f"{run.file(run_dir, 'json')} was removed; to train again: {current().words}", code=1)
     output.show(result.as_dict(), as_json, result.in_words(labels([run])[run]))
     output.list_written(folder, f"{run.name}.json", f"{run.name}.safetensors")
 

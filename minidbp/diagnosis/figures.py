@@ -75,9 +75,11 @@ def against_steps(diagnosis: Diagnosis) -> Figure:
 
 
 def transfer(diagnosis: Diagnosis) -> Figure:
-    """The matrix of transfer, each cell with its accuracy.  The diagnosis must be of several models."""
-    assert diagnosis.transfer
-    labels, accuracy = [*map(as_label, diagnosis.transfer.labels)], np.array(diagnosis.transfer.accuracy)
+    """The matrix of transfer, each cell with its accuracy.  Raises ValueError if the diagnosis is of one model."""
+    matrix = diagnosis.transfer
+    if matrix is None:
+        raise ValueError("images are transferred between models, and this diagnosis is of one; give it several")
+    labels, accuracy = [*map(as_label, matrix.labels)], np.array(matrix.accuracy)
     size = 0.9 * len(labels)
     figure = Figure(figsize=(size + 4, size + 2.2), layout="constrained")
     axes = figure.subplots()

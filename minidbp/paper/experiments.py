@@ -10,7 +10,7 @@ from minidbp.paper.published import EPS, EPSILONS, LAMBDAS, TABLE_2, TABLE_3, TA
 from minidbp.robust.penalties import check_lambda
 from minidbp.sweeps.runs import Run, RunError, RunResult
 from minidbp.training import Protocol
-from minidbp.training.protocol import CHOICES, check_choice
+from minidbp.training.protocol import CHOICES, FieldError, check_choice
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,8 @@ def protocol_variants(vary: Sequence[str]) -> list[dict[str, Any]]:
             axes[name] = list(CHOICES.get(name, (True, False)))
         else:
             raise ValueError(f"--vary {text} needs values, such as {name}={getattr(Protocol(), name)}")
+        for value in axes[name]:
+            _check_range(text, name, value)
     return _product(axes)
 
 
@@ -231,6 +233,15 @@ def _parse_value(text: str, kind: Any, value: str) -> Any:
     except (KeyError, ValueError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise ValueError(f"--vary {text}: {value!r} should be {wanted}") from None
+
+
+def _check_range(text: str, name: str, value: Any) -> None:
+    """Raise ValueError, which names --vary, if no protocol has this value of a field."""
+    try:
+        Protocol(**{name: value})
+    except FieldError as error:
+        if error.field == name:  # that of another field may be set too
+            raise ValueError(f"--vary {text}: {error}") from None
 
 
 def _fixed(epochs: int, n_test: int, **changes: Any) -> Protocol:

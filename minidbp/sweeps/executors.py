@@ -65,7 +65,8 @@ def _begin_worker() -> None:
     """A worker ignores Ctrl-C, which its parent handles, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-    assert parent is not None  # this runs in spawned processes only
+    if parent is None:  # not a spawned process
+        return
     sentinel = parent.sentinel
 
     def end_with_parent() -> None:

@@ -96,15 +96,18 @@ def reason(failure: Exception) -> str:
 
 @contextmanager
 def _environment(smoke: bool) -> Iterator[None]:
-    """Set SMOKE in the environment that the notebook's kernel inherits."""
-    before = os.environ.get(SMOKE)
+    """Set what the notebook's kernel inherits: SMOKE, and that asserts are run."""
+    values = {SMOKE: "1" if smoke else "", "PYTHONOPTIMIZE": ""}
+    before = {name: os.environ.get(name) for name in values}
     try:
-        os.environ[SMOKE] = "1" if smoke else ""
+        os.environ.update(values)
         yield
     finally:
-        os.environ.pop(SMOKE)
-        if before is not None:
-            os.environ[SMOKE] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def write(path: Path, text: str) -> None:

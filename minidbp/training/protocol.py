@@ -108,6 +108,9 @@ class Protocol:
                 raise FieldError(field.name, f"must be True or False; got {value!r}")
             if field.type is float:
                 object.__setattr__(self, field.name, float(value) + 0.0)  # so that equal protocols have one text
+        for name in ("pgd_step", "training_attack_step"):
+            if getattr(self, name) == 0:
+                raise FieldError(name, "must be more than 0, or PGD would leave every image as it is; got 0")
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise FieldError(name, f"must be less than 1; got {getattr(self, name)}")
@@ -143,7 +146,7 @@ class Protocol:
 
     def at(self, eps: float) -> "Protocol":
         """The same protocol with attacks of another size; PGD's step grows and shrinks with it."""
-        step = self.pgd_step * eps / self.eps if self.eps > 0 else self.pgd_step
+        step = self.pgd_step * eps / self.eps if self.eps > 0 and eps > 0 else self.pgd_step
         return replace(self, eps=eps, pgd_step=step)
 
     def objective(self, lam: float) -> Objective:

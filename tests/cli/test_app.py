@@ -145,6 +145,11 @@ def test_a_number_below_the_least(option: str, least: int, command: Command) -> 
     assert "none.safetensors" in command("attack", "none.safetensors", option, str(least)).stderr  # the next mistake
 
 
+def test_a_step_of_0_is_refused(command: Command, assert_refused: Callable[..., None]) -> None:
+    for step in "0", "-0.0", "-1", "nan":
+        assert_refused(command("attack", "none.safetensors", "--step", step), "--step must be")
+
+
 def test_quiet_leaves_errors_and_results(command: Command, tmp_path: Path) -> None:
     for name in "attack", "gradcheck", "doctor", "notebooks", "status":
         assert "--quiet" in command(name, "--help").stdout

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -382,6 +383,17 @@ def test_status_of_a_sweep_under_way(copy: Path, command: Command, files_in: Fil
     assert "model C, lambda 50, seed 0: 0%, stopped in its first epoch" in result.stdout
     assert result.stdout.endswith(f"stopped: to go on, minidbp table2 --preset tiny --out {copy}\n")
     assert files_in(copy) == before
+
+
+def test_a_command_to_copy_is_quoted(copy: Path, command: Command, tmp_path: Path) -> None:
+    half_done(copy)
+    folder = copy.rename(tmp_path / "it's [b] a $(folder)")
+    line = command("status", folder).stdout.splitlines()[-1]
+    words = shlex.split(line.removeprefix("stopped: to go on, "))
+    assert words == ["minidbp", "table2", "--preset", "tiny", "--out", str(folder)]
+    (folder / ".lock").mkdir()  # so that no report can be written
+    said = command("report", folder).stderr.splitlines()[-1]
+    assert shlex.split(said.split("`")[1]) == ["minidbp", "report", str(folder)]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The package as a user's program meets it: what `import minidbp` loads, its names and types, its installation."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -45,6 +46,13 @@ def python(*arguments: str, folder: Path) -> str:
 def test_the_import_loads_nothing_that_draws_or_compiles(tmp_path: Path) -> None:
     code = f"import sys, minidbp; print([name for name in {HEAVY} if name in sys.modules])"
     assert python("-c", code, folder=tmp_path).strip() == "[]"
+
+
+def test_nothing_rests_on_an_assert() -> None:
+    """PYTHONOPTIMIZE=1 leaves asserts out."""
+    for path in Path(minidbp.__file__).parent.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        assert not [f"{path}:{node.lineno}" for node in nodes if isinstance(node, ast.Assert)]
 
 
 def test_all_lists_the_public_names() -> None:

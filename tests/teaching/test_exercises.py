@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from minidbp.teaching import exercise, exercises, sized
@@ -59,3 +61,16 @@ def test_the_environment_decides_the_size(monkeypatch, value, size):
     if value is not None:
         monkeypatch.setenv("MINIDBP_SMOKE", value)
     assert sized("full", "smoke") == size
+
+
+@pytest.mark.parametrize("in_a_notebook", [True, False])
+def test_without_asserts_nothing_is_right(monkeypatch, in_a_notebook):
+    said = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: said.append(data["text/plain"]))
+    monkeypatch.setattr("IPython.get_ipython", lambda: object() if in_a_notebook else None)
+    names = {"__name__": "exercises"}
+    source = Path(exercises.__file__).read_text(encoding="utf-8")
+    exec(compile(source, "exercises.py", "exec", optimize=1), names)  # as under PYTHONOPTIMIZE=1
+    assert said == [f"✗ not checked: {exercises.NO_CHECKS}"] * in_a_notebook
+    exec(compile("with exercise('1.1 twice'):\n    assert 2 + 2 == 5", "cell", "exec", optimize=1), names)
+    assert said[in_a_notebook:] == [f"✗ not checked: 1.1 twice: {exercises.NO_CHECKS}"]
