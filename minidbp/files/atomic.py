@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,22 +15,21 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A binary file to write to; it becomes `path` at the end of the block.  If the block fails, nothing is left.
 
     The bytes are on the disk before the file takes the name, so a power cut leaves the old file or the new one.  A
-    killed process leaves `NAME.????????.part` beside it; see `remove_leftovers`.
+    killed process leaves `NAME.????????.part` beside it; see `remove_leftovers`.  The umask decides who may read it.
 
     Raises:
         OSError: The file cannot be written.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # only their owner can read mkstemp's files
         os.replace(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):  # the interrupt came just after the replacement
-            os.unlink(temporary)
+        with contextlib.suppress(OSError):  # the interrupt came just after the replacement; or the folder is missing
+            temporary.unlink()
         if isinstance(error, OSError) and error.errno:
             error.filename = str(path)  # a failed write names no file, a failed replacement names the .part
         raise
@@ -58,7 +57,7 @@ def remove_leftovers(path: Path) -> None:
 
     Call it only while nobody else can write `path`, for example while holding its lock.
     """
-    leftover = re.compile(re.escape(path.name) + r"\.[^.]+\.part")  # mkstemp's letters contain no dot
+    leftover = re.compile(re.escape(path.name) + r"\.[^.]+\.part")
     for other in path.parent.iterdir():
         if leftover.fullmatch(other.name):
             other.unlink(missing_ok=True)

@@ -4,14 +4,32 @@ Every function takes the class of its `error`, a ValueError.  The message is one
 """
 
 import json
+import math
 import os
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 MOST_JSON = 1 << 20  # bytes; the Python objects take up to thirty times as many
 MOST_DEPTH = 32  # brackets within brackets; Python's own recursion ends far later
+MOST_DIGITS = 40  # of a whole number; a generator's state has 39
+MOST_NUMBER = 1e100  # in size; squares of such numbers, and sums of these, are finite
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the largest number that a field may hold in a file, as in `Annotated[float, Range(0, 1)]`."""
+
+    least: float
+    most: float
+
+
+Percent = Annotated[float, Range(0, 100)]
+Duration = Annotated[float, Range(0, 1e10)]  # seconds; 300 years
+Amount = Annotated[float, Range(0, MOST_NUMBER)]  # of a norm or of work
+Count = Annotated[int, Range(0, 10**9)]
+
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
 T = TypeVar("T")
 
@@ -43,30 +61,57 @@ def read_json(path: Path, error: type[ValueError], most: int = MOST_JSON) -> dic
 def parse_json(raw: bytes, source: str, error: type[ValueError], most: int = MOST_JSON) -> dict[str, Any]:
     """The JSON object in at most `most` bytes of UTF-8; `source` names them in errors.
 
-    The object can be written again.  So NaN, Infinity, 1e999, half a surrogate pair and more than MOST_DEPTH
-    brackets within brackets are refused.  Python refuses an integer of more than 4,300 digits.
+    The object can be written again and computed with.  Refused are NaN, infinities, numbers beyond MOST_NUMBER, whole
+    numbers of more than MOST_DIGITS digits, half a surrogate pair, a name twice in one object, and more than
+    MOST_DEPTH brackets within brackets.
     """
     if len(raw) > most:
         raise error(f"{source} has {len(raw)} bytes, more than the {most} that it may have")
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_float
+        )
         if _depth(value) > MOST_DEPTH:
             raise RecursionError
     except UnicodeDecodeError as problem:
         raise error(f"{source} is not UTF-8 (byte {problem.start} is 0x{raw[problem.start]:02x})") from None
     except RecursionError:
         raise error(f"{source} is not JSON of at most {MOST_DEPTH} brackets within brackets") from None
-    except ValueError as problem:
+    except json.JSONDecodeError as problem:
         raise error(f"{source} is not JSON ({problem})") from None
+    except ValueError as problem:
+        raise error(f"{source} is JSON with {problem}") from None
     if not isinstance(value, dict):
         raise error(f"{source} must be a JSON object; it begins with {text.lstrip()[:1]!r}")
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise error(f"{source} is JSON with half a surrogate pair, which is no text") from None
-    except ValueError:
-        raise error(f"{source} is JSON with a number that is not finite") from None
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise ValueError(f"the name {name!r:.40} twice in one object")
+        values[name] = value
+    return values
+
+
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits; {MOST_DIGITS} are the most")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)  # of "NaN" and "Infinity" too
+    if not math.isfinite(value):
+        raise ValueError("a number that is not finite")
+    if abs(value) > MOST_NUMBER:
+        raise ValueError(f"a number beyond {MOST_NUMBER:g}: {text:.40}")
     return value
 
 
@@ -74,8 +119,8 @@ def from_json(kind: type[T], value: Any, source: str, error: type[ValueError]) -
     """Build the dataclass `kind` from a JSON value, and check every field's type.
 
     The inverse of `dataclasses.asdict`.  All fields must be there, also those with a default, and no others.  A field
-    may be an int, float, str, bool, Any, another dataclass, `X | None`, `list[X]`, `tuple[X, ...]` or `dict[str, X]`.
-    A whole number is taken where the field is a float.  A ValueError of the dataclass's own `__post_init__` becomes
+    may be an int, float, str, bool, Any, another dataclass, `X | None`, `list[X]`, `tuple[X, ...]`, `dict[str, X]`, or
+    a number with a Range.  A whole number is taken where the field is a float.  A ValueError of the dataclass's own `__post_init__` becomes
     the error too.
 
     Args:
@@ -92,6 +137,10 @@ def from_json(kind: type[T], value: Any, source: str, error: type[ValueError]) -
         if NoneType in parts:
             (kind,) = set(parts) - {NoneType}
             return build(kind, value, place)
+        if origin is Annotated:
+            number, limits = build(parts[0], value, place), parts[1]
+            expect(limits.least <= number <= limits.most, f"from {limits.least:g} to {limits.most:g}", value, place)
+            return number
         if is_dataclass(kind) or origin is dict:
             expect(isinstance(value, dict), "an object", value, place)
         if origin is dict:
@@ -101,13 +150,13 @@ def from_json(kind: type[T], value: Any, source: str, error: type[ValueError]) -
             return origin(build(parts[0], item, f"{place}[{i}]") for i, item in enumerate(value))
         if is_dataclass(kind):
             return build_dataclass(kind, value, place)
-        if kind is float and type(value) is int and abs(value) < 2**1023:
+        if kind is float and type(value) is int and abs(value) <= MOST_NUMBER:
             return float(value)
         expect(type(value) is kind, KINDS[kind], value, place)
         return value
 
     def build_dataclass(kind: Any, value: dict[str, Any], place: str) -> Any:
-        types, names = get_type_hints(kind), [field.name for field in fields(kind)]
+        types, names = get_type_hints(kind, include_extras=True), [field.name for field in fields(kind)]
         if absent := [name for name in names if name not in value]:
             raise wrong(place, f"lacks {absent[0]}")
         if extra := [name for name in value if name not in names]:

@@ -20,7 +20,7 @@ from rich.text import Text
 from minidbp.autodiff import Tensor, no_grad
 from minidbp.files.atomic import write_text
 from minidbp.files.console import Console
-from minidbp.files.reading import from_json, printable, read_json
+from minidbp.files.reading import Amount, Duration, from_json, printable, read_json
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, build_model
 from minidbp.sweeps.runs import Outcome, Run, RunError, find, labels
 from minidbp.training import track_passes
@@ -29,6 +29,8 @@ from minidbp.training.judgement import Judge
 
 INTERVAL = 1.0  # seconds between two heartbeats
 QUIET = 120.0  # seconds without a heartbeat: its machine may be gone
+MOST_PROGRESS = 4096  # bytes of NAME.progress.json; ours have 200
+LONGEST = 1e9  # seconds, 30 years: a sweep that would take longer says no time
 FIRST_LINE, LINE_EVERY = 2.0, 60.0  # seconds until the first plain line of progress, and between two later ones
 MOST_NAMED = 4  # running runs in a plain line
 
@@ -72,11 +74,11 @@ class Stopped(Exception):
 class Progress:
     """NAME.progress.json: GFLOP done and in all, GFLOP/s, the current phase, and when this was written."""
 
-    done: float
-    total: float
-    speed: float
+    done: Amount
+    total: Amount
+    speed: Amount
     what: str
-    time: float
+    time: Duration
 
 
 class Heartbeat:
@@ -196,13 +198,13 @@ class SweepMonitor:
             running=running,
             stopped=stopped,
             share=done / total if total else 1.0,
-            seconds_left=(total - done) / speed if speed > 0 else None,
+            seconds_left=(total - done) / speed if speed * LONGEST > total - done else None,
         )
 
     def _running(self, run: Run) -> Running | None:
         path = run.file(self.run_dir, "progress.json")
         try:
-            progress = from_json(Progress, read_json(path, RunError), str(path), RunError)
+            progress = from_json(Progress, read_json(path, RunError, MOST_PROGRESS), str(path), RunError)
             share = min(1.0, progress.done / progress.total)  # a stop rule may allow more epochs than were expected
         except (RunError, ZeroDivisionError):
             return None  # not in training, or just ended

@@ -16,7 +16,7 @@ import numpy as np
 
 from minidbp.data import MNIST, DataIdentity, Dataset, Split, split_train_validation
 from minidbp.files.digest import without_digest, write_with_digest
-from minidbp.files.reading import from_json, read_json
+from minidbp.files.reading import MOST_JSON, MOST_NUMBER, Count, Duration, from_json, read_json
 from minidbp.nn import Sequential, build_model, save_model
 from minidbp.nn.models import check_model_input, check_model_name
 from minidbp.robust.penalties import check_lambda
@@ -25,6 +25,8 @@ from minidbp.training.environment import Environment
 from minidbp.training.judgement import Judgement
 
 FORMAT = 4  # of runs and their folders; 1 had no hash in the names, 3 had one size of attack and no tracked epochs
+MOST_SEED = 2**63 - 1  # its digits are in the names of files
+EPOCH_BYTES = 600  # of an epoch in a result, at most; the rest has less than MOST_JSON
 
 
 class RunError(ValueError):
@@ -39,8 +41,8 @@ class RunFailed(Exception):
 class Run:
     """What to train.
 
-    Raises ValueError for an unknown model, one that does not fit the data, a lambda below 0 or not finite, or a
-    negative seed.
+    Raises ValueError for an unknown model, one that does not fit the data, a lambda below 0 or beyond MOST_NUMBER, or
+    a seed below 0 or above MOST_SEED.
     """
 
     model: str
@@ -51,8 +53,10 @@ class Run:
 
     def __post_init__(self) -> None:
         check_lambda(self.lam)
-        if type(self.seed) is not int or self.seed < 0:
-            raise ValueError(f"the seed must be a whole number of at least 0; got {self.seed!r}")
+        if self.lam > MOST_NUMBER:
+            raise ValueError(f"lambda must be at most {MOST_NUMBER:g}; got {self.lam:g}")
+        if type(self.seed) is not int or not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"the seed must be a whole number from 0 to {MOST_SEED}; got {self.seed!r:.40}")
         check_model_name(self.model)
         check_model_input(self.model, self.protocol.padding, self.data.image_shape, self.data.n_classes)
         object.__setattr__(self, "lam", float(self.lam) + 0.0)  # equal runs have one name: 10 and 10.0, -0.0 and 0.0
@@ -120,16 +124,16 @@ class Run:
 class Seconds:
     """How long a run took, its interruptions not counted."""
 
-    training: float
-    judging: float
+    training: Duration
+    judging: Duration
 
 
 @dataclass(frozen=True)
 class Divergence:
     """Where a loss or a gradient became infinite or NaN; epochs and steps count from 1."""
 
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     message: str
 
 
@@ -139,16 +143,26 @@ class RunResult(Judgement):
 
     run: Run
     diverged: None = None
-    epochs: int
+    epochs: Count
     history: list[Epoch]
     seconds: Seconds
-    threads: int
+    threads: Count
     environment: Environment
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(len(shares) != self.run.data.n_classes for shares in self.per_class.values()):
             raise ValueError(f"per_class must hold a number for each of {self.run.data.n_classes} classes")
+
+    def wrong(self) -> str:
+        """What makes it other than the result of a run that was trained and judged to its end; "" if nothing does."""
+        if [epoch.number for epoch in self.history] != list(range(1, self.epochs + 1)):
+            return f"`history` should hold the epochs 1 to {self.epochs}"
+        if any(epoch.tracked is None for epoch in self.history):
+            return "`history` holds an epoch without `tracked`"
+        if [judged.eps for judged in self.by_eps] != self.run.protocol.attack_sizes:
+            return f"`by_eps` should hold the sizes {', '.join(map(shown, self.run.protocol.attack_sizes))}"
+        return ""
 
     def in_words(self, label: str) -> str:
         """The result in one line."""
@@ -217,7 +231,8 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
     if not path.exists():
         return None
     try:
-        values, identity = without_digest(read_json(path, RunError), str(path), RunError), run.identity()
+        read = read_json(path, RunError, MOST_JSON + EPOCH_BYTES * run.protocol.max_epochs)
+        values, identity = without_digest(read, str(path), RunError), run.identity()
         if {name: values.get(name) for name in identity} != identity:
             raise RunError(f"{path} is not the result of the run that its name says")
         rest = {name: value for name, value in values.items() if name not in identity}
@@ -226,7 +241,10 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
             "model": run.model, "lam": run.lam, "seed": run.seed, "protocol": run.protocol.as_dict(),
             "data": run.data.as_dict(),
         }  # fmt: skip
-        return from_json(kind, {**rest, "run": values}, str(path), RunError)
+        outcome = from_json(kind, {**rest, "run": values}, str(path), RunError)
+        if isinstance(outcome, RunResult) and (wrong := outcome.wrong()):
+            raise RunError(f"{path}: {wrong}")
+        return outcome
     except RunError as error:
         raise RunError(f"{error}; move it away, and the run is trained again") from None
 

@@ -32,7 +32,8 @@ from minidbp.sweeps.runs import FORMAT, Outcome, Run, RunError, RunFailed, find,
 from minidbp.training import Protocol
 from minidbp.training.judgement import Judge
 
-MOST_SWEEP = 1 << 26  # bytes of a sweep.json
+MOST_RUNS = 2000  # of a sweep
+MOST_SWEEP = 2048 * MOST_RUNS + (1 << 16)  # bytes of sweep.json; a run has 1,300
 REFRESH = 0.5  # seconds between two looks at the folder
 TOLD_AFTER = 3.0  # seconds that a sweep waits before a line says for what
 PATIENCE = 3.0  # seconds in which a stopped sweep waits for its runs
@@ -140,6 +141,11 @@ def begin(sweep: Sweep, folder: Path, preset: Sequence[Run] = ()) -> Sweep:
             sweep = _united(present, sweep)
         elif run_dir.exists() and any(run_dir.glob("*.json")):
             raise RunError(f"{folder} holds runs of another version of minidbp: give another --out, or move them away")
+        if len(sweep.runs) > MOST_RUNS:
+            raise RunError(
+                f"a sweep has at most {MOST_RUNS} runs, and {folder} would list {len(sweep.runs)}: choose fewer with "
+                "--models, --lambdas, --seeds or --vary, or give another --out"
+            )
         values = {"format": FORMAT, **asdict(sweep), "runs": [run.identity() for run in sweep.runs]}
         try:
             run_dir.mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ from minidbp.files.tensors import check_arrays, dump_tensors, parse_tensors, wri
 from minidbp.training.loop import Epoch, TrainingState
 
 KIND = "minidbp checkpoint 2"
-MOST_TEXT = 1 << 22  # bytes of a header that `checkpoint_epochs` reads; 1,000 epochs have less than half of that
+MOST_TEXT = 1 << 23  # bytes of a header that `checkpoint_epochs` reads; 10,000 epochs have 5 million
 BITS = (128, 128, 1, 32)  # of the numbers of a PCG64
 
 
@@ -75,10 +75,15 @@ def load_checkpoint(path: Path, state: TrainingState, identity: dict[str, Any]) 
 def checkpoint_epochs(path: Path) -> int:
     """How many whole epochs a checkpoint holds; 0 if there is none that can be read.  Reads the header only."""
     try:
+        if not path.is_file():  # reading from a pipe would wait for ever
+            return 0
         with path.open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), MOST_TEXT)))
-        return len(json.loads(header["__metadata__"]["training"])["epochs"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            raw = file.read(min(int.from_bytes(file.read(8), "little"), MOST_TEXT))
+        header = parse_json(raw, f"{path}: the header", CheckpointError, MOST_TEXT)
+        texts = from_json(dict[str, str], header.get("__metadata__"), f"{path}: the metadata", CheckpointError)
+        training = parse_json(texts["training"].encode(), f"{path}: training", CheckpointError, MOST_TEXT)
+        return len(from_json(list[Any], training.get("epochs"), f"{path}: epochs", CheckpointError))
+    except (OSError, KeyError, CheckpointError):
         return 0
 
 

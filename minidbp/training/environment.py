@@ -11,6 +11,7 @@ import threadpoolctl
 
 import minidbp
 from minidbp.files.markdown import escaped
+from minidbp.files.reading import Count
 from minidbp.training import available_cores
 
 PACKAGES = (
@@ -27,7 +28,7 @@ class Blas:
     library: str
     version: str | None
     kernel: str | None
-    threads: int
+    threads: Count
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Environment:
     packages: dict[str, str]
     platform: str
     processor: str
-    cores: int
+    cores: Count
     blas: list[Blas]
     variables: dict[str, str]
 

@@ -8,6 +8,7 @@ import numpy as np
 from minidbp.autodiff import Tensor, no_grad
 from minidbp.data import Dataset
 from minidbp.data.dataset import in_words
+from minidbp.files.reading import Amount, Percent
 from minidbp.nn import Sequential, fuse
 from minidbp.nn.checks import validate_finite_images, validate_labels, validate_sample_count
 from minidbp.robust import jacobian_l1
@@ -93,12 +94,12 @@ def correct_under_pgd(
 class Tracked:
     """Accuracy in percent after an epoch: clean, under FGSM and PGD of size eps and small_eps; the mean ||J||_1,1."""
 
-    clean: float
-    fgsm: float
-    pgd: float
-    fgsm_small: float
-    pgd_small: float
-    jacobian_l1: float
+    clean: Percent
+    fgsm: Percent
+    pgd: Percent
+    fgsm_small: Percent
+    pgd_small: Percent
+    jacobian_l1: Amount
 
 
 def track(

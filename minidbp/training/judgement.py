@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from minidbp.data import Dataset
+from minidbp.files.reading import Amount, Percent, Range
 from minidbp.robust.penalties import Model
 from minidbp.training.evaluate import Tracked
 from minidbp.training.protocol import Protocol
 from minidbp.training.workers import Workers
 
+Cosine = Annotated[float, Range(-1.001, 1.001)]  # beyond 1 by the rounding of float32
 ACCURACIES = ("clean", "fgsm", "pgd")
 Report = Callable[[float, str], None]  # how much work was done since the last call, and the current phase
 
@@ -17,21 +20,21 @@ Report = Callable[[float, str], None]  # how much work was done since the last c
 class GradientFigures:
     """Means over images x and what FGSM makes of them, x + delta."""
 
-    zero_gradients: float  # elements of the loss's gradient dL/dx that are exactly 0, in percent
-    zero_gradient_images: float  # images whose whole dL/dx is exactly 0, in percent
-    gradient_cosine: float  # the cosine of dL/dx at x and at x + delta
-    jacobian_l1: float  # the norm ||J||_1,1 at x
-    jacobian_l1_adv: float  # the norm at x + delta
-    same_prediction: float  # images with the same predicted class at x and x + delta, in percent
+    zero_gradients: Percent  # elements of the loss's gradient dL/dx that are exactly 0, in percent
+    zero_gradient_images: Percent  # images whose whole dL/dx is exactly 0, in percent
+    gradient_cosine: Cosine  # the cosine of dL/dx at x and at x + delta
+    jacobian_l1: Amount  # the norm ||J||_1,1 at x
+    jacobian_l1_adv: Amount  # the norm at x + delta
+    same_prediction: Percent  # images with the same predicted class at x and x + delta, in percent
 
 
 @dataclass(frozen=True)
 class MaskingFigures(GradientFigures):
     """Figures that tell robustness from masked gradients, with accuracies in percent; and what they show."""
 
-    noise: float  # under random signs, the worst of 10 draws for each image
-    pgd_margin: float  # under PGD on the margin
-    worst_case: float  # of images that withstand every attack of the judge
+    noise: Percent  # under random signs, the worst of 10 draws for each image
+    pgd_margin: Percent  # under PGD on the margin
+    worst_case: Percent  # of images that withstand every attack of the judge
     word: str  # the verdict of `minidbp.diagnosis`: "robust", "partly robust", "not robust" or "masks"
     reasons: list[str]  # sentences without a capital and a full stop; the word's own first
 
@@ -44,11 +47,11 @@ class AccuracyAt:
     """
 
     eps: float
-    fgsm: float
-    apgd_ce: float
-    apgd_dlr: float
-    square: float
-    worst_case: float  # of images that withstand the strongest attacks and every other attack of this size
+    fgsm: Percent
+    apgd_ce: Percent
+    apgd_dlr: Percent
+    square: Percent
+    worst_case: Percent  # of images that withstand the strongest attacks and every other attack of this size
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class Judgement:
     by_eps: accuracy at each of the protocol's `attack_sizes`, in their order.
     """
 
-    clean: float
-    fgsm: float
-    pgd: float
+    clean: Percent
+    fgsm: Percent
+    pgd: Percent
     by_eps: list[AccuracyAt]
-    per_class: dict[str, list[float | None]]
+    per_class: dict[str, list[Percent | None]]
     diagnosis: MaskingFigures
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from minidbp.autodiff import Tensor
 from minidbp.data import Split, batches
+from minidbp.files.reading import Count, Duration, Percent
 from minidbp.nn import N_CLASSES, Layer, Sequential, TrainableModel, build_model
 from minidbp.nn.checks import validate_images, validate_labels, validate_sample_count
 from minidbp.training.adam import Adam
@@ -29,12 +30,12 @@ class Epoch:
     tracked: what the model does with test images after the epoch; None if no `track` was given.
     """
 
-    number: int
+    number: Count
     loss: float
     cross_entropy: float
     penalty: float
-    validation_accuracy: float
-    seconds: float
+    validation_accuracy: Percent
+    seconds: Duration
     tracked: Tracked | None = None
 
 

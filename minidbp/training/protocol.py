@@ -24,6 +24,10 @@ CHOICES = {
     "attack_label": ("true", "predicted", "smoothed"),
     "validation_split": ("random", "first", "last"),
 }
+# What a file with a protocol in it can rightly hold, and what the arithmetic of costs and bytes can bear.
+MOST = {"label_smoothing": 1, "eps": 1, "small_eps": 1, "max_epochs": 10_000}  # pixels are in 0 to 1
+MOST_OF_OTHERS = 10**9
+MOST_SIZES = 16  # numbers in judged_eps
 
 
 class FieldError(ValueError):
@@ -101,9 +105,11 @@ class Protocol:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-                raise FieldError(field.name, f"must be a whole number of at least 1; got {value!r}")
-            if field.type is float and not (math.isfinite(value) and value >= 0):
-                raise FieldError(field.name, f"must be a number of at least 0; got {value!r}")
+                raise FieldError(field.name, f"must be a whole number of at least 1; got {value!r:.40}")
+            if field.type is float and not 0 <= value < math.inf:
+                raise FieldError(field.name, f"must be a number of at least 0; got {value!r:.40}")
+            if field.type in (int, float) and value > (most := MOST.get(field.name, MOST_OF_OTHERS)):
+                raise FieldError(field.name, f"must be at most {most}; got {value!r:.40}")
             if field.type is bool and not isinstance(value, bool):
                 raise FieldError(field.name, f"must be True or False; got {value!r}")
             if field.type is float:
@@ -116,12 +122,12 @@ class Protocol:
                 raise FieldError(name, f"must be less than 1; got {getattr(self, name)}")
         sizes = self.judged_eps
         if not isinstance(sizes, tuple | list) or not all(isinstance(e, int | float) and 0 <= e <= 1 for e in sizes):
-            raise FieldError("judged_eps", f"must be a tuple of numbers from 0 to 1; got {sizes!r}")
+            raise FieldError("judged_eps", f"must be a tuple of numbers from 0 to 1; got {sizes!r:.80}")
+        if len(sizes) > MOST_SIZES:
+            raise FieldError("judged_eps", f"must hold at most {MOST_SIZES} numbers; got {len(sizes)}")
         object.__setattr__(self, "judged_eps", tuple(float(eps) + 0.0 for eps in sizes))
-        limits = {"label_smoothing": 1, "eps": 1, "small_eps": 1, "n_tracked": self.n_test}  # pixels are in 0 to 1
-        for name, most in limits.items():
-            if getattr(self, name) > most:
-                raise FieldError(name, f"must be at most {most}; got {getattr(self, name)}")
+        if self.n_tracked > self.n_test:
+            raise FieldError("n_tracked", f"must be at most {self.n_test}; got {self.n_tracked}")
 
     def check_sizes(self, n_train: int, n_test: int) -> None:
         """Raise FieldError if data with so many training and test images have too few for this protocol."""

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
+from minidbp.files import atomic
 from minidbp.files.atomic import atomic_write, remove_leftovers, write_bytes, write_text
 
 
@@ -30,7 +30,19 @@ def test_the_file_appears_at_the_end_of_the_block(tmp_path: Path, before: bytes 
         assert (path.read_bytes() if path.exists() else None) == before
     assert path.read_bytes() == b"new"
     assert names(tmp_path) == ["a.bin"]
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_umask_decides_who_may_read_the_file(tmp_path: Path, umask: int) -> None:
+    path, before = tmp_path / "a.bin", os.umask(umask)
+    try:
+        for _ in range(2):
+            write_bytes(path, b"new")
+            assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+            path.chmod(0o600)  # a file that replaces another is as new
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize("before", [None, b"old"])
@@ -115,14 +127,12 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, size: int, monkeypatch:
     """The writes go to /dev/full, where the kernel itself says ENOSPC."""
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    make = tempfile.mkstemp
 
-    def on_a_full_disk(**arguments: Any) -> tuple[int, str]:
-        descriptor, name = make(**arguments)
-        os.close(descriptor)
-        return os.open("/dev/full", os.O_WRONLY), name
+    def on_a_full_disk(name: Path, mode: str) -> IO[bytes]:
+        open(name, mode).close()
+        return open("/dev/full", "wb")
 
-    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
+    monkeypatch.setattr(atomic, "open", on_a_full_disk, raising=False)
     with pytest.raises(OSError) as caught:
         write_bytes(path, bytes(size))
     assert caught.value.errno == errno.ENOSPC
@@ -130,7 +140,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, size: int, monkeypatch:
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("place", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("place", ["fsync", "replace"])
 def test_an_error_that_comes_late_leaves_the_old_file(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

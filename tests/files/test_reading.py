@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from minidbp.files.reading import MOST_DEPTH, MOST_JSON, from_json, parse_json, read_bytes, read_json
+from minidbp.files.reading import MOST_DEPTH, MOST_JSON, Duration, Percent, from_json, parse_json, read_bytes, read_json
 
 
 class BadFile(ValueError):
@@ -63,14 +63,20 @@ def nested(depth: int) -> bytes:
         (b'{"a": [-Infinity]}', "a number that is not finite"),
         (b'{"a": 1e999}', "a number that is not finite"),
         (b'{"a": "\\ud800"}', "half a surrogate pair"),
-        (b'{"a": ' + b"9" * 10_000 + b"}", "is not JSON ("),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "a number of 10000 digits; 40 are the most"),
+        (b'{"a": -' + b"9" * 40 + b"}", "a number of 41 digits"),
+        (b'{"a": [1e101]}', "a number beyond 1e+100: 1e101"),
+        (b'{"a": -1.5e308}', "a number beyond 1e+100: -1.5e308"),
+        (b'{"a": {"\x1b": 1, "b": 2, "\\u001b": 1}}', "is not JSON ("),
+        (b'{"a": {"\\u001b": 1, "b": 2, "\\u001B": 1}}', "the name '\\x1b' twice in one object"),
+        (b'{"a": 1, "a": 1}', "the name 'a' twice in one object"),
         (nested(MOST_DEPTH + 1), f"at most {MOST_DEPTH} brackets"),
         (nested(500_000), f"at most {MOST_DEPTH} brackets"),
         (b'{"a":' * 200_000, f"at most {MOST_DEPTH} brackets"),
         (b'{"a": [' + b"{}," * ((MOST_JSON - 20) // 3) + b"1]", "is not JSON ("),
         (b'{"a": "' + b"x" * MOST_JSON + b'"}', f"is larger than the limit of {MOST_JSON} bytes"),
     ],
-    ids=range(17),
+    ids=range(23),
 )
 def test_what_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.json").write_bytes(content)
@@ -127,12 +133,15 @@ class Result:
     best: Epoch | None
     by_class: dict[str, list[float | None]]
     environment: dict[str, Any]
+    share: Percent
+    seconds: dict[str, Duration | None]
     threads: int = 1
 
 
 RESULT = Result(
-    "C", False, [Epoch(1, 2.5), Epoch(2, 1.0)], (0.0, 1e300), Epoch(2, 1.0), {"clean": [None, 1.5]}, {"numpy": ["2", 3]}
-)
+    "C", False, [Epoch(1, 2.5), Epoch(2, 1.0)], (0.0, 1e300), Epoch(2, 1.0), {"clean": [None, 1.5]}, {"numpy": ["2", 3]},
+    100.0, {"a": 0.0, "b": None},
+)  # fmt: skip
 
 
 def as_json() -> dict[str, Any]:
@@ -145,8 +154,8 @@ def test_a_dataclass_comes_back() -> None:
 
 
 def test_a_whole_number_is_a_float_where_the_field_is_one() -> None:
-    (lowest, highest) = from_json(Result, {**as_json(), "limits": [0, 10**300]}, "a.json", BadFile).limits
-    assert (type(lowest), lowest, type(highest), highest) == (float, 0.0, float, 1e300)
+    (lowest, highest) = from_json(Result, {**as_json(), "limits": [0, 10**100]}, "a.json", BadFile).limits
+    assert (type(lowest), lowest, type(highest), highest) == (float, 0.0, float, 1e100)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +178,13 @@ def test_a_whole_number_is_a_float_where_the_field_is_one() -> None:
         ({"limits": [1.0, None]}, ": `limits[1]` should be a number, got None"),
         ({"by_class": {"\n": ["x"]}}, ": `by_class['\\n'][0]` should be a number, got 'x'"),
         ({"environment": []}, ": `environment` should be an object, got []"),
+        ({"share": 100.5}, ": `share` should be from 0 to 100, got 100.5"),
+        ({"share": -1}, ": `share` should be from 0 to 100, got -1"),
+        ({"share": "1"}, ": `share` should be a number, got '1'"),
+        ({"seconds": {"a": 1e11}}, ": `seconds['a']` should be from 0 to 1e+10, got 1"),
         ({"lambda": 1}, " should hold only model, diverged, "),
     ],
-    ids=range(18),
+    ids=range(22),
 )  # fmt: skip
 def test_json_that_does_not_fit(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadFile) as caught:

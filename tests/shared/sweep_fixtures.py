@@ -62,7 +62,7 @@ def made_up_result(
     """A result that no run had, with these figures."""
     figures = {"clean": clean, "fgsm": fgsm, "pgd": pgd}
     parts: dict[str, Any] = {
-        "diagnosis": MaskingFigures(*(pgd + place for place in range(9)), word="not robust", reasons=["it is not"]),
+        "diagnosis": MaskingFigures(pgd, pgd, 0.5, *(pgd,) * 6, word="not robust", reasons=["it is not"]),
         "by_eps": [AccuracyAt(eps, fgsm, pgd, pgd, pgd, pgd) for eps in run.protocol.attack_sizes],
         "per_class": {name: [value] * 10 for name, value in figures.items()},
         "history": [_epoch(number, clean, fgsm, pgd) for number in range(1, epochs + 1)],

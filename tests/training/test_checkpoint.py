@@ -159,15 +159,16 @@ def test_a_training_that_did_not_begin_can_be_saved_too() -> None:
 def test_the_longest_that_can_be_saved_can_be_loaded(tmp_path: Path) -> None:
     def state() -> TrainingState:
         made = tiny()
-        made.protocol = dataclasses.replace(made.protocol, max_epochs=5000)
+        made.protocol = dataclasses.replace(made.protocol, max_epochs=10_000)
         return made
 
     long, other = state(), state()
-    worst = -2.2250738585072014e-308  # no float has more letters
-    long.history[:] = [Epoch(number, *5 * [worst]) for number in range(1, 5001)]
+    worst = 2.2250738585072014e-308  # no float has more letters
+    long.history[:] = [Epoch(number, *3 * [-worst], *2 * [worst], Tracked(*6 * [worst])) for number in range(1, 10_001)]
     save_checkpoint(tmp_path / "c.safetensors", long, WHOSE)
     load_checkpoint(tmp_path / "c.safetensors", other, WHOSE)
     assert other.history == long.history
+    assert checkpoint_epochs(tmp_path / "c.safetensors") == 10_000
 
 
 def test_half_a_draw_that_the_generator_keeps_is_kept() -> None:
