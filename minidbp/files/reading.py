@@ -120,8 +120,8 @@ def from_json(kind: type[T], value: Any, source: str, error: type[ValueError]) -
 
     The inverse of `dataclasses.asdict`.  All fields must be there, also those with a default, and no others.  A field
     may be an int, float, str, bool, Any, another dataclass, `X | None`, `list[X]`, `tuple[X, ...]`, `dict[str, X]`, or
-    a number with a Range.  A whole number is taken where the field is a float.  A ValueError of the dataclass's own `__post_init__` becomes
-    the error too.
+    a number with a Range.  A whole number is taken where the field is a float.  A ValueError of the dataclass's own
+    `__post_init__` becomes the error too.
 
     Args:
         source: What errors begin with: "`source`: `epochs[1].loss` should be a number, got 'x'".

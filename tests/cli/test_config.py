@@ -69,6 +69,32 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         read_config(tmp_path / "latin", OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("eps = " + "9" * 400, "eps must be a number of at most 1e+100; got 9999"),
+        ("eps = -" + "9" * 4000, "eps must be a number of at most 1e+100; got -9999"),
+        ("eps = " + "9" * 5000, "is not TOML"),
+        ("eps = nan", "eps must be a number of at most 1e+100; got nan"),
+        ("eps = -inf", "eps must be a number of at most 1e+100; got -inf"),
+        ("seed = " + "9" * 400, "seed must be a number of at most 1e+100; got 9999"),
+        ("a = " + "[" * 20_000, "is not TOML"),
+        ("a = " + "{b = " * 10_000, "is not TOML"),
+        ("seed = '" + "x" * 60_000 + "'", "seed must be a whole number; got 'xxx"),
+        ("x" * 60_000 + " = 1", "unknown option 'xxx"),
+        ("seed = \x1b[2J", "is not TOML"),
+        ("seed = 1\nseed = 1", "is not TOML"),
+    ],
+    ids=range(12),
+)
+def test_files_made_to_do_harm(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        read_config(written(tmp_path, text), {"eps": float, "seed": int})
+    assert message in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
 def test_a_command_takes_its_options_from_the_file(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,8 +139,8 @@ class Result:
 
 
 RESULT = Result(
-    "C", False, [Epoch(1, 2.5), Epoch(2, 1.0)], (0.0, 1e300), Epoch(2, 1.0), {"clean": [None, 1.5]}, {"numpy": ["2", 3]},
-    100.0, {"a": 0.0, "b": None},
+    "C", False, [Epoch(1, 2.5), Epoch(2, 1.0)], (0.0, 1e300), Epoch(2, 1.0), {"clean": [None, 1.5]},
+    {"numpy": ["2", 3]}, 100.0, {"a": 0.0, "b": None},
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -277,6 +278,12 @@ def test_a_run_beyond_the_epochs_that_were_expected_is_not_more_than_all_of_it(
         b"", b"{", b"[]", b"3", b"{}", b'{"done": 1}', b"\xff", b'{"done": "1", "total": 1}', b"[" * 100_000,
         b'{"done": 1, "total": 2, "speed": "fast", "what": "", "time": 0}',
         b'{"done": 1, "total": 2, "speed": NaN, "what": "", "time": 0}', None,
+        *(
+            b'{"done": 1, "total": 2, "speed": 3, "what": "", "time": 0}'.replace(at, value)
+            for at in (b"1", b"2", b"3", b"0") for value in (b"9" * 400, b"9" * 4000, b"1e308", b"-1", b"1e400")
+        ),
+        b'{"done": 1, "done": 1, "total": 2, "speed": 3, "what": "", "time": 0}',
+        b'{"done": 1, "total": 2, "speed": 3, "what": "' + b"x" * 4096 + b'", "time": 0}',
     ],
     ids=lambda content: repr(content)[:40],
 )  # fmt: skip
@@ -286,6 +293,19 @@ def test_a_sign_of_life_that_cannot_be_read_is_none(tmp_path: Path, content: byt
         signal(RUNS[0], tmp_path, 0.5, locks, total=0)
     else:
         path.write_bytes(content)
+    assert SweepMonitor(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], [], 0.0, None)
+
+
+@pytest.mark.parametrize("speed", [0.0, 1e-300, 1e-20])
+def test_a_speed_of_nearly_nothing_tells_no_time(tmp_path: Path, speed: float, locks: ExitStack) -> None:
+    """It was Infinity in `status --json`, which is no JSON."""
+    signal(RUNS[0], tmp_path, 0.5, locks, speed=speed)
+    assert SweepMonitor(RUNS, tmp_path, JUDGE).state().seconds_left is None
+
+
+def test_a_pipe_for_a_sign_of_life_or_a_checkpoint_is_none(tmp_path: Path) -> None:
+    for ending in "progress.json", "checkpoint.safetensors":
+        os.mkfifo(RUNS[0].file(tmp_path, ending))
     assert SweepMonitor(RUNS, tmp_path, JUDGE).state() == State(4, 0, 0, [], [], 0.0, None)
 
 

@@ -18,7 +18,7 @@ from minidbp.nn import build_model, load_model
 from minidbp.sweeps import runs
 from minidbp.sweeps.runs import DivergedRun, Run, RunError, RunResult, find, keep, labels, shown, varied_fields
 from minidbp.sweeps.sweep import load, results_in
-from minidbp.training import Protocol
+from minidbp.training import Epoch, Protocol, Tracked
 from minidbp.training.judgement import MaskingFigures
 
 RUN = Run("C", 2.5, 3, Protocol(n_train=64, n_tracked=100))
@@ -334,6 +334,61 @@ def test_a_result_that_lacks_a_part_is_refused(result: RunResult, tmp_path: Path
     """... stands for a part that is not there at all."""
     content = {key: value for key, value in {**result.as_dict(), **change}.items() if value is not ...}
     assert next(iter(change)) in refusal(dump_with_digest(content).encode(), tmp_path)
+
+
+HUGE = 1e99  # below what no file may hold
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("clean", 100.1), ("clean", -0.1), ("fgsm", HUGE), ("per_class.clean.3", 101.0), ("by_eps.0.square", -1.0),
+        ("by_eps.0.eps", 0.06), ("epochs", -1), ("epochs", 17), ("epochs", 10**39), ("history.0.number", 2),
+        ("history.0.seconds", -1.0), ("history.0.seconds", HUGE), ("history.0.tracked", None),
+        ("history.1.tracked.pgd", 1000.0), ("history.1.tracked.jacobian_l1", -1.0),
+        ("history.1.validation_accuracy", HUGE), ("diagnosis.gradient_cosine", 1.1), ("diagnosis.noise", HUGE),
+        ("diagnosis.jacobian_l1", -1.0), ("seconds.training", -1.0), ("seconds.judging", HUGE), ("threads", -1),
+        ("environment.cores", 10**30), ("environment.variables", {"A": 1}), ("environment.blas", [{}]),
+        ("environment.blas", {}), ("environment.packages", ["numpy"]), ("history.0.loss", 1e101), ("fgsm", 1e308),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_number_that_no_run_can_have_is_refused(result: RunResult, tmp_path: Path, place: str, value: Any) -> None:
+    """A digest is no signature: these have the right one."""
+    values = json.loads(json.dumps(result.as_dict()))
+    *path, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+    part = values
+    for key in path:
+        part = part[key]
+    part[last] = value
+    assert len(refusal(dump_with_digest(values).encode(), tmp_path)) < 600
+
+
+def test_a_divergence_that_no_run_can_have_is_refused(diverged_run: DivergedRun, tmp_path: Path) -> None:
+    for change in {"epoch": -1}, {"step": 10**30}, {"message": 3}:
+        values = diverged_run.as_dict()
+        values["diverged"] |= change
+        refusal(dump_with_digest(values).encode(), tmp_path)
+
+
+def test_the_longest_result_is_found(result: RunResult, tmp_path: Path) -> None:
+    """A run of 10,000 epochs could be trained, and its result was then larger than the limit."""
+    longest = dataclasses.replace(RUN, protocol=dataclasses.replace(RUN.protocol, max_epochs=10_000))
+    small = 1.2345678901234567e-100  # no number that is not negative has more letters
+    tracked = Tracked(*[small] * 6)
+    history = [Epoch(number, -small, -small, -small, small, small, tracked) for number in range(1, 10_001)]
+    outcome = dataclasses.replace(result, run=longest, epochs=10_000, history=history)
+    keep(outcome, tmp_path)
+    assert len(json.dumps([dataclasses.asdict(history[-1])], indent=2)) < runs.EPOCH_BYTES
+    assert find(longest, tmp_path) == outcome
+
+
+def test_numbers_that_no_file_could_hold_make_no_run() -> None:
+    with pytest.raises(ValueError, match=r"lambda must be at most 1e\+100; got 2e\+100"):
+        Run("C", 2e100, 0, Protocol())
+    for seed in 2**63, 10**4000:
+        with pytest.raises(ValueError, match=r"the seed must be a whole number from 0 to 9\d{18}; got \d{19,40}$"):
+            Run("C", 1.0, seed, Protocol())
 
 
 def test_a_result_that_was_changed_is_refused(result: RunResult, tmp_path: Path) -> None:

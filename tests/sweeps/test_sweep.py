@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,8 +23,9 @@ from minidbp.sweeps import executors, monitor, sweep
 from minidbp.sweeps.monitor import SweepMonitor
 from minidbp.sweeps.runs import FORMAT, DivergedRun, Divergence, Run, RunError, RunFailed, RunResult, find, keep
 from minidbp.sweeps.sweep import Ending, Sweep
-from minidbp.training import DivergenceError
+from minidbp.training import DivergenceError, Protocol
 from minidbp.training.environment import environment
+from minidbp.training.protocol import CHOICES
 
 
 def train(there: Sweep, folder: Path, make_executor: Any = executors.in_process) -> tuple[Ending, str]:
@@ -379,6 +381,44 @@ def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any],
     assert "\n" not in str(caught.value)
     for word in named:
         assert word in str(caught.value)
+
+
+def test_more_runs_than_a_sweep_may_have(tmp_path: Path) -> None:
+    runs = [Run("C", 0.0, seed, Protocol()) for seed in range(sweep.MOST_RUNS + 1)]
+    with pytest.raises(RunError) as caught:
+        sweep.begin(Sweep("table2", "t", ["c"], runs), tmp_path / "out")
+    assert str(caught.value) == (
+        f"a sweep has at most 2000 runs, and {tmp_path / 'out'} would list 2001: choose fewer with --models, "
+        "--lambdas, --seeds or --vary, or give another --out"
+    )
+    sweep.begin(Sweep("table2", "t", ["c"], runs[:-1]), tmp_path / "out")
+    with pytest.raises(RunError, match="would list 2001: choose fewer"):  # the folder has 2,000
+        sweep.begin(Sweep("table2", "t", ["c"], runs[-1:]), tmp_path / "out")
+
+
+def test_the_largest_sweep_comes_back_in_little_memory(tmp_path: Path) -> None:
+    """sweep.json of 60 MB took 1.9 GB.  No run takes more letters than these."""
+    small = 1.2345678901234567e-100
+    numbers = {field.name: small for field in dataclasses.fields(Protocol) if field.type is float}
+    counts = {field.name: 10**9 for field in dataclasses.fields(Protocol) if field.type is int}
+    words = {name: max(choices, key=len) for name, choices in CHOICES.items()}
+    protocol = Protocol(**{**numbers, **counts, "max_epochs": 10_000, **words}, judged_eps=(small,) * 16)
+    runs = [Run("C", small, 2**63 - 1 - k, protocol) for k in range(sweep.MOST_RUNS)]
+    largest = Sweep("table2", "t", ["c"], runs)
+    sweep.begin(largest, tmp_path)
+    tracemalloc.start()
+    assert sweep.load(tmp_path) == largest
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    lists = b'{"a": [' + b"{}," * ((sweep.MOST_SWEEP - 20) // 3) + b"1]}"  # what takes most memory for its bytes
+    (tmp_path / "sweep.json").write_bytes(lists)
+    with pytest.raises(RunError, match="format None"):
+        sweep.load(tmp_path)
+    worst = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    print(f"\nsweep.json of {sweep.MOST_RUNS} runs: {peak / 1e6:.0f} MB; the worst of its size: {worst / 1e6:.0f} MB")
+    assert peak < 50e6
+    assert worst < 200e6
 
 
 def test_a_sweep_that_was_changed_is_refused(copy: Path) -> None:

@@ -24,13 +24,14 @@ from minidbp.training import (
     CheckpointError,
     Epoch,
     Protocol,
+    Tracked,
     TrainingState,
     load_checkpoint,
     save_checkpoint,
     train,
     workers,
 )
-from minidbp.training.checkpoint import dump_checkpoint, parse_checkpoint
+from minidbp.training.checkpoint import checkpoint_epochs, dump_checkpoint, parse_checkpoint
 
 PROTOCOL = Protocol(stop_rule="none", max_epochs=4, batch_size=32)
 WHOSE = {"model": "C", "lambda": 2.0, "seed": 7, "protocol": PROTOCOL.as_dict()}
@@ -169,6 +170,24 @@ def test_the_longest_that_can_be_saved_can_be_loaded(tmp_path: Path) -> None:
     load_checkpoint(tmp_path / "c.safetensors", other, WHOSE)
     assert other.history == long.history
     assert checkpoint_epochs(tmp_path / "c.safetensors") == 10_000
+
+
+def test_epochs_of_what_is_no_checkpoint_are_none(tmp_path: Path) -> None:
+    """`minidbp status` and a running sweep ask for them; a pipe would let both wait for ever."""
+    path = tmp_path / "c.safetensors"
+    assert checkpoint_epochs(path) == checkpoint_epochs(tmp_path) == 0
+    twice, number = '{"epochs": [], "epochs": [1]}', '{"epochs": ' + "9" * 5000 + "}"
+    for training in ("{", "[" * 100_000, twice, number, '{"epochs": "ab"}', '{"epochs": {}}', "{}", "[]"):
+        path.write_bytes(dump_tensors({}, {"training": training}))
+        assert checkpoint_epochs(path) == 0
+    for raw in b"", b"{}", b"\xff" * 100, (2).to_bytes(8, "little") + b"[]", (2).to_bytes(8, "little") + b"{}":
+        path.write_bytes(raw)
+        assert checkpoint_epochs(path) == 0
+    path.write_bytes(dump_tensors({}, {"training": '{"epochs": [1, 2]}'}))
+    assert checkpoint_epochs(path) == 2
+    path.unlink()
+    os.mkfifo(path)
+    assert checkpoint_epochs(path) == 0
 
 
 def test_half_a_draw_that_the_generator_keeps_is_kept() -> None:

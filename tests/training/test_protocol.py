@@ -111,6 +111,22 @@ def test_numbers_are_finite_and_at_least_0(name: str, value: float) -> None:
     assert_refused(name, value)
 
 
+@pytest.mark.parametrize("name", [*WHOLE, *REAL])
+@pytest.mark.parametrize("value", [10**9 + 1, 10**400])
+def test_numbers_are_bounded(name: str, value: int) -> None:
+    """The cost of a run of 10^400 epochs was an OverflowError."""
+    with pytest.raises(ValueError, match=f"^{name} must be at most 1?0*; got 10000") as caught:
+        Protocol(**{name: value})
+    assert len(str(caught.value)) < 100
+
+
+def test_how_long_and_at_how_many_sizes() -> None:
+    assert Protocol(max_epochs=10_000, judged_eps=(0.1,) * 16).max_epochs == 10_000
+    assert_refused("max_epochs", 10_001, "at most 10000")
+    with pytest.raises(ValueError, match="judged_eps must hold at most 16 numbers; got 17"):
+        Protocol(judged_eps=(0.1,) * 17)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
