@@ -5,17 +5,21 @@ rules are operations on Tensors; with create_graph=True they are recorded, and w
 differentiated again.  That is all there is to double backpropagation.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from minidbp import kernels
 from minidbp.autodiff.shapes import moveaxis, reshape
 from minidbp.autodiff.tensor import Tensor, TensorLike, as_tensor, from_array, recording, state, traced_by
 
 Function = Callable[..., Tensor]
 Tensors = Tensor | Sequence[Tensor]
 TensorsLike = TensorLike | Sequence[TensorLike]
+
+SURELY_FREE = 1 << 30  # bytes: below this, nobody looks how much memory is free
 
 
 def grad(
@@ -279,6 +283,9 @@ def _accumulated(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequenc
         if t._node and not leads_to_x.isdisjoint(map(id, t._node.inputs)):
             leads_to_x.add(id(t))
 
+    rows = math.prod(cotangents[0].shape[: cotangents[0].ndim - ys[0].ndim])
+    if rows > 1 and leads_to_x.intersection(map(id, order)):
+        _check_memory(rows, [t for t in order if id(t) in leads_to_x])
     gradients: dict[int, Tensor] = {}  # the sum of the cotangents so far, by the id of its tensor
     for y, g in zip(ys, cotangents, strict=True):
         if id(y) in leads_to_x:
@@ -306,6 +313,20 @@ def _accumulated(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequenc
             for tracer in tracers:
                 tracer.leave()
     return [gradients.get(id(x)) for x in xs]
+
+
+def _check_memory(rows: int, tensors: Sequence[Tensor]) -> None:
+    """Raise MemoryError if one cotangent of the tensors, with so many rows, is larger than the memory that is free.
+
+    Linux would promise the memory, and end the process once it is used.
+    """
+    largest = max(tensors, key=lambda t: t.data.nbytes)
+    needed = rows * largest.data.nbytes
+    if needed > SURELY_FREE and needed > (free := kernels.free_memory()):
+        raise MemoryError(
+            f"grad: {rows} rows for a tensor of shape {largest.shape} take {needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB of memory are free: take fewer samples at a time"
+        )
 
 
 def inputs_first(ys: Sequence[Tensor], leaves: Sequence[Tensor] = ()) -> list[Tensor]:

@@ -507,7 +507,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
             with np.errstate(under="ignore"):
                 result = function(*inputs, **static)
         except MemoryError as error:
-            raise MemoryError(_too_large(name, inputs, error)) from None
+            raise MemoryError(_too_large(name, inputs)) from error
         value, *rules = result if isinstance(result, tuple) else (result,)
         if pattern is not None:  # name the arrays that `function` declared locally constant
             pattern[start:] = [(name, array) for _, array in pattern[start:]]
@@ -534,10 +534,10 @@ def operation(function: Callable[..., Any]) -> Callable[..., Tensor]:
     return apply
 
 
-def _too_large(name: str, inputs: tuple[Tensor, ...], error: MemoryError) -> str:
+def _too_large(name: str, inputs: tuple[Tensor, ...]) -> str:
     """One sentence about an operation whose result does not fit into memory."""
     shapes = ", ".join(str(x.shape) for x in inputs)
-    return f"{name} of shapes {shapes} does not fit into memory: take fewer samples at a time"
+    return f"{name}: there is not enough memory for operands of shape {shapes}: take fewer samples at a time"
 
 
 def locally_constant(array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Annotated, Any, NoReturn, get_args
 import typer
 
 from minidbp import __version__
+from minidbp.cli import memory
 from minidbp.cli.config import read_config
 from minidbp.cli.invocation import Command, Group, current, interruptible
 from minidbp.cli.output import say, updates
@@ -86,7 +88,9 @@ def command(
         _refuse_extra_arguments()
         with interruptible(), current().at_end:
             try:
-                work(**options)
+                with memory.as_memory_error():
+                    memory.check_limit()
+                    work(**options)
             except KeyboardInterrupt:
                 stop(f"stopped; to begin again: {current().words}")
             except EOFError as error:  # click would print "Aborted." alone
@@ -96,7 +100,7 @@ def command(
             except (ArithmeticError, RunFailed) as error:
                 fail(str(error), code=1)
             except MemoryError as error:
-                fail(f"there is not enough memory: {str(error) or 'nothing could be allocated'}", code=1)
+                fail(memory.message(error), code=1)
             except (ValueError, TypeError) as error:
                 fail(str(error))
             except BrokenPipeError:
@@ -146,7 +150,8 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except RunFailed as error:
-        raise RunFailed(f"{error}; to go on: {current().words}") from error
+        advice = f": {memory.advice()}" if memory.is_for_lack_of_memory(error.__cause__) else ""
+        raise RunFailed(f"{error}{advice}; to go on: {current().words}") from error
 
 
 def main() -> None:
@@ -156,6 +161,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show λ prints ? instead
     try:
         app()
+    except MemoryError:  # there was none left for the message either
+        os.write(2, b"minidbp: there is not enough memory\n")
+        sys.exit(1)
     except OSError as error:  # of what Typer writes itself, such as --help
         say(f"minidbp: {_unusable(error)}", style="red")
         sys.exit(1)

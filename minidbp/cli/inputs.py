@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from minidbp import training
+from minidbp.cli import memory
 from minidbp.cli.invocation import current
 from minidbp.cli.output import compile_kernels, say
 from minidbp.data import Dataset
@@ -17,6 +18,7 @@ from minidbp.training.protocol import FieldError, Protocol
 
 def load_data(data: Path | None) -> Dataset:
     """MNIST or the user's data, of which a message says that they are not verified; and compiled kernels."""
+    memory.check_limit(memory.LEAST_FOR_KERNELS)
     dataset = data_in(data)
     if not dataset.verified:
         where = printable(str(data))
@@ -28,6 +30,7 @@ def load_data(data: Path | None) -> Dataset:
 
 def load_mnist(data: Path | None, command: str) -> Dataset:
     """MNIST.  Raises ValueError for other data."""
+    memory.check_limit(memory.LEAST_FOR_KERNELS)
     dataset = data_in(data)
     if not dataset.verified:
         raise ValueError(f"{command} needs MNIST, and {data} holds other data: leave --data out")

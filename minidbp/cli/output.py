@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minidbp import kernels
+from minidbp.cli import memory
 from minidbp.cli.invocation import current
 from minidbp.files.console import Console
 from minidbp.sweeps import monitor
@@ -70,6 +71,7 @@ def busy(title: str) -> AbstractContextManager[None]:
 
 def compile_kernels() -> None:
     """Compile the kernels, which takes some 15 s, or load them from the cache, with a message meanwhile."""
+    memory.check_limit(memory.LEAST_FOR_KERNELS)
     with busy("preparing kernels"):
         kernels.warm_up()
 

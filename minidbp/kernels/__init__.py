@@ -6,6 +6,7 @@ from numpy import matmul  # `minidbp bench kernels` replaces it, as the others, 
 from minidbp.kernels.conv import conv2d, conv2d_transpose, conv2d_weight_grad
 from minidbp.kernels.elementwise import absolute, adam, masked
 from minidbp.kernels.fast.buffers import axes_in_memory, empty, empty_like
+from minidbp.kernels.memory import free_memory
 from minidbp.kernels.patches import ConvGeometry, Padding, Pair, col2im, im2col
 
 
@@ -37,6 +38,7 @@ __all__ = [
     "conv2d_weight_grad",
     "empty",
     "empty_like",
+    "free_memory",
     "im2col",
     "masked",
     "matmul",

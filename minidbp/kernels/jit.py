@@ -7,6 +7,7 @@ before a kernel is needed.  Machine code is cached on disk where a cache folder 
 import contextlib
 import functools
 import hashlib
+import os
 import pickle
 import sys
 import threading
@@ -28,6 +29,28 @@ SHA256_BYTES = 32
 
 _compiling = threading.RLock()
 _compiled: list[Any] = []  # Numba's dispatchers, for cache_folders
+
+
+_held_for_fork: list[Any] = []
+
+
+def _before_fork() -> None:
+    """Wait until no thread compiles."""
+    _compiling.acquire()  # first: afterwards no thread imports Numba for a kernel
+    _held_for_fork.append(_compiling)
+    if module := sys.modules.get("numba.core.compiler_lock"):
+        module.global_compiler_lock.acquire()
+        _held_for_fork.append(module.global_compiler_lock)
+
+
+def _after_fork() -> None:
+    while _held_for_fork:
+        _held_for_fork.pop().release()
+
+
+# A child of a fork has one thread. A lock that another thread held would be held for ever there.
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class Kernel:

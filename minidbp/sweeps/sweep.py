@@ -320,6 +320,8 @@ def _train_each(
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename} cannot be used: {error.strerror}"
     return str(error)

@@ -1,5 +1,7 @@
 import gc
 import math
+import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from autograd import jacobian as hips_jacobian
 
 import minidbp as mdb
 from minidbp import kernels
-from minidbp.autodiff import Tensor, jacobian_of, vjp
+from minidbp.autodiff import Tensor, differentiate, jacobian_of, vjp
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -1150,3 +1152,26 @@ def test_the_check_of_independence_leaves_the_result_alone() -> None:
         J = mdb.jacobian(f, x, create_graph=True)
     np.testing.assert_array_equal(J.data, expected.data)
     assert [s.name for s in t] == [s.name for s in plain]
+
+
+def test_rows_that_no_memory_is_free_for_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux promises any memory, and ends the process that uses it."""
+    x, W = np.ones((5, 4)), np.ones((4, 3))
+    monkeypatch.setattr(differentiate, "SURELY_FREE", 300)  # the rows take 3 * 5 * 4 * 8 bytes
+    monkeypatch.setattr(kernels, "free_memory", lambda: 400)
+    for f in (
+        lambda: mdb.jacobian(lambda t: t @ W, x),
+        lambda: mdb.robust.jacobian_l1(lambda t: t @ W, x),
+        lambda: mdb.vjp(lambda t: t @ W, x, np.ones((3, 5, 3))),
+    ):
+        with pytest.raises(MemoryError, match=r"^grad: 3 rows for a tensor of shape \(5, 4\) take .* GiB, and .*:"):
+            f()
+    mdb.vjp(lambda t: t @ W, x, np.ones((5, 3)))  # one row
+    leaf = mdb.Tensor(x, requires_grad=True)
+    mdb.grad(mdb.Tensor(W).sum(), leaf, np.ones(3), allow_unused=True)  # nothing leads to the input
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says how much memory is free")
+def test_free_memory() -> None:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 1e7 < kernels.free_memory() < 2 * total + 1e12

@@ -529,3 +529,17 @@ def test_unused_inputs_are_allowed_but_not_a_forgotten_graph() -> None:
         y = (x * x).sum()
     with pytest.raises(ValueError, match="it was computed under no_grad"):
         mdb.grad(y, x, allow_unused=True)
+
+
+@mdb.operation
+def huge(x: Tensor) -> Any:
+    """`8 PiB`."""
+    return np.empty(1 << 50)
+
+
+def test_an_operation_without_memory_names_its_operands() -> None:
+    with pytest.raises(
+        MemoryError,
+        match=r"^huge: there is not enough memory for operands of shape \(50000, 3\): take fewer samples at a time$",
+    ):
+        huge(np.zeros((50000, 3)))

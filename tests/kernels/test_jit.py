@@ -1,4 +1,5 @@
 import errno
+import inspect
 import os
 import subprocess
 import sys
@@ -145,3 +146,49 @@ def test_contiguous_is_one_form_for_every_array(array: np.ndarray) -> None:
     np.testing.assert_array_equal(form.reshape(array.shape), array)
     if array.flags.c_contiguous:
         assert np.shares_memory(form, array)
+
+
+FORK = """
+import multiprocessing, os, sys, threading
+import numpy as np
+from minidbp.kernels import jit
+
+{double}
+
+def in_child():
+    out = np.zeros(3)
+    jit.kernel(double)(np.arange(3.0), out)
+    os._exit(0 if out.tolist() == [0, 2, 4] else 1)
+
+def hold(lock, held):
+    with lock:
+        held.set()
+        threading.Event().wait(0.3)  # the fork comes meanwhile
+
+numba_lock = __import__("numba.core.compiler_lock").core.compiler_lock.global_compiler_lock
+for lock in jit._compiling, numba_lock:
+    for how in "os", "multiprocessing":
+        held = threading.Event()
+        thread = threading.Thread(target=hold, args=(lock, held))
+        thread.start()
+        held.wait()
+        if how == "os":
+            if not (child := os.fork()):
+                in_child()
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        else:
+            child = multiprocessing.get_context("fork").Process(target=in_child)
+            child.start()
+            child.join()
+            print(child.exitcode)
+        thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_while_a_thread_compiles_does_not_hang_the_child(tmp_path: Path) -> None:
+    script = tmp_path / "forks.py"
+    script.write_text(FORK.format(double=inspect.getsource(double)))
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", script]  # Python 3.12 warns of forks with threads
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.stdout.split() == ["0"] * 4, result.stderr

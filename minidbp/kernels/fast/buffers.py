@@ -58,7 +58,14 @@ def empty_like(array: np.ndarray) -> np.ndarray:
 
 
 def _aligned(size: int) -> memoryview:
-    raw = bytearray(size + CACHE_LINE)
+    try:
+        raw = bytearray(size + CACHE_LINE)
+    except MemoryError:  # what waits in the pool may be enough
+        _empty_the_pool()
+        try:
+            raw = bytearray(size + CACHE_LINE)
+        except MemoryError:
+            raise MemoryError(f"Unable to allocate {size / 2**20:.0f} MiB") from None
     start = -np.frombuffer(raw, np.uint8).ctypes.data % CACHE_LINE
     return memoryview(raw)[start : start + size]
 
@@ -69,9 +76,13 @@ def _give_back(blocks: list[memoryview], block: memoryview) -> None:
     if _returned[0] > POOL_BYTES:  # only now, because measuring the pool takes as long as everything else here
         _returned[0] = pooled_bytes()
         if _returned[0] > POOL_BYTES:  # the pool holds sizes that nobody asks for any more: empty it
-            for others in list(_free.values()):
-                others.clear()
-            _returned[0] = 0
+            _empty_the_pool()
+
+
+def _empty_the_pool() -> None:
+    for blocks in list(_free.values()):
+        blocks.clear()
+    _returned[0] = 0
 
 
 def pooled_bytes() -> int:
