@@ -19,6 +19,7 @@ from minidbp import kernels
 from minidbp.cli import memory
 from minidbp.cli.invocation import current
 from minidbp.files.console import Console
+from minidbp.files.reading import printable
 from minidbp.sweeps import monitor
 from minidbp.sweeps.monitor import is_live, left, plain_lines
 
@@ -108,6 +109,7 @@ def table(rows: Sequence[Sequence[str]], title: str, left: int = 1) -> Table:
 
 def named(lines: Sequence[tuple[str, str, str]]) -> list[RenderableType]:
     """Texts beside their names, from (name, style of the name, text); a terminal gets long texts in lines."""
+    lines = [(name, style, printable(text)) for name, style, text in lines]
     if not screen.is_terminal:
         return [Text.assemble((f"{name:>12}", style), "  ", text) for name, style, text in lines]
     grid = Table.grid(padding=(0, 2, 0, 0))

@@ -1,6 +1,7 @@
 """What the commands print, on a terminal and elsewhere."""
 
 import io
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,19 @@ def test_without_a_terminal_there_are_lines(
     with progress("title", 4), busy("preparing kernels"):
         time.sleep(0.1)
     assert capsys.readouterr() == ("", "")
+
+
+def test_json_is_exact_and_nothing_in_it_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "".join(map(chr, (*range(256), 0x202E, 0x2028, 0xDC80)))
+    output.show({name: name}, True)
+    text = capsys.readouterr().out
+    assert json.loads(text) == {name: name}
+    assert all(" " <= character <= "~" or character == "\n" for character in text)
+
+
+def test_a_fact_of_the_machine_is_one_text(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show(None, False, *output.named([("folder", "bold", "a\x1b[31m\nproblem b[/b]")]))
+    assert capsys.readouterr().out.split() == ["folder", "a?[31m?problem", "b[/b]"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
