@@ -10,7 +10,9 @@ import functools
 import hashlib
 import json
 import logging
+import re
 import threading
+import uuid
 import warnings
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Executor, Future
@@ -150,7 +152,7 @@ class DaskExecutor(Executor):
         """What the sweep waits for, empty if for nothing; `training`: whether any run is in training."""
         if self._waits_for or training:
             return self._waits_for
-        return f"a worker of the Dask scheduler at {self.address} to begin a run ({len(self._heartbeats)} are there)"
+        return f"the workers of the Dask scheduler at {self.address}, {len(self._heartbeats)} in all, to begin a run"
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the scheduler, which then forgets what no worker has begun.  This takes seconds, whoever is silent."""
@@ -181,12 +183,12 @@ class DaskExecutor(Executor):
         from distributed import Client
 
         try:
-            self._client = Client(self.address, asynchronous=True, timeout=CONNECT, set_as_default=False)
+            self._client = Client(self.address, asynchronous=True, timeout=0.9 * CONNECT, set_as_default=False)
             self._connected.set_result(await asyncio.wait_for(self._client, CONNECT))
         except TimeoutError:
             self._fail(self._no_answer(f"nothing in {CONNECT:.0f} s"))
-        except (OSError, ImportError) as error:
-            self._fail(self._no_answer(_in_one_line(error)))
+        except (OSError, ImportError, TypeError) as error:  # TypeError: tls:// without certificates
+            self._fail(self._no_answer(_in_one_line(error.__cause__ or error)))
         except Exception:  # of any kind, even MemoryError: a length is read from what was no length
             self._fail(self._no_answer("something else does"))
         while not self._failed.done():
@@ -226,11 +228,14 @@ class DaskExecutor(Executor):
         client = await self._unless_failed(self._connected)
         while True:
             epochs = checkpoint_epochs(run.file(run_dir, "checkpoint.safetensors"))
-            future = client.submit(eval, call, pure=False)  # not pure: a run that was busy is offered again
+            future = client.submit(eval, call, key=f"{run.name}-{uuid.uuid4().hex}")  # it may have been offered before
             try:
                 return self._outcome(await self._unless_failed(future))
             except CancelledError:
-                raise RunFailed(self._gone) from None
+                cancelled = (
+                    f"somebody has cancelled a run at the Dask scheduler at {self.address}, or restarted the workers"
+                )
+                raise RunFailed(cancelled if client.status == "running" else self._gone) from None
             except KilledWorker as error:
                 if checkpoint_epochs(run.file(run_dir, "checkpoint.safetensors")) <= epochs:
                     raise RunFailed(
@@ -279,9 +284,9 @@ class DaskExecutor(Executor):
             self._failed.set_exception(RunFailed(message))
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     lines = str(error).splitlines()
-    return f"{lines[0]:.200}" if lines else type(error).__name__
+    return re.sub("^in <.*>: ", "", f"{lines[0]:.200}") if lines else type(error).__name__
 
 
 def _silence() -> None:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -34,34 +34,36 @@ PACKAGE = Path(minidbp.__file__).parent
 SOON = 10.0  # seconds in which a sentence must come, or Ctrl-C must have ended the command
 START = 20.0  # seconds that a command may need besides until it trains: imports and kernels, on a busy machine
 
-# A worker that cannot import this package, however it is installed
+# A program that cannot import this package, however it is installed
 WITHOUT = """
-import importlib.abc, sys
+import importlib, importlib.abc, sys
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] == "minidbp":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
-from distributed.cli.dask_worker import main
-main()
+importlib.import_module(sys.argv.pop(1)).main()
 """
 
 
 class Cluster:
-    """A scheduler and workers of one thread each on this machine, all of them processes."""
+    """A scheduler and workers of one thread each on this machine, all of them processes.
+
+    The scheduler cannot import this package; a worker imports `package`, or cannot import it either.
+    """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder, self.stack, self.workers = folder, stack, []
-        self.scheduler = self._start("scheduler", ["--port", "0", "--scheduler-file", str(folder / "scheduler.json")])
+        self.folder, self.stack = folder, stack
+        options = "--port", "0", "--scheduler-file", str(folder / "scheduler.json")
+        self.scheduler = self._start("scheduler", None, options)
         self.address = until(self._address, self.scheduler)
 
-    def _start(
-        self, what: str, options: list[str], python: tuple[str, ...] = (), package: Path = PACKAGE
-    ) -> "subprocess.Popen[str]":
-        line = [sys.executable, *(python or ("-m", f"distributed.cli.dask_{what}"))]
-        line += ["--host", "127.0.0.1", "--no-dashboard", *options]
+    def _start(self, what: str, package: Path | None, options: Sequence[str]) -> "subprocess.Popen[str]":
+        how = ["-c", WITHOUT] if package is None else ["-m"]
+        line = [sys.executable, *how, f"distributed.cli.dask_{what}", "--host", "127.0.0.1", "--no-dashboard", *options]
         log = self.stack.enter_context((self.folder / f"{what}.log").open("a"))
-        environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+        paths = [str((package or PACKAGE).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         return self.stack.enter_context(started(line, stdout=log, stderr=log, env=environment, cwd=self.folder))
 
     def _address(self) -> str | None:
@@ -70,11 +72,10 @@ class Cluster:
         except (OSError, ValueError):
             return None  # not written yet, or not whole
 
-    def add_worker(self, package: Path = PACKAGE, python: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-        """With this copy of the package; without a nanny: nobody starts it anew."""
-        options = [self.address, "--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder)]
-        self.workers.append(self._start("worker", options, python, package))
-        return self.workers[-1]
+    def add_worker(self, package: Path | None = PACKAGE, threads: int = 1) -> "subprocess.Popen[str]":
+        """Without a nanny: nobody starts it anew."""
+        options = [self.address, "--nthreads", str(threads), "--no-nanny", "--local-directory", str(self.folder)]
+        return self._start("worker", package, options)
 
 
 @contextmanager
@@ -224,6 +225,12 @@ def scheduler_stopped_at_the_start(folder: Path, _: Path) -> None:
         _no_scheduler(folder, dask.address)
 
 
+def silent_port_and_ctrl_c(folder: Path, _: Path) -> None:
+    with peer(**PEERS["silent"]) as address, Sweep(folder, address) as sweep:
+        sweep.until_said(f"waiting for the Dask scheduler at {address} to answer", START)
+        sweep.interrupted()
+
+
 # -- a cluster that loses something ------------------------------------------------------------------------------------
 
 
@@ -253,12 +260,11 @@ def worker_killed(folder: Path, alone: Path) -> None:
         assert_same(sweep.out, alone)
 
 
-def workers_killed_and_ctrl_c(folder: Path, _: Path) -> None:
+def worker_killed_and_ctrl_c(folder: Path, _: Path) -> None:
     with cluster(folder) as dask, Sweep(folder, dask.address, "endless") as sweep:
-        workers = [dask.add_worker(), dask.add_worker()]
+        worker = dask.add_worker()
         sweep.until_training()
-        for worker in workers:
-            worker.kill()
+        worker.kill()
         sweep.until_said("all its workers are gone", SOON)
         sweep.interrupted()
 
@@ -305,12 +311,38 @@ def scheduler_stopped_and_ctrl_c(folder: Path, _: Path) -> None:
         sweep.interrupted()
 
 
-def scheduler_killed(folder: Path, _: Path) -> None:
+def _scheduler_ends(folder: Path, number: int) -> None:
     with cluster(folder) as dask, Sweep(folder, dask.address, "endless") as sweep:
         dask.add_worker()
         sweep.until_training()
-        dask.scheduler.kill()
+        dask.scheduler.send_signal(number)
         sweep.ends(1, SOON, f"minidbp: the Dask scheduler at {dask.address} is gone; start one; to go on: ")
+
+
+def scheduler_killed(folder: Path, _: Path) -> None:
+    _scheduler_ends(folder, signal.SIGKILL)
+
+
+def scheduler_terminated(folder: Path, _: Path) -> None:
+    """It says good-bye to all."""
+    _scheduler_ends(folder, signal.SIGTERM)
+
+
+def worker_terminated(folder: Path, alone: Path) -> None:
+    """It says good-bye, and its thread may train on for a while; another one is there."""
+    with cluster(folder) as dask, Sweep(folder, dask.address) as sweep:
+        worker = dask.add_worker()
+        sweep.until_training()
+        worker.terminate()
+        dask.add_worker()
+        sweep.ends(0, PATIENCE)
+        assert_same(sweep.out, alone)
+
+
+def worker_of_two_threads(folder: Path, _: Path) -> None:
+    with cluster(folder) as dask, Sweep(folder, dask.address, "endless") as sweep:
+        dask.add_worker(threads=2)
+        sweep.ends(1, SOON + START, "trains another run already: start Dask workers with --nthreads 1", "to go on: ")
 
 
 def client_killed(folder: Path, alone: Path) -> None:
@@ -347,10 +379,10 @@ def other_package(folder: Path, path: str, old: str, new: str) -> Path:
     return copy
 
 
-def _refused(folder: Path, why: str, package: Path = PACKAGE, python: tuple[str, ...] = ()) -> None:
+def _refused(folder: Path, why: str, package: Path | None) -> None:
     """The sweep ends with one sentence, and no run has ended or begun."""
     with cluster(folder) as dask, Sweep(folder, dask.address) as sweep:
-        dask.add_worker(package, python)
+        dask.add_worker(package)
         sweep.ends(
             1,
             SOON + START,
@@ -388,7 +420,7 @@ def damaged_version(folder: Path, _: Path) -> None:
 
 
 def no_package(folder: Path, _: Path) -> None:
-    _refused(folder, "has no minidbp.*No module named 'minidbp'", python=("-c", WITHOUT))
+    _refused(folder, "has no minidbp.*No module named 'minidbp'", None)
 
 
 def a_right_and_a_wrong_worker(folder: Path, alone: Path) -> None:
@@ -408,8 +440,10 @@ def a_right_and_a_wrong_worker(folder: Path, alone: Path) -> None:
 
 FAULTS: list[Fault] = [
     http_peer, ssh_peer, silent_port, no_scheduler, address_of_a_worker, scheduler_stopped_at_the_start,
-    no_worker, no_worker_and_ctrl_c, worker_killed, workers_killed_and_ctrl_c, one_of_two_workers_killed,
-    worker_stopped, scheduler_stopped, scheduler_stopped_and_ctrl_c, scheduler_killed, client_killed, ctrl_c,
+    silent_port_and_ctrl_c,
+    no_worker, no_worker_and_ctrl_c, worker_killed, worker_killed_and_ctrl_c, one_of_two_workers_killed, worker_stopped,
+    worker_terminated, worker_of_two_threads, scheduler_stopped, scheduler_stopped_and_ctrl_c, scheduler_killed,
+    scheduler_terminated, client_killed, ctrl_c,
     other_learning_rate, one_more_field, other_version, older_version, damaged_version, no_package,
     a_right_and_a_wrong_worker,
 ]  # fmt: skip
@@ -433,6 +467,7 @@ def torment(count: int, seed: int, folder: Path) -> "collections.Counter[str]":
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts with & ignore Ctrl-C
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         counts = torment(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, Path(scratch))

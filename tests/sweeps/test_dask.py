@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def order(tiny_sweep: Sweep, tmp_path: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [dask_faults.other_learning_rate, dask_faults.workers_killed_and_ctrl_c])
+@pytest.mark.parametrize("fault", [dask_faults.other_learning_rate, dask_faults.worker_killed_and_ctrl_c])
 def test_a_fault_of_a_cluster(fault: Callable[[Path, Path], None], tmp_path: Path) -> None:
     fault(tmp_path, tmp_path / "needs no undisturbed sweep")
 
@@ -130,6 +131,12 @@ def test_an_empty_scheduler_is_refused_before_anything_is_written(tmp_path: Path
     result = CliRunner().invoke(app, ["table2", "--scheduler", "", "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed.comm.addressing", None)
+    with pytest.raises(RunError, match=r"^--scheduler needs Dask, on every machine: pip install"):
+        check_address("tcp://host:8786")
 
 
 # -- what is waited for -----------------------------------------------------------------------------------------------
