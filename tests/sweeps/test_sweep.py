@@ -386,7 +386,7 @@ def test_what_is_not_a_sweep_is_refused(tmp_path: Path, changes: dict[str, Any],
 def test_more_runs_than_a_sweep_may_have(tmp_path: Path) -> None:
     runs = [Run("C", 0.0, seed, Protocol()) for seed in range(sweep.MOST_RUNS + 1)]
     with pytest.raises(RunError) as caught:
-        sweep.begin(Sweep("table2", "t", ["c"], runs), tmp_path / "out")
+        sweep.begin(Sweep("table2", "t", ["minidbp table2"], runs), tmp_path / "out")
     assert str(caught.value) == (
         f"a sweep has at most 2000 runs, and {tmp_path / 'out'} would list 2001: choose fewer with --models, "
         "--lambdas, --seeds or --vary, or give another --out"
@@ -404,7 +404,7 @@ def test_the_largest_sweep_comes_back_in_little_memory(tmp_path: Path) -> None:
     words = {name: max(choices, key=len) for name, choices in CHOICES.items()}
     protocol = Protocol(**{**numbers, **counts, "max_epochs": 10_000, **words}, judged_eps=(small,) * 16)
     runs = [Run("C", small, 2**63 - 1 - k, protocol) for k in range(sweep.MOST_RUNS)]
-    largest = Sweep("table2", "t", ["c"], runs)
+    largest = Sweep("table2", "t", ["minidbp table2"], runs)
     sweep.begin(largest, tmp_path)
     tracemalloc.start()
     assert sweep.load(tmp_path) == largest
