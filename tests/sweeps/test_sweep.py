@@ -391,9 +391,9 @@ def test_more_runs_than_a_sweep_may_have(tmp_path: Path) -> None:
         f"a sweep has at most 2000 runs, and {tmp_path / 'out'} would list 2001: choose fewer with --models, "
         "--lambdas, --seeds or --vary, or give another --out"
     )
-    sweep.begin(Sweep("table2", "t", ["c"], runs[:-1]), tmp_path / "out")
+    sweep.begin(Sweep("table2", "t", ["minidbp table2"], runs[:-1]), tmp_path / "out")
     with pytest.raises(RunError, match="would list 2001: choose fewer"):  # the folder has 2,000
-        sweep.begin(Sweep("table2", "t", ["c"], runs[-1:]), tmp_path / "out")
+        sweep.begin(Sweep("table2", "t", ["minidbp table2"], runs[-1:]), tmp_path / "out")
 
 
 def test_the_largest_sweep_comes_back_in_little_memory(tmp_path: Path) -> None:
