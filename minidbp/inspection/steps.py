@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidbp.autodiff.tensor import Node, Tensor, from_array
+from minidbp.files.reading import printable
 from minidbp.inspection.values import Recorded
 from minidbp.kernels import ConvGeometry
 
@@ -33,8 +34,10 @@ class Leaf(Recorded):
 
     @classmethod
     def of(cls, t: Tensor) -> "Leaf":
-        if t.name or t._node:
-            label = t.name or f"earlier {t._node.name} {t.shape}"  # type: ignore[union-attr]
+        if t.name:
+            label = printable(t.name)  # XML can hold no other characters
+        elif t._node:
+            label = f"earlier {t._node.name} {t.shape}"
         elif t.requires_grad:
             label = f"leaf {t.shape}"
         else:

@@ -46,6 +46,13 @@ def test_sweeps_through_one_row_do_not_mix() -> None:
     assert [at[n].column for n in first] == [at[n].column for n in second]
 
 
+def test_a_name_of_any_characters_is_well_formed() -> None:
+    with mdb.trace() as t:
+        mdb.exp(Tensor([1.0, 2.0], requires_grad=True, name="a\x1b\n</svg>"))
+    root = ET.fromstring(t.graph()._repr_svg_())
+    assert "a??</svg>" in "".join(root.itertext())
+
+
 def test_the_picture_is_well_formed_and_can_be_read_without_seeing_it(tmp_path: Path) -> None:
     t = toy()
     graph = t.graph()
