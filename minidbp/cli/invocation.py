@@ -73,6 +73,12 @@ class Command(TyperCommand):
         invocation.extra = tuple(ctx.args)
         return rest
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for name, value in (ctx.default_map or {}).items():  # from the file of --config
+            if isinstance(value, str | list):
+                ctx.default_map[name] = printable(value if isinstance(value, str) else ", ".join(value))
+        super().format_help(ctx, formatter)
+
 
 class Group(TyperGroup):
     """The program, whose messages about unusable arguments have a ? for what cannot be printed."""

@@ -120,6 +120,14 @@ def test_a_command_takes_its_options_from_the_file(
     }  # fmt: skip
 
 
+def test_help_shows_the_files_values_as_they_are(tmp_path: Path, command: Command) -> None:
+    path = written(tmp_path, 'out = "x[/b]\\u001b[31m"\nvary = ["y[/b]\\u001b[31m"]')
+    said = command("table2", "--config", path, "--help").stdout
+    assert "x[/b]?[31m" in said
+    assert "y[/b]?[31m" in said
+    assert "\x1b[31m" not in said
+
+
 @pytest.mark.parametrize("name", ["train", "table2", "table3", "table4", "credit", "figure1", "attack", "diagnose"])
 def test_every_command_that_runs_something_has_it(
     name: str, tmp_path: Path, command: Command, assert_refused: Callable[..., None]

@@ -9,13 +9,15 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 
 from minidbp import nn
-from minidbp.data import Dataset
+from minidbp.data import DataIdentity, Dataset
 from minidbp.diagnosis import figures, report
 from minidbp.diagnosis.diagnose import Diagnosis, diagnose
 from minidbp.diagnosis.trials import LabelledImages
 from minidbp.files.console import Console
+from minidbp.files.page import as_html
 from minidbp.training import Protocol, workers
 from minidbp.training.environment import Environment
 
@@ -69,6 +71,24 @@ def test_what_is_written(diagnosis: Diagnosis, found: dict[str, Any], tmp_path: 
     for name in written[2:]:
         assert f"({name})" in text
         assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.03
+
+
+def test_the_name_of_a_file_is_text_on_the_page(diagnosis: Diagnosis) -> None:
+    name = "![x](http://example.org/a.png)<img src=b.png> | `# y` $z$"
+    labels = [f"{name} {k}" for k in range(len(diagnosis.models))]
+    named = replace(
+        diagnosis,
+        models=dict(zip(labels, diagnosis.models.values(), strict=True)),
+        transfer=diagnosis.transfer and replace(diagnosis.transfer, labels=labels),
+        settings=replace(diagnosis.settings, data=DataIdentity(name, "", (28, 28, 1), 10)),
+    )
+    page = BeautifulSoup(as_html(report.as_markdown(named, name, []), "t", Path()), "html.parser")
+    assert not page(["img", "a"])
+    assert name in [code.get_text() for code in page("code")]
+    assert f"images of {name}, chosen" in page("p")[0].get_text()
+    assert [cell.get_text() for cell in page("tr")[0]("th")][1:] == labels
+    assert [h.get_text() for h in page("h2")][: len(labels)] == [f"Rules: {label}" for label in labels]
+    assert page("li")[0].get_text().startswith(f"{labels[0]}: ")
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from explained import explained
 from PIL import Image
 
@@ -17,6 +18,7 @@ from minidbp.explain.comparisons import Comparison
 from minidbp.explain.explanation import Explanation, explain
 from minidbp.explain.step import TrainingStep
 from minidbp.files.console import Console
+from minidbp.files.page import as_html
 from minidbp.training.environment import environment
 
 COMMAND, ORIGIN = "minidbp explain --image 7", "The weights are from 4 steps."
@@ -89,6 +91,15 @@ def test_a_number_without_a_difference_says_so() -> None:
     assert "44 of 45 numbers" in text
     assert "The others: not differentiable here: relu" in text
     assert "(layer 1: 3, 5)" in text
+
+
+def test_the_name_of_a_file_is_text_on_the_page() -> None:
+    name = "![x](http://example.org/a.png)<img src=b.png> | `# y` $z$"
+    text = report.as_markdown(explained("C"), f"minidbp explain --weights '{name}'", f"Of {name}.", environment())
+    page = BeautifulSoup(as_html(text, name, Path()), "html.parser")
+    assert not page(["img", "a"])
+    assert f"minidbp explain --weights '{name}'" in [code.get_text() for code in page("code")]
+    assert f"Of {name}." in page("p")[0].get_text()
 
 
 def test_the_json_has_the_figures(folder: Path) -> None:
