@@ -208,8 +208,7 @@ class SweepMonitor:
             share = min(1.0, progress.done / progress.total)  # a stop rule may allow more epochs than were expected
         except (RunError, ZeroDivisionError):
             return None  # not in training, or just ended
-        what, silence = printable(progress.what), max(0.0, time.time() - progress.time)
-        return Running(self.labels[run], share, progress.speed, what, silence)
+        return Running(self.labels[run], share, progress.speed, progress.what, max(0.0, time.time() - progress.time))
 
     def _locked(self, run: Run) -> bool:
         """Whether a process holds the run's lock.  The test holds it for an instant; a sweep then tries again."""
@@ -230,18 +229,23 @@ def view(state: State, title: str, waits_for: str = "") -> RenderableType:
     counts = _counts(state)
     head = Table.grid(padding=(0, 1))
     head.add_row(ProgressBar(1.0, state.share, width=24), f"{100 * state.share:.0f}%", counts, left(state.seconds_left))
-    lines: list[RenderableType] = [Text(title, style="bold"), head]
+    lines: list[RenderableType] = [_line(title, "bold"), head]
     for run in state.running:
         quiet = f" (no news for {run.silence:.0f} s)" if run.silence >= QUIET else ""
         text = f"  {run.label}: {100 * run.share:.0f}%, {run.what}{quiet}"
-        lines.append(Text(text, style="yellow" if quiet else "dim"))
+        lines.append(_line(text, "yellow" if quiet else "dim"))
     for ended in state.stopped:
         epochs = f"after epoch {ended.epochs}" if ended.epochs else "in its first epoch"
         text = f"  {ended.label}: {100 * ended.share:.0f}%, stopped {epochs}"
-        lines.append(Text(text, style="yellow"))
+        lines.append(_line(text, "yellow"))
     if waits_for:
-        lines.append(Text(f"  waiting for {waits_for}", style="yellow"))
+        lines.append(_line(f"  waiting for {waits_for}", "yellow"))
     return Group(*lines)
+
+
+def _line(text: str, style: str = "") -> Text:
+    """Part of a live view: one line, whatever the text holds."""
+    return Text(printable(text), style=style)
 
 
 def as_line(state: State, title: str, waits_for: str = "") -> str:
@@ -296,7 +300,7 @@ def plain_lines(console: Console, line: Callable[[float], str]) -> Iterator[None
 @contextmanager
 def busy(console: Console, title: str) -> Iterator[None]:
     """Show that something is done whose length is not known."""
-    with plain_lines(console, lambda seconds: f"{title}: {seconds:.0f} s so far"), console.status(Text(title)):
+    with plain_lines(console, lambda seconds: f"{title}: {seconds:.0f} s so far"), console.status(_line(title)):
         yield
 
 

@@ -343,6 +343,17 @@ def test_the_view_says_it_all() -> None:
     assert "left" not in calm
 
 
+def test_each_text_of_the_view_is_one_line() -> None:
+    """What a run says of itself is read from a file."""
+    text = "a[/b]\x1b[31m\n100%\r"
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(view(State(9, 3, 1, [Running(text, 0.5, 3.0, text, 1.0)], [], 0.5, None), text, text))
+    lines = [line.strip() for line in capture.get().splitlines()]
+    told = "a[/b]?[31m?100%?"
+    assert (lines[0], *lines[2:]) == (told, f"{told}: 50%, {told}", f"waiting for {told}")
+
+
 def test_the_view_fits_a_narrow_terminal() -> None:
     running = [Running("model C, lambda 10, penalty_target softmax, seed 1", 0.5, 3.0, "epoch 70, step 300/430", 1.0)]
     lines = shown(State(9, 3, 1, running, [], 0.5, 3600.0), width=60).splitlines()
