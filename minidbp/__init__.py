@@ -10,6 +10,7 @@ An educational implementation of "L1-norm double backpropagation adversarial def
     gradients = mdb.grad(loss, model.parameters())             # through the backward pass: double backpropagation
 """
 
+from minidbp import starting  # noqa: F401, I001 - first: Ctrl-C may come during the imports below
 from minidbp import autodiff, checking, data, inspection, nn, robust, training
 from minidbp.autodiff import (
     NotDifferentiableError,

@@ -5,8 +5,7 @@ import inspect
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
@@ -15,7 +14,7 @@ import typer
 from minidbp import __version__
 from minidbp.cli import memory
 from minidbp.cli.config import read_config
-from minidbp.cli.invocation import Command, Group, current, interruptible
+from minidbp.cli.invocation import Command, Group, current, interruptible, signals_raise
 from minidbp.cli.output import say, updates
 from minidbp.sweeps.runs import RunFailed
 from minidbp.training.protocol import FieldError
@@ -85,28 +84,12 @@ def command(
     @functools.wraps(work)
     def guarded(quiet: bool, config: Path | None = None, **options: Any) -> None:
         updates.quiet = quiet
-        _refuse_extra_arguments()
         with interruptible(), current().at_end:
             try:
-                with memory.as_memory_error():
-                    memory.check_limit()
-                    work(**options)
+                with signals_raise(current()):
+                    _call(work, options)
             except KeyboardInterrupt:
-                stop(f"stopped; to begin again: {current().words}")
-            except EOFError as error:  # click would print "Aborted." alone
-                fail(f"a file or a connection ended too early ({str(error) or 'EOFError'})", code=1)
-            except FieldError as error:
-                fail(f"{current().option(error.field)} {error.reason}")
-            except (ArithmeticError, RunFailed) as error:
-                fail(str(error), code=1)
-            except MemoryError as error:
-                fail(memory.message(error), code=1)
-            except (ValueError, TypeError) as error:
-                fail(str(error))
-            except BrokenPipeError:
-                raise  # the reader has closed the pipe; Typer then exits without a message
-            except OSError as error:
-                fail(_unusable(error), code=1)
+                stop()
 
     own = inspect.signature(work)
     added: dict[str, tuple[Any, Any]] = {"config": (Config, None)} if config else {}
@@ -119,6 +102,41 @@ def command(
     # --help would break lines where the docstring does; one line for each paragraph lets the terminal break them
     guarded.__doc__ = "\n\n".join(" ".join(part.split()) for part in (work.__doc__ or "").split("\n\n"))
     return to.command(work.__name__.removeprefix("bench_"), cls=Command)(guarded)
+
+
+def _call(work: Callable[..., None], options: dict[str, Any]) -> None:
+    """Call a command's function.  An error becomes one sentence, and an exit code."""
+    try:
+        _refuse_extra_arguments()
+        with memory.as_memory_error():
+            memory.check_limit()
+            _interruptibly(work, options)
+    except EOFError as error:  # click would print "Aborted." alone
+        fail(f"a file or a connection ended too early ({str(error) or 'EOFError'})", code=1)
+    except FieldError as error:
+        fail(f"{current().option(error.field)} {error.reason}")
+    except (ArithmeticError, RunFailed) as error:
+        fail(str(error), code=1)
+    except MemoryError as error:
+        fail(memory.message(error), code=1)
+    except (ValueError, TypeError) as error:
+        fail(str(error))
+    except BrokenPipeError:
+        raise  # the reader has closed the pipe; Typer then exits without a message
+    except OSError as error:
+        fail(_unusable(error), code=1)
+
+
+def _interruptibly(work: Callable[..., None], options: dict[str, Any]) -> None:
+    """Call a command's function; an error into which a library has turned KeyboardInterrupt is one again."""
+    try:
+        work(**options)
+    except typer.Exit:
+        raise
+    except Exception:
+        if current().interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _unusable(error: OSError) -> str:
@@ -139,19 +157,9 @@ def fail(message: str, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
-def stop(message: str) -> NoReturn:
+def stop() -> NoReturn:
     """Print how to go on after Ctrl-C or SIGTERM, and stop."""
-    fail(message, 143 if current().terminated else 130)
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Add to a failure of runs how to go on."""
-    try:
-        yield
-    except RunFailed as error:
-        advice = f": {memory.advice()}" if memory.is_for_lack_of_memory(error.__cause__) else ""
-        raise RunFailed(f"{error}{advice}; to go on: {current().words}") from error
+    fail(current().stop_message(), current().exit_code)
 
 
 def main() -> None:

@@ -1,11 +1,21 @@
-"""The command that was typed: its words, for a message that repeats it, its options, and the signal that ended it."""
+"""The command that was typed: its words, for a message that repeats it, its options, and the signals that end it.
 
+What SIGINT (Ctrl-C) and SIGTERM do is decided here alone.  Before a command begins and after its end, the system ends
+the process.  In a command, the first signal raises KeyboardInterrupt; while a sweep trains, it is only noted.  Later
+signals do nothing, so that none falls into the clean-up of the first.  `GRACE` seconds after the first signal a thread
+ends the process, whatever it does.  That loses nothing, as every file is whole or not there.
+"""
+
+import contextlib
+import functools
+import os
 import shlex
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,6 +25,9 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from minidbp.files.reading import printable
+
+GRACE = 8.0  # seconds after the first signal in which a command may finish what it writes
+SHOW_CURSOR = "\x1b[?25h"
 
 # Options whose name is not that of the protocol's field; some commands have an option of the field's name instead
 OPTIONS = {
@@ -41,7 +54,20 @@ class Invocation:
     extra: tuple[str, ...] = ()  # arguments beyond those
     stopped: bool = False  # by Ctrl-C or SIGTERM
     terminated: bool = False  # by SIGTERM
+    raises: bool = False  # whether the first signal raises KeyboardInterrupt
+    interrupted: bool = False  # whether it has
+    lost: bool = False  # whether Python has ignored it, as it does in the callback of a weak reference
+    how_to_go_on: Callable[[], str] | None = None
     at_end: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's code for the signal."""
+        return 128 + (signal.SIGTERM if self.terminated else signal.SIGINT)
+
+    def stop_message(self) -> str:
+        """What a stopped command says in the end."""
+        return self.how_to_go_on() if self.how_to_go_on else f"stopped; to begin again: {self.words}"
 
     def option(self, field: str) -> str:
         """The option that sets a field of the protocol, or the field itself if none does."""
@@ -114,22 +140,91 @@ def _program(name: str) -> list[str]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM, which `kill` and batch systems send, end what runs as Ctrl-C does; note which of them came."""
+    """Handle SIGINT and SIGTERM, which `kill` and batch systems send, in this block; see above."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    invocation, arrived, ended = current(), threading.Event(), threading.Event()
+    main = threading.get_ident()
 
     def interrupt(number: int, _: Any) -> None:
-        current().stopped = True
-        current().terminated |= number == signal.SIGTERM
-        raise KeyboardInterrupt
+        if invocation.stopped and not invocation.lost:
+            return
+        invocation.terminated |= not invocation.stopped and number == signal.SIGTERM
+        invocation.stopped, invocation.lost = True, False
+        arrived.set()
+        if invocation.raises:
+            invocation.interrupted = True
+            raise KeyboardInterrupt
 
-    numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell lets its background jobs ignore it
-        numbers.append(signal.SIGINT)
+    def note_lost(ignored: Any) -> None:
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            invocation.lost = True
+        else:
+            report_ignored(ignored)
+
+    def watch() -> None:
+        arrived.wait()
+        deadline = time.monotonic() + GRACE
+        while not ended.wait(0.2):
+            if time.monotonic() >= deadline:
+                _end_process(invocation)
+            if invocation.lost and hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(main, signal.SIGINT)  # calls `interrupt` once more
+
+    # A shell lets its background jobs ignore Ctrl-C
+    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+    with contextlib.suppress(RuntimeError):  # there is no memory for another thread
+        threading.Thread(target=watch, daemon=True).start()
+    report_ignored, sys.unraisablehook = sys.unraisablehook, note_lost
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = report_ignored
+        ended.set()
+        arrived.set()  # ends the thread
+
+
+@contextmanager
+def signals_raise(invocation: Invocation) -> Iterator[None]:
+    """In this block the first signal raises KeyboardInterrupt."""
+    invocation.raises = True
+    try:
+        if invocation.stopped:
+            raise KeyboardInterrupt
+        yield
+    finally:
+        invocation.raises = False
+
+
+@contextmanager
+def signals_noted() -> Iterator[Callable[[], bool]]:
+    """In this block signals are only noted; the function that this yields tells whether one has come."""
+    invocation = current()
+    invocation.raises = False
+    try:
+        yield lambda: invocation.stopped
+    finally:
+        invocation.raises = True
+
+
+def _end_process(invocation: Invocation) -> None:
+    """End this process and its workers at once, with the command's last sentence."""
+    exit_at_once = functools.partial(os._exit, invocation.exit_code)
+    last = threading.Timer(1.0, exit_at_once)  # the folder may not answer any more
+    last.daemon = True
+    last.start()
+    try:
+        if "multiprocessing" in sys.modules:
+            for worker in sys.modules["multiprocessing"].active_children():
+                worker.kill()
+        text = f"minidbp: {invocation.stop_message()}\n"
+        if os.isatty(2):
+            text = f"{SHOW_CURSOR}\n{text}"
+        os.set_blocking(2, False)  # nobody may read the pipe
+        os.write(2, text.encode(errors="replace"))
+    finally:
+        exit_at_once()

@@ -42,7 +42,7 @@ def as_memory_error() -> Iterator[None]:
     """Raise MemoryError in place of an error that lack of memory caused: a library or thread that does not start."""
     try:
         yield
-    except (MemoryError, RunFailed):  # of a failed run, `resumable` says more
+    except (MemoryError, RunFailed):  # of a failed run, cli/training.py says more
         raise
     except Exception as error:
         if not is_for_lack_of_memory(error):

@@ -9,7 +9,7 @@ import typer
 
 from minidbp.cli import inputs, output
 from minidbp.cli import options as opt
-from minidbp.cli.app import command, fail, resumable, stop
+from minidbp.cli.app import command, fail, stop
 from minidbp.cli.invocation import current
 from minidbp.files.reading import printable
 from minidbp.nn import Sequential, load_model
@@ -132,8 +132,8 @@ def train(
     by default out/train; NAME ends in a hash of all settings.  After an interruption, run the same command again to
     resume from the last epoch.
     """
-    from minidbp.diagnosis.judge import JUDGE
-    from minidbp.sweeps import executors, sweep
+    from minidbp.cli.training import train_runs
+    from minidbp.sweeps import executors
 
     changes: dict[str, Any] = {} if epochs is None else {"max_epochs": epochs, "stop_rule": "none"}
     if adversarial is not None or training_attack is not None:
@@ -148,15 +148,15 @@ def train(
     run.check(dataset)
     folder = inputs.out_folder(out, "train")
     run_dir = folder.resolve()
-    with resumable():
-        ending = sweep.train_all(
-            [run], run_dir, executors.in_process, JUDGE,
-            title=f"training {model}", data=data, threads=threads, console=output.updates, announce=False,
-        )  # fmt: skip
+    words = current().words
+    ending = train_runs(
+        [run], run_dir, executors.in_process, lambda _: f"stopped; to go on after the last whole epoch: {words}",
+        title=f"training {model}", data=data, threads=threads, announce=False,
+    )  # fmt: skip
     if ending.stopped:
-        stop(f"stopped; to go on after the last whole epoch: {current().words}")
-    if ending.diverged:
-        fail("; ".join(ending.diverged), code=1)
+        stop()
+    if bad := ending.diverged + ending.failed:
+        fail("; ".join(bad), code=1)
     result = find(run, run_dir)
     if result is None:
         fail(f"{run.file(run_dir, 'json')} was removed; to train again: {current().words}", code=1)

@@ -42,7 +42,6 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     invocation = current()  # other threads have another context
-    before = invocation.stopped  # figure1 draws what it has after Ctrl-C
     name = TextColumn("{task.description}", markup=False)
     columns = name, BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=updates, disable=not is_live(updates), transient=True) as bar:
@@ -56,7 +55,7 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
             return f"{title}: {100 * share:.0f}%, {left(seconds * (1 - share) / share)}"
 
         def advance(n: float = 1) -> None:
-            if invocation.stopped and not before:
+            if invocation.stopped:
                 raise KeyboardInterrupt
             if n:
                 bar.advance(number, n)

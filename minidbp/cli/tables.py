@@ -12,7 +12,7 @@ from typer import Option
 
 from minidbp.cli import inputs, output
 from minidbp.cli import options as opt
-from minidbp.cli.app import command, fail, resumable, stop
+from minidbp.cli.app import command, fail, stop
 from minidbp.cli.invocation import current
 from minidbp.files.atomic import write_text
 from minidbp.files.reading import printable
@@ -79,7 +79,7 @@ def _sweep_command(name: str, about: str) -> None:
         vary: Vary = None,
         as_json: opt.AsJson = False,
     ) -> None:
-        from minidbp.diagnosis.judge import JUDGE
+        from minidbp.cli.training import train_runs
         from minidbp.paper.experiments import Choice, check_effect, experiment_named, protocol_variants
         from minidbp.paper.report import FILES, write_report
         from minidbp.sweeps import sweep
@@ -111,20 +111,23 @@ def _sweep_command(name: str, about: str) -> None:
             output.say("lambda 0, which every table needs, is added")
         if more := len(there.runs) - len(runs):
             output.say(f"{folder} lists {more} other runs of this sweep; the report shows those that are finished")
-        with resumable():
-            ending = sweep.train_all(
-                runs, folder.resolve() / "runs", make_executor, JUDGE,
-                title=title, data=data, threads=threads, console=output.updates,
-            )  # fmt: skip
+        words = current().words
+        ending = train_runs(
+            runs, folder.resolve() / "runs", make_executor,
+            lambda finished: f"stopped: {finished} of {len(runs)} runs are finished; to go on: {words}",
+            title=title, data=data, threads=threads,
+        )  # fmt: skip
+        if ending.unreadable:  # a report never leaves out a result without a word
+            fail("; ".join(ending.failed), code=1)
         with output.busy("writing the report"):
             rows = write_report(sweep.load(folder), folder, mnist)  # it may have been extended meanwhile
         _show_rows(rows, title, as_json)
         if rows:
             output.list_written(folder, *FILES, "runs/")
         if ending.stopped:
-            stop(f"stopped: {ending.finished} of {len(runs)} runs are finished; to go on: {current().words}")
-        if ending.diverged:
-            fail("; ".join(ending.diverged), code=1)
+            stop()
+        if bad := ending.diverged + ending.failed:
+            fail("; ".join(bad), code=1)
 
     run.__name__ = name
     run.__doc__ = f"""{about}
@@ -177,10 +180,12 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
 
     sweep = load(folder)
     state = SweepMonitor(sweep.runs, folder / "runs", JUDGE).state()
-    idle = not state.running and state.finished + state.diverged < state.total
+    idle = not state.running and state.finished + state.diverged + len(state.damaged) < state.total
     commands = [command.replace("minidbp", current().program, 1) for command in sweep.to_go_on(folder)]
     hint = [Text(printable(f"stopped: to go on, {command}"), no_wrap=True) for command in commands if idle]
     output.show(state, as_json, view(state, sweep.title), *hint)
+    if state.damaged:
+        fail("; ".join(state.damaged), code=1)
 
 
 @command
@@ -214,7 +219,8 @@ def figure1(
     """Draw Figure 1 from a real run: f at a test image and at its adversarial twin, during adversarial training.
 
     Trains twice, with the penalty and without.  Writes figure1.png, figure1.gif, figure1.md and figure1.json to --out,
-    by default out/figure1-PRESET.  The command always starts again; after Ctrl-C it draws the steps observed so far.
+    by default out/figure1-PRESET.  The command always starts again.  After Ctrl-C it writes what was observed so far,
+    but no film.
     """
     from minidbp.files.plots import save
     from minidbp.paper import figure1, figure1_pictures
@@ -228,26 +234,27 @@ def figure1(
     total = sum(figure1.steps_of(run)[0] for run in runs)
     with workers(threads) as pool, output.progress(f"training model {model}", total) as advance:
         study = figure1.make_study(runs, mnist, image, pool, advance)
+    again = f"to begin again: {current().words}"
     if not study.observed:
-        stop(f"stopped before the first observation, nothing was written; to begin again: {current().words}")
+        current().how_to_go_on = lambda: f"stopped before the first observation, nothing was written; {again}"
+        stop()
     options = {"preset": preset, "model": model, "image": image, "penalty": penalty, "lambda": lam, "seed": seed}
     repeat = output.command_line("figure1", **options)
     page = figure1.as_markdown(study, repeat, perf_counter() - started)
     write_text(folder / "figure1.json", json.dumps(figure1.as_json(study)) + "\n")
     write_text(folder / "figure1.md", page)
-    try:
-        save(figure1_pictures.still(study), folder / "figure1.png")
+    current().how_to_go_on = lambda: f"stopped while drawing, the numbers are in {folder / 'figure1.json'}; {again}"
+    save(figure1_pictures.still(study), folder / "figure1.png")
+    if not study.stopped:
         with output.progress("drawing", len(study.observed[0].observations)) as advance:
             figure1_pictures.film(study, folder / "figure1.gif", advance)
-    except KeyboardInterrupt:
-        numbers = folder / "figure1.json"
-        stop(f"stopped while drawing, the numbers are in {numbers}; to begin again: {current().words}")
     output.show(figure1.summary_as_json(study), as_json, figure1.on_screen(study))
     output.list_written(folder, "figure1.png", "figure1.gif", "figure1.md", "figure1.json")
     if study.stopped:
         last = study.observed[-1]
         step, steps = last.observations[-1].step, figure1.steps_of(last.run)[0]
-        stop(
+        current().how_to_go_on = lambda: (
             f"stopped in the run with lambda {last.run.lam:g} at step {step} of {steps}, the figure shows the steps "
-            f"observed so far; to begin again: {current().words}"
+            f"observed so far, without a film; {again}"
         )
+        stop()

@@ -1,8 +1,10 @@
 """A run from its first step, or from its last checkpoint, to its outcome in a folder."""
 
+import contextlib
 import functools
 import platform
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
 
@@ -12,8 +14,9 @@ from minidbp.data import Dataset, load_data
 from minidbp.files.atomic import remove_leftovers
 from minidbp.nn import Sequential
 from minidbp.sweeps.monitor import Cost, Heartbeat, Stopped
-from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunError, RunResult, Seconds, find, keep
+from minidbp.sweeps.runs import DamagedRun, DivergedRun, Divergence, Run, RunError, RunResult, Seconds, find, keep
 from minidbp.training import DivergenceError, Epoch, Tracked, Workers, load_checkpoint, save_checkpoint, train, workers
+from minidbp.training.checkpoint import CheckpointError
 from minidbp.training.environment import environment
 from minidbp.training.judgement import Judge, Report
 
@@ -43,20 +46,28 @@ def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: i
         "finished", "diverged", "stopped", or "busy" if another process trains the run.
 
     Raises:
+        DamagedRun: The run's result or checkpoint is damaged, or its lock is another user's.
         RunError: `run_dir` does not exist here, or this process trains another run.
-        CheckpointError, OSError: The checkpoint is damaged, or a file cannot be written.
+        CheckpointError, OSError: A file cannot be written.
     """
     if stop.exists():
         return "stopped"
     if not run_dir.is_dir():
         raise RunError(f"{platform.node()} does not see the folder {run_dir}: all workers need it under the same path")
-    lock = FileLock(run.file(run_dir, "lock"))
+    lock_file = run.file(run_dir, "lock")
+    lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=TEST_OF_A_LOCK)
     except Timeout:
         return "busy"
+    except PermissionError as error:
+        raise DamagedRun(
+            f"{lock_file} cannot be locked ({error.strerror}), because another user trains this run or did; remove it "
+            "if nobody does"
+        ) from None
     heartbeat = Heartbeat(run, run_dir, stop, judge)
     try:
+        _remove_leftovers(run, run_dir)
         outcome = find(run, run_dir) or _train_and_keep(run, run_dir, judge, data, threads, heartbeat)
         clear(run, run_dir)
         return "diverged" if outcome.diverged else "finished"
@@ -64,14 +75,13 @@ def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: i
         return "stopped"
     finally:
         heartbeat.remove()
+        lock_file.unlink(missing_ok=True)  # whoever waits for it then notices that, and makes another
         lock.release()
 
 
 def _train_and_keep(
     run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: int | None, report: Report
 ) -> RunResult | DivergedRun:
-    for ending in "json", "safetensors", "checkpoint.safetensors", "progress.json":
-        remove_leftovers(run.file(run_dir, ending))
     if not _one_run.acquire(blocking=False):
         advice = "start Dask workers with --nthreads 1, and several of them (--nworkers)"
         raise RunError(f"a process on {platform.node()} trains another run already: {advice}")
@@ -99,10 +109,29 @@ def clear(run: Run, run_dir: Path) -> None:
         run.file(run_dir, ending).unlink(missing_ok=True)
 
 
+def tidy(runs: Iterable[Run], run_dir: Path) -> None:
+    """Remove what killed processes left of unfinished runs, besides checkpoints, unless another process trains them."""
+    names = [path.name for path in run_dir.iterdir() if path.name.endswith((".lock", ".part", ".progress.json"))]
+    for run in runs:
+        if any(name.startswith(f"{run.name}.") for name in names):
+            lock = FileLock(run.file(run_dir, "lock"), blocking=False)
+            with contextlib.suppress(Timeout, OSError), lock:
+                run.file(run_dir, "progress.json").unlink(missing_ok=True)
+                _remove_leftovers(run, run_dir)
+                run.file(run_dir, "lock").unlink(missing_ok=True)
+
+
+def _remove_leftovers(run: Run, run_dir: Path) -> None:
+    """Remove what killed processes left half-written; to be called with the run's lock held."""
+    for ending in "json", "safetensors", "checkpoint.safetensors", "progress.json":
+        remove_leftovers(run.file(run_dir, ending))
+
+
 def execute(
     run: Run, dataset: Dataset, pool: Workers, judge: Judge, report: Report, checkpoint: Path | None = None
 ) -> tuple[RunResult, Sequential]:
-    """Train and judge a run: its result and its model.  Raises DivergenceError, and RunError for data not its own.
+    """Train and judge a run: its result and its model.  Raises DivergenceError, RunError for data not
+    its own, and DamagedRun for a checkpoint that cannot be read.
 
     Args:
         report: Called with the GFLOP done since the last call and the current phase.
@@ -111,7 +140,10 @@ def execute(
     run.check(dataset)
     cost, state = Cost(run, judge), run.start()
     if checkpoint and checkpoint.exists():
-        load_checkpoint(checkpoint, state, run.identity())
+        try:
+            load_checkpoint(checkpoint, state, run.identity())
+        except CheckpointError as error:
+            raise DamagedRun(str(error)) from None
     history = state.history
     report(len(history) * cost.epoch, "beginning")
 

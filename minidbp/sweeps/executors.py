@@ -4,66 +4,82 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from typing import Any
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 
 # BLAS, OpenMP and Numba read these when they are loaded.  The threads of training/workers.py do the work.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
+WAIT_FOR_THE_END = 1.5  # seconds in which worker processes without work end
 
-def in_process() -> Executor:
+
+@contextmanager
+def in_process() -> Iterator[Executor]:
     """One run after the other in a thread of this process; the main thread shows the progress."""
-    return ThreadPoolExecutor(1, thread_name_prefix="run")
+    executor = ThreadPoolExecutor(1, thread_name_prefix="run")
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def processes(count: int, threads: int) -> Iterator[Executor]:
-    """`count` spawned processes on this machine.  Their libraries get `threads` threads before NumPy is loaded."""
+    """`count` spawned processes on this machine.  Their libraries get `threads` threads before NumPy is loaded.
+
+    At the end, those that have not ended after some seconds are killed, such as one that still imports its modules.
+    """
     before = {name: value for name, value in os.environ.items() if name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # a spawned process inherits them
+    others = set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(count, _Context(), _begin_worker)
     try:
-        with _ProcessPool(count, multiprocessing.get_context("spawn"), _begin_worker) as executor:
-            yield executor
+        yield executor
     finally:
+        killer = threading.Timer(WAIT_FOR_THE_END, _kill_children, [others])
+        killer.start()
+        executor.shutdown(cancel_futures=True)
+        killer.cancel()
         for name in THREAD_VARIABLES:
             os.environ.pop(name, None)
         os.environ.update(before)
 
 
-class _ProcessPool(ProcessPoolExecutor):
-    """For the main thread.  Ctrl-C and SIGTERM wait until a process has started: it could not handle them earlier."""
+class _Worker(SpawnProcess):
+    """A process that SIGINT and SIGTERM do not reach: the process that started it handles them, and stops it."""
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
-        with _signals_later():
-            return super().submit(function, *arguments, **named)
+    def start(self) -> None:
+        if not hasattr(signal, "pthread_sigmask"):  # on Windows
+            super().start()
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # the process inherits this
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def terminate(self) -> None:
+        self.kill()  # SIGTERM would not reach it
 
 
-@contextmanager
-def _signals_later() -> Iterator[None]:
-    received: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows; a worker inherits the mask until its _begin_worker
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if received:
-            signal.raise_signal(received[0])
+class _Context(SpawnContext):
+    Process = _Worker
+
+
+def _kill_children(others: set[BaseProcess]) -> None:
+    """Kill the processes that this one has started, but not those `others`."""
+    for child in set(multiprocessing.active_children()) - others:
+        child.kill()
 
 
 def _begin_worker() -> None:
-    """A worker ignores Ctrl-C, which its parent handles, and ends with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker ignores Ctrl-C and SIGTERM, which its parent handles, and ends with its parent."""
+    for number in signal.SIGINT, signal.SIGTERM:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:  # not a spawned process
         return

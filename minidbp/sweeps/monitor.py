@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from minidbp.files.atomic import write_text
 from minidbp.files.console import Console
 from minidbp.files.reading import Amount, Duration, from_json, printable, read_json
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, build_model
-from minidbp.sweeps.runs import Outcome, Run, RunError, find, labels
+from minidbp.sweeps.runs import DamagedRun, Outcome, Run, RunError, find, labels
 from minidbp.training import track_passes
 from minidbp.training.checkpoint import checkpoint_epochs
 from minidbp.training.judgement import Judge
@@ -92,7 +93,7 @@ class Heartbeat:
         self.path, self.stop = run.file(run_dir, "progress.json"), stop
         self.total, self.done = Cost(run, judge).total, 0.0
         self.first: tuple[float, float] | None = None  # when the first call came, and what was done then
-        self.written = 0.0
+        self.written = -math.inf  # this time and that of `first` are no dates: a clock may be set back
         self._lock = threading.Lock()  # the threads that judge images share this heartbeat
 
     def __call__(self, work: float, what: str) -> None:
@@ -100,12 +101,12 @@ class Heartbeat:
             raise Stopped
         with self._lock:
             self.done += work
-            now = time.time()
+            now = time.monotonic()
             self.first = self.first or (now, self.done)
             if now - self.written >= INTERVAL:
                 self.written = now
                 speed = (self.done - self.first[1]) / max(1e-9, now - self.first[0])
-                progress = Progress(self.done, self.total, speed, what, now)
+                progress = Progress(self.done, self.total, speed, what, time.time())
                 write_text(self.path, json.dumps(asdict(progress)) + "\n")
 
     def remove(self) -> None:
@@ -137,7 +138,7 @@ class Interrupted:
 class State:
     """How far a sweep is: how many runs in all, finished and diverged; running and stopped ones; the share of all work.
 
-    A run that was never begun is neither running nor stopped.
+    A run that was never begun is neither running nor stopped.  `damaged`: why the results of runs cannot be read.
     """
 
     total: int
@@ -147,6 +148,7 @@ class State:
     stopped: list[Interrupted]
     share: float
     seconds_left: float | None  # None if nothing runs, or not yet long enough to tell
+    damaged: list[str] = field(default_factory=list)
 
 
 class SweepMonitor:
@@ -156,6 +158,8 @@ class SweepMonitor:
         self.run_dir, self.judge = run_dir, judge
         self.labels = labels(runs)
         self.outcomes: dict[Run, Outcome] = {}
+        self.damaged: dict[Run, str] = {}  # why the run's result cannot be read
+        self._heard: dict[Run, tuple[Progress, float]] = {}  # the last heartbeat, and when it was news to this process
 
     @functools.cached_property
     def costs(self) -> dict[Run, float]:
@@ -164,11 +168,16 @@ class SweepMonitor:
 
     def missing(self) -> list[Run]:
         """The runs that had not ended when the folder was last read, in order."""
-        return [run for run in self.labels if run not in self.outcomes]
+        return [run for run in self.labels if run not in self.outcomes and run not in self.damaged]
 
     def read_outcomes(self) -> None:
         """Read the outcomes of runs that ended since the last call from the folder."""
-        self.outcomes |= {run: outcome for run in self.missing() if (outcome := find(run, self.run_dir))}
+        for run in self.missing():
+            try:
+                if outcome := find(run, self.run_dir):
+                    self.outcomes[run] = outcome
+            except DamagedRun as error:
+                self.damaged[run] = f"{self.labels[run]}: {error}"
 
     def state(self) -> State:
         """The state now."""
@@ -199,6 +208,7 @@ class SweepMonitor:
             stopped=stopped,
             share=done / total if total else 1.0,
             seconds_left=(total - done) / speed if speed * LONGEST > total - done else None,
+            damaged=list(self.damaged.values()),
         )
 
     def _running(self, run: Run) -> Running | None:
@@ -208,7 +218,18 @@ class SweepMonitor:
             share = min(1.0, progress.done / progress.total)  # a stop rule may allow more epochs than were expected
         except (RunError, ZeroDivisionError):
             return None  # not in training, or just ended
-        return Running(self.labels[run], share, progress.speed, progress.what, max(0.0, time.time() - progress.time))
+        silence = self._silence(run, progress)
+        return Running(self.labels[run], share, progress.speed, progress.what, silence)
+
+    def _silence(self, run: Run, progress: Progress) -> float:
+        """Seconds since the last heartbeat.  Only the first that is seen is dated by the clock of its machine."""
+        last, heard = self._heard.get(run, (None, 0.0))
+        now = time.monotonic()
+        if progress != last:
+            age = max(0.0, time.time() - progress.time) if last is None else 0.0
+            heard = now - age
+            self._heard[run] = progress, heard
+        return now - heard
 
     def _locked(self, run: Run) -> bool:
         """Whether a process holds the run's lock.  The test holds it for an instant; a sweep then tries again."""
@@ -217,6 +238,7 @@ class SweepMonitor:
             return False
         try:
             with FileLock(path, blocking=False):
+                path.unlink(missing_ok=True)  # a killed process left it, or this test has just made it
                 return False
         except Timeout:
             return True
@@ -225,7 +247,7 @@ class SweepMonitor:
 
 
 def view(state: State, title: str, waits_for: str = "") -> RenderableType:
-    """The state for a terminal: a bar for the whole sweep, and a line for each running or stopped run."""
+    """The state for a terminal: a bar for the whole sweep, and a line for each running, stopped or damaged run."""
     counts = _counts(state)
     head = Table.grid(padding=(0, 1))
     head.add_row(ProgressBar(1.0, state.share, width=24), f"{100 * state.share:.0f}%", counts, left(state.seconds_left))
@@ -238,6 +260,7 @@ def view(state: State, title: str, waits_for: str = "") -> RenderableType:
         epochs = f"after epoch {ended.epochs}" if ended.epochs else "in its first epoch"
         text = f"  {ended.label}: {100 * ended.share:.0f}%, stopped {epochs}"
         lines.append(_line(text, "yellow"))
+    lines += [_line(f"  {message}", "red") for message in state.damaged]
     if waits_for:
         lines.append(_line(f"  waiting for {waits_for}", "yellow"))
     return Group(*lines)

@@ -33,6 +33,10 @@ class RunError(ValueError):
     """A folder of results cannot be used, or a file in it is not what its name says."""
 
 
+class DamagedRun(RunError):
+    """A file of one run cannot be used, such as a damaged result or checkpoint; the other runs can be trained."""
+
+
 class RunFailed(Exception):
     """Training or reporting could not go on: a full disk, a damaged file, workers that died."""
 
@@ -226,7 +230,7 @@ def keep(outcome: Outcome, run_dir: Path, model: Sequential | None = None) -> No
 
 
 def find(run: Run, run_dir: Path) -> Outcome | None:
-    """The outcome of this run, None if there is none.  Raises RunError for a damaged file or that of another run."""
+    """The outcome of this run, None if there is none.  Raises DamagedRun for a damaged file or that of another run."""
     path = run.file(run_dir, "json")
     if not path.exists():
         return None
@@ -246,7 +250,7 @@ def find(run: Run, run_dir: Path) -> Outcome | None:
             raise RunError(f"{path}: {wrong}")
         return outcome
     except RunError as error:
-        raise RunError(f"{error}; move it away, and the run is trained again") from None
+        raise DamagedRun(f"{error}; move it away, and the run is trained again") from None
 
 
 def labels(runs: Sequence[Run]) -> dict[Run, str]:

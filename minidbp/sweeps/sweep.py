@@ -10,34 +10,34 @@ import shlex
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.live import Live
 
-from minidbp import kernels
 from minidbp.files.atomic import remove_leftovers
 from minidbp.files.console import Console
 from minidbp.files.digest import without_digest, write_with_digest
 from minidbp.files.reading import from_json, read_json
 from minidbp.sweeps.dask import DaskExecutor
-from minidbp.sweeps.execute import clear, perform
-from minidbp.sweeps.monitor import State, SweepMonitor, as_line, busy, is_live, plain_lines, view
-from minidbp.sweeps.runs import FORMAT, Outcome, Run, RunError, RunFailed, find, labels
+from minidbp.sweeps.execute import clear, perform, tidy
+from minidbp.sweeps.monitor import State, SweepMonitor, as_line, is_live, plain_lines, view
+from minidbp.sweeps.runs import FORMAT, DamagedRun, Outcome, Run, RunError, RunFailed, find, labels
 from minidbp.training import Protocol
+from minidbp.training.checkpoint import checkpoint_epochs
 from minidbp.training.judgement import Judge
 
 MOST_RUNS = 2000  # of a sweep
 MOST_SWEEP = 2048 * MOST_RUNS + (1 << 16)  # bytes of sweep.json; a run has 1,300
 REFRESH = 0.5  # seconds between two looks at the folder
 TOLD_AFTER = 3.0  # seconds that a sweep waits before a line says for what
-PATIENCE = 3.0  # seconds in which a stopped sweep waits for its runs
-BROKEN_AT_MOST = 3  # times in a row that worker processes may die without finishing a run
+PATIENCE = 3.0  # seconds in which a stopped sweep waits for its runs; worker processes that still run are then killed
+BROKEN_AT_MOST = 3  # times in a row that worker processes may die without any progress
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,16 @@ def _is_quoted(words: str) -> bool:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a sweep ended: how many runs are finished, messages of diverged ones, whether Ctrl-C stopped it."""
+    """How a sweep ended: how many runs are finished, messages of diverged and of failed ones, whether it was stopped.
+
+    unreadable: whether the result of some run is damaged.
+    """
 
     finished: int
     diverged: list[str]
     stopped: bool
+    failed: list[str] = field(default_factory=list)
+    unreadable: bool = False
 
 
 def prepare(folder: Path) -> Path:
@@ -108,15 +113,26 @@ def prepare(folder: Path) -> Path:
 
 @contextmanager
 def folder_lock(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Let one process at a time write the folder's files of these names, without what killed processes left of them."""
-    lock = folder / ".lock"
-    with FileLock(lock):
-        try:
-            for name in names:
-                remove_leftovers(folder / name)
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    """Let one process at a time write the folder's files of these names, without what killed processes left of them.
+
+    Raises RunError if the lock is another user's.
+    """
+    path = folder / ".lock"
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except PermissionError as error:
+        raise RunError(
+            f"{path} cannot be locked ({error.strerror}), because another user writes there or did; remove it if "
+            "nobody does"
+        ) from None
+    try:
+        for name in names:
+            remove_leftovers(folder / name)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def begin(sweep: Sweep, folder: Path, preset: Sequence[Run] = ()) -> Sweep:
@@ -226,97 +242,138 @@ def train_all(
     threads: int | None,
     console: Console,
     announce: bool = True,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Ending:
     """Train the runs that `run_dir` does not have yet, each with these threads, and show the progress.
 
-    `announce`: print the result of each run when it has ended.
-    The others go on when a run diverges.  Ctrl-C stops all runs of this sweep; unfinished ones keep their last
-    checkpoint.  Any other error of a run stops all of them too, with RunFailed; so do worker processes that die again
-    and again.
+    The others go on when a run diverges, or when its result or checkpoint is damaged.  Any other error of a run stops
+    all of them, with RunFailed; so do worker processes that die again and again.
+
+    Args:
+        announce: Print the result of each run when it has ended.
+        stopped: Asked again and again; once it is true, all runs stop, and unfinished ones keep their last checkpoint.
     """
-    monitor, broken = SweepMonitor(runs, run_dir, judge), 0
+    monitor, deaths = SweepMonitor(runs, run_dir, judge), 0
     monitor.read_outcomes()  # runs that ended earlier are not announced
-    to_do = monitor.missing()
-    if len(to_do) < len(runs):
-        console.say(f"{len(runs) - len(to_do)} of {len(runs)} runs are in {run_dir} already")
-    if not to_do:
-        return _ending(monitor, stopped=False)
-    with busy(console, "preparing kernels"):
-        kernels.warm_up()  # workers on this machine then find them in the cache
-    stop = run_dir / f".stop-{uuid.uuid4().hex}"
-    arguments = run_dir, judge, data, threads
+    if there := len(monitor.outcomes):
+        console.say(f"{there} of {len(runs)} runs are in {run_dir} already")
+    failed = dict(monitor.damaged)
     state, news = monitor.state(), Waiting(console)
 
     def show(executor: Executor | None = None) -> None:
         nonlocal state
         state = _show(live, console, monitor, title, announce, news.of(executor, state))
 
+    def to_do() -> list[Run]:
+        return [] if stopped() else [run for run in monitor.missing() if run not in failed]
+
     with (
+        _stop_file(run_dir) as stop,
         plain_lines(console, lambda _: as_line(state, title, news.waits_for)),
         Live(console=console, auto_refresh=False, transient=True) as live,
     ):
+        arguments = run_dir, judge, data, threads, stop
         try:
-            while to_do:
-                before = len(to_do)
+            while to_do():
+                before = _progress(monitor)
                 try:
                     with make_executor() as executor:
-                        while to_do:
-                            offered = len(to_do)
-                            _train_each(to_do, executor, arguments, stop, show, console)
-                            to_do = monitor.missing()
-                            if len(to_do) == offered:
+                        while offered := to_do():
+                            failed |= _train_each(offered, executor, arguments, show, stopped, console)
+                            if to_do() == offered:
                                 time.sleep(REFRESH)  # another sweep trains all of them
                 except BrokenProcessPool:  # a worker was killed; its run resumes from its checkpoint
                     show()
-                    to_do = monitor.missing()
-                    broken = broken + 1 if len(to_do) == before else 0
-                    if broken == BROKEN_AT_MOST:
+                    deaths = deaths + 1 if _progress(monitor) == before else 0
+                    if deaths == BROKEN_AT_MOST:
                         raise RunFailed(
-                            f"worker processes died {broken} times without finishing a run, perhaps for lack of "
-                            f"memory; {len(to_do)} runs are not finished"
+                            f"worker processes died {deaths} times without finishing a run or an epoch, perhaps for "
+                            f"lack of memory; {len(monitor.missing())} runs are not finished"
                         ) from None
-        except KeyboardInterrupt:
-            return _ending(monitor, stopped=True)
+            show()
+        finally:
+            tidy(monitor.missing(), run_dir)
+    return _ending(monitor, failed, stopped())
+
+
+def _progress(monitor: SweepMonitor) -> list[tuple[str, int]]:
+    """The unfinished runs and how many whole epochs of each are kept."""
+    return [
+        (run.name, checkpoint_epochs(run.file(monitor.run_dir, "checkpoint.safetensors"))) for run in monitor.missing()
+    ]
+
+
+@contextmanager
+def _stop_file(run_dir: Path) -> Iterator[Path]:
+    """The file that stops the runs of this sweep once it exists.
+
+    The sweep holds a lock beside it.  So the next sweep can remove the files of one that was killed.
+    """
+    for other in run_dir.glob(".stop-*.lock"):
+        with contextlib.suppress(Timeout, OSError), FileLock(other, blocking=False):
+            other.with_suffix("").unlink(missing_ok=True)
+            other.unlink(missing_ok=True)
+    stop = run_dir / f".stop-{uuid.uuid4().hex}"
+    lock = run_dir / f"{stop.name}.lock"
+    with FileLock(lock):
+        try:
+            yield stop
         finally:
             stop.unlink(missing_ok=True)
-    return _ending(monitor, stopped=False)
+            lock.unlink(missing_ok=True)
 
 
 def _train_each(
     runs: Sequence[Run],
     executor: Executor,
-    arguments: tuple[Path, Judge, Path | None, int | None],
-    stop: Path,
+    arguments: tuple[Path, Judge, Path | None, int | None, Path],
     show: Callable[[Executor], None],
+    stopped: Callable[[], bool],
     console: Console,
-) -> None:
-    """Offer every run once and wait for all.  After an error or Ctrl-C, the stop file ends them first."""
+) -> dict[Run, str]:
+    """Offer every run once, and wait for all, or until the sweep is stopped; the messages of runs that are damaged."""
     offered: dict[Future[str], Run] = {}
-    try:
+    failed = {}
+    with _stopping(offered, arguments[-1], stopped, console):
         for run in runs:
-            offered[executor.submit(perform, run, *arguments, stop)] = run
+            offered[executor.submit(perform, run, *arguments)] = run
         waiting = set(offered)
-        while waiting:
+        while waiting and not stopped():
             done, waiting = wait(waiting, timeout=REFRESH, return_when=FIRST_COMPLETED)
             for future in done:
+                run = offered[future]
                 try:
                     future.result()
+                except DamagedRun as error:
+                    failed[run] = f"{labels(runs)[run]}: {error}"
                 except (OSError, ValueError, MemoryError) as error:
-                    label = labels(runs)[offered[future]]
-                    raise RunFailed(f"{label}: {_message(error)}") from error
+                    raise RunFailed(f"{labels(runs)[run]}: {_message(error)}") from error
             show(executor)
+    return failed
+
+
+@contextmanager
+def _stopping(
+    offered: Collection[Future[str]], stop: Path, stopped: Callable[[], bool], console: Console
+) -> Iterator[None]:
+    """After an error in the block, or if the sweep was stopped, let the stop file end the runs, and wait for them."""
+    try:
+        yield
     except BrokenProcessPool:
         raise  # all its processes have ended
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # a full disk
-            stop.touch()
-        if isinstance(error, KeyboardInterrupt):
-            with contextlib.suppress(OSError):  # nobody reads the pipe any more
-                console.say("stopping: each run in progress keeps its last whole epoch")
-        wait(offered, timeout=PATIENCE)
-        for future in offered:
-            future.cancel()
+    except BaseException:
+        _end_runs(offered, stop)
         raise
+    if stopped():
+        with contextlib.suppress(OSError):  # nobody reads the pipe any more
+            console.say("stopping: each run in progress keeps its last whole epoch")
+        _end_runs(offered, stop)
+
+
+def _end_runs(offered: Collection[Future[str]], stop: Path) -> None:
+    with contextlib.suppress(OSError):  # a full disk
+        stop.touch()
+    wait(offered, timeout=PATIENCE)
 
 
 def _message(error: Exception) -> str:
@@ -361,10 +418,11 @@ def _show(
     return state
 
 
-def _ending(monitor: SweepMonitor, stopped: bool) -> Ending:
+def _ending(monitor: SweepMonitor, failed: dict[Run, str], stopped: bool) -> Ending:
     monitor.read_outcomes()
     for run in monitor.outcomes:
         clear(run, monitor.run_dir)
     ended = [(label, outcome) for run, label in monitor.labels.items() if (outcome := monitor.outcomes.get(run))]
     diverged = [outcome.in_words(label) for label, outcome in ended if outcome.diverged]
-    return Ending(len(ended) - len(diverged), diverged, stopped)
+    bad = {**failed, **monitor.damaged}
+    return Ending(len(ended) - len(diverged), diverged, stopped, list(bad.values()), bool(monitor.damaged))

@@ -3,10 +3,12 @@
 A source, `notebooks/*.ipynb`, holds the solutions between nbgrader's marks, so nbgrader can use the sources directly.
 """
 
+import asyncio
 import copy
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,13 +78,14 @@ def execute(notebook: NotebookNode, folder: Path, smoke: bool = False) -> Notebo
     client = nbclient.NotebookClient(
         notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    with _environment(smoke):
+    # nbclient handles signals itself, but not outside the main thread
+    with _environment(smoke), ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client.execute)
         try:
-            client.execute()
-        except Exception:
-            # nbclient handles Ctrl-C itself, ends the kernel, and then fails because it is gone
-            if hasattr(client, "_async_cleanup_kernel_future"):
-                raise KeyboardInterrupt from None
+            running.result()
+        except KeyboardInterrupt:
+            if kernel := getattr(client.km, "provisioner", None):
+                asyncio.run(kernel.kill())  # nbclient then ends within a second
             raise
     return notebook
 

@@ -1,15 +1,21 @@
 """What was typed, and the signal that ends it."""
 
+import os
 import shutil
 import signal
 import sys
+import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minidbp.cli import invocation, output
-from minidbp.cli.invocation import Invocation, current, interruptible
+from minidbp.cli.invocation import Invocation, current, interruptible, signals_noted, signals_raise
+from minidbp.starting import is_command
 
 
 def test_fields_of_the_protocol_have_the_options_that_set_them() -> None:
@@ -37,24 +43,123 @@ def test_the_program_is_named_so_that_a_shell_finds_it(monkeypatch: pytest.Monke
     assert invocation._program("python -m minidbp") == ["python", "-m", "minidbp"]
 
 
-def test_sigterm_is_ctrl_c_within_the_block_only() -> None:
+@pytest.fixture
+def begun() -> Invocation:
+    """A command that has just begun."""
+    invocation._current.set(Invocation(words="minidbp status here"))
+    return current()
+
+
+def test_sigterm_is_ctrl_c_within_the_block_only(begun: Invocation) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    invocation._current.set(Invocation())
-    with pytest.raises(KeyboardInterrupt), interruptible():
+    with pytest.raises(KeyboardInterrupt), interruptible(), signals_raise(begun):
         signal.raise_signal(signal.SIGTERM)
-    assert current().stopped
-    assert current().terminated
+    assert (begun.stopped, begun.exit_code) == (True, 143)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_ctrl_c_ends_the_work_of_other_threads() -> None:
+def test_only_the_first_signal_raises(begun: Invocation) -> None:
+    """Those that come later would fall into what the first one makes the command do."""
+    with interruptible(), signals_raise(begun):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert begun.exit_code == 130
+
+
+def test_signals_are_noted_while_a_sweep_trains(begun: Invocation) -> None:
+    with interruptible(), signals_raise(begun):
+        with signals_noted() as stopped:
+            assert not stopped()
+            signal.raise_signal(signal.SIGINT)
+            assert stopped()
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_before_and_after_the_command_raises_nothing(begun: Invocation) -> None:
+    """Click would say "Aborted!" and end with exit code 1."""
+    with interruptible():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), signals_raise(begun):
+            pass
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_that_python_ignores_comes_again(begun: Invocation, capsys: pytest.CaptureFixture) -> None:
+    """Python ignores errors in callbacks of weak references, which its imports have, and prints a traceback."""
+
+    class Something:
+        pass
+
+    with interruptible(), signals_raise(begun):
+        thing = Something()
+        reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the interrupt comes while it waits
+            del thing
+            time.sleep(10)
+    assert reference() is None
+    assert capsys.readouterr().err == ""
+
+
+def test_a_command_that_does_not_end_is_ended(begun: Invocation, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """With its last sentence and the cursor, whatever the main thread does."""
+    ended: list[int] = []
+    reached, over = threading.Event(), threading.Event()
+
+    def exit_at_once(code: int) -> None:
+        ended.append(code)
+        reached.set()
+        over.wait()
+
+    monkeypatch.setattr(invocation, "GRACE", 0.0)
+    monkeypatch.setattr(os, "_exit", exit_at_once)
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 2)
+    with interruptible(), signals_noted():
+        signal.raise_signal(signal.SIGTERM)
+        assert reached.wait(10)
+    assert ended == [143]
+    over.set()
+    assert capfd.readouterr().err == "\x1b[?25h\nminidbp: stopped; to begin again: minidbp status here\n"
+
+
+def test_an_error_that_a_library_made_of_the_interrupt_is_the_interrupt(
+    command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(*_: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy could not be imported") from None
+
+    monkeypatch.setattr("minidbp.sweeps.sweep.load", convert)
+    result = command("status", "somewhere")
+    assert (result.exit_code, result.stderr) == (130, "minidbp: stopped; to begin again: minidbp status somewhere\n")
+
+
+def test_ctrl_c_ends_the_work_of_other_threads(begun: Invocation) -> None:
     before = signal.getsignal(signal.SIGINT)
-    invocation._current.set(Invocation())
     with ThreadPoolExecutor(1) as pool, output.progress("attacks", 10) as advance:
         pool.submit(advance, 0).result()
-        with pytest.raises(KeyboardInterrupt), interruptible():
+        with pytest.raises(KeyboardInterrupt), interruptible(), signals_raise(begun):
             signal.raise_signal(signal.SIGINT)
-        assert not current().terminated
         with pytest.raises(KeyboardInterrupt):
             pool.submit(advance, 0).result()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["/bin/python", "-m", "minidbp", "status"], True),
+        (["/bin/python", "-X", "dev", "-m", "minidbp"], True),
+        (["/bin/python", "/home/me/.local/bin/minidbp", "--help"], True),
+        (["python.exe", "minidbp.exe"], True),
+        (["/bin/python", "-m", "pytest", "minidbp"], False),
+        (["/bin/python", "-m", "minidbp_tools"], False),
+        (["/bin/python", "train.py", "-m"], False),
+        (["/bin/python"], False),
+    ],
+)
+def test_whether_the_command_is_what_imports_the_package(words: list[str], expected: bool) -> None:
+    assert is_command(words) == expected

@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from filelock import FileLock
 from minidbp.paper.experiments import EXPERIMENTS, Condition
 from minidbp.paper.report import FILES
 from minidbp.sweeps import execute
+from minidbp.sweeps.monitor import Stopped
 from minidbp.sweeps.runs import Outcome, Run, find
 from minidbp.sweeps.sweep import load
 from minidbp.training import DivergenceError, Protocol
@@ -205,7 +207,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     def interrupted(*arguments: Any) -> Any:
         calls.append(arguments)
         if len(calls) == which:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+            raise Stopped
         return honest(*arguments)
 
     line = ("table2", "--preset", "tiny", "--out", tmp_path / "out")
@@ -330,7 +333,8 @@ def test_a_sweep_whose_runs_were_deleted_begins_again(
 
     def interrupted(run: Run, *_: Any) -> Any:
         trained.append(run.lam)
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        raise Stopped
 
     monkeypatch.setattr(execute, "execute", interrupted)
     result = command("table2", "--preset", "tiny", "--out", copy, "--quiet")
@@ -362,6 +366,7 @@ def test_status_of_a_finished_sweep(finished: tuple[Any, Path], command: Command
     assert state == {
         "total": 2, "finished": 2, "diverged": 0, "running": [], "stopped": [], "share": pytest.approx(1.0),
         "seconds_left": None,
+        "damaged": [],
     }  # fmt: skip
 
 
@@ -382,7 +387,7 @@ def test_status_of_a_sweep_under_way(copy: Path, command: Command, files_in: Fil
     result = command("status", copy)  # the process was killed
     assert "model C, lambda 50, seed 0: 0%, stopped in its first epoch" in result.stdout
     assert result.stdout.endswith(f"stopped: to go on, minidbp table2 --preset tiny --out {copy}\n")
-    assert files_in(copy) == before
+    assert files_in(copy) == before - {f"runs/{run.name}.lock"}
 
 
 def test_a_command_to_copy_is_quoted(copy: Path, command: Command, tmp_path: Path) -> None:
@@ -428,13 +433,22 @@ def test_report_of_nothing(copy: Path, command: Command, files_in: FilesIn) -> N
     assert files_in(copy) == {"sweep.json"}
 
 
+def test_a_damaged_result_is_told(copy: Path, command: Command, assert_refused: Callable[..., None]) -> None:
+    path = copy / "runs" / f"{load(copy).runs[0].name}.json"
+    path.write_text("{}")
+    assert_refused(command("report", copy), str(path), "move it away")
+    result = command("status", copy)
+    assert result.exit_code == 1
+    assert "1 of 2 runs finished" in " ".join(result.stdout.split())
+    assert "to go on" not in result.stdout
+    assert "move it away" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", ["status", "report"])
 def test_what_is_no_sweep_is_refused(
     name: str, tmp_path: Path, copy: Path, command: Command, assert_refused: Callable[..., None]
 ) -> None:
     assert_refused(command(name, tmp_path), str(tmp_path), "holds no sweep", "--out folder")
     assert_refused(command(name, tmp_path / "none"), f"{tmp_path / 'none'} does not exist", "--out folder")
-    (copy / "runs" / f"{load(copy).runs[0].name}.json").write_text("{}")
-    assert_refused(command(name, copy), "move it away")
     (copy / "sweep.json").write_text('{"format": 1}')
     assert_refused(command(name, copy), "format 1", "format 4")

@@ -8,6 +8,7 @@ Where the environment names a file in TRAINED, every run that is begun adds a li
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+if __name__ == "__main__":  # as in minidbp/starting.py, for the imports below
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from minidbp.cli import main
 from minidbp.paper.experiments import TABLE2, Condition, Preset
@@ -109,9 +113,9 @@ def passing(names: set[str]) -> set[str]:
     }
 
 
-def results_in(folder: Path) -> dict[str, Any]:
+def results_in(folder: Path, where: str = "runs") -> dict[str, Any]:
     """All runs' JSON without what is told of the machine and its clock, and without the digest of that."""
-    found = {path.name: json.loads(path.read_text()) for path in (folder / "runs").glob("*.json")}
+    found = {path.name: json.loads(path.read_text()) for path in (folder / where).glob("*.json")}
     for result in found.values():
         for key in "seconds", "environment", "threads", "sha256":
             del result[key]

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import bursts
 import pytest
 import tiny_sweep
+from filelock import FileLock
 from killing import torment
 from tiny_sweep import PRESETS, assert_same, files_in, finish, passing, table2
 from typer.testing import CliRunner
@@ -83,6 +85,12 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
     assert counts["sweeps"] >= 1
 
 
+def test_bursts_of_ctrl_c_at_random_moments(tmp_path: Path) -> None:
+    """Five here; `python tests/shared/bursts.py 50` for more, see docs/faults.md."""
+    counts, _ = bursts.torment(5, 1, tmp_path, ("sweep",))
+    assert counts["bursts"] == 5
+
+
 # -- full disks -----------------------------------------------------------------------------------------------------
 
 
@@ -117,7 +125,7 @@ def test_a_checkpoint_that_cannot_be_written(mnist: Dataset, alone: Path, tmp_pa
     assert_failed(result, 1, "model C, lambda 0, seed 0", "cannot write the checkpoint", checkpoint, "File too large")
     assert f"to go on: minidbp table2 --preset tiny --threads 1 --out {out}" in result.stderr
     assert checkpoint.read_bytes() == before
-    assert passing(files_in(out)) == {f"runs/{checkpoint.name}", f"runs/{run.name}.lock"}
+    assert passing(files_in(out)) == {f"runs/{checkpoint.name}"}
     state = TrainingState(run.build(), run.lam, run.protocol, run.generator(2))
     load_checkpoint(checkpoint, state, run.identity())
     assert len(state.history) == 1
@@ -133,7 +141,7 @@ def test_whatever_cannot_be_written(size: int, alone: Path, tmp_path: Path) -> N
     with no_file_larger_than(size):
         result = sweep(out)
     assert_failed(result, 1, out, "File too large")
-    assert {Path(name).suffix for name in passing(files_in(out))} <= {".lock"}
+    assert passing(files_in(out)) == set()
     assert sweep(out).exit_code == 0
     assert_same(out, alone)
 
@@ -184,8 +192,8 @@ def test_a_run_that_diverges(tmp_path: Path) -> None:
 def test_a_damaged_result(finished: Path, alone: Path) -> None:
     path = sorted((finished / "runs").glob("*.json"))[0]
     path.write_bytes(path.read_bytes()[:100])
-    for arguments in ("table2", "--preset", "tiny", "--threads", "1", "--out", finished), ("report", finished):
-        assert_failed(in_this_process(*arguments), 2, path, "is not JSON", "move it away, and the run is trained again")
+    for code, result in (1, sweep(finished)), (2, in_this_process("report", finished)):
+        assert_failed(result, code, path, "is not JSON", "move it away, and the run is trained again")
     path.unlink()
     assert sweep(finished).exit_code == 0
     assert_same(finished, alone)
@@ -241,6 +249,31 @@ def test_runs_without_a_sweep(finished: Path) -> None:
     """What minidbp left before there was a sweep.json."""
     (finished / "sweep.json").unlink()
     assert_failed(sweep(finished), 2, finished, "another version", "give another --out, or move them away")
+
+
+# -- another user ---------------------------------------------------------------------------------------------------
+
+
+def test_the_locks_of_another_user(finished: Path, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a run does not stop the others; the system refuses the locks that `foreign` names."""
+    lost = sorted((finished / "runs").glob("*.json"))[:2]
+    for path in lost:
+        path.unlink()
+    foreign, honest = [lost[0].with_suffix(".lock")], FileLock.acquire
+
+    def refused(lock: FileLock, *arguments: Any, **options: Any) -> Any:
+        if Path(lock.lock_file) in foreign:
+            raise PermissionError(13, "Permission denied", lock.lock_file)
+        return honest(lock, *arguments, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    assert_failed(sweep(finished), 1, foreign[0], "cannot be locked (Permission denied)", "another user")
+    assert [path.exists() for path in lost] == [False, True]
+    foreign[:] = [finished / ".lock"]
+    assert_failed(sweep(finished), 2, foreign[0], "cannot be locked (Permission denied)", "another user")
+    foreign.clear()
+    assert sweep(finished).exit_code == 0
+    assert_same(finished, alone)
 
 
 # -- where nothing can be written but --out -------------------------------------------------------------------------

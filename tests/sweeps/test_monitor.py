@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from minidbp.sweeps.monitor import (
     plain_lines,
     view,
 )
-from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunError, RunResult, keep
+from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunResult, keep
 from minidbp.training import Epoch, Protocol, save_checkpoint
 from minidbp.training.environment import environment
 
@@ -41,9 +42,9 @@ PLAIN, PENALISED = Cost(RUNS[0], JUDGE).total, Cost(RUNS[2], JUDGE).total
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that `progress` reads: the last of these."""
+    """What both clocks of the module show: the last of these."""
     times = [1000.0]
-    monkeypatch.setattr(module.time, "time", lambda: times[-1])
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: times[-1], monotonic=lambda: times[-1]))
     return times
 
 
@@ -162,6 +163,15 @@ def test_the_speed_does_not_count_what_an_earlier_process_did(tmp_path: Path, cl
     assert said(RUNS[0], tmp_path)["speed"] == pytest.approx(2.0)
 
 
+def test_a_clock_that_is_set_back_stops_no_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat = Heartbeat(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
+    for date, seconds in (1e9, 0.0), (1e9 - 86_400, 2.0):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda d=date: d, monotonic=lambda s=seconds: s))
+        heartbeat(1.0, f"at {seconds}")
+    assert said(RUNS[0], tmp_path)["what"] == "at 2.0"
+    assert said(RUNS[0], tmp_path)["speed"] == pytest.approx(0.5)
+
+
 def test_the_stop_file_stops(tmp_path: Path) -> None:
     heartbeat = Heartbeat(RUNS[0], tmp_path, tmp_path / "stop", JUDGE)
     heartbeat(1.0, "on")
@@ -186,7 +196,13 @@ def signal(
     """What a run in training has in its folder."""
     locks.enter_context(FileLock(run.file(run_dir, "lock")))
     total = Cost(run, JUDGE).total
-    found = {"done": share * total, "total": total, "speed": speed, "what": "epoch 1", "time": time.time() - silence}
+    found = {
+        "done": share * total,
+        "total": total,
+        "speed": speed,
+        "what": "epoch 1",
+        "time": module.time.time() - silence,
+    }
     (run_dir / f"{run.name}.progress.json").write_text(json.dumps({**found, **changes}))
 
 
@@ -219,6 +235,23 @@ def test_finished_diverged_and_running(
     keep(made_up(RUNS[1]), tmp_path)
     keep(made_up(RUNS[3]), tmp_path)  # its progress file was left by a kill
     assert monitor.state() == State(4, 3, 1, [], [], pytest.approx(1.0), None)
+
+
+def test_a_heartbeat_that_changed_is_news_whatever_the_clocks_say(
+    tmp_path: Path, clock: list[float], locks: ExitStack
+) -> None:
+    """The clock of the other machine is wrong by 400 days."""
+    clock.append(1e9)
+    monitor, wrong = SweepMonitor(RUNS[:1], tmp_path, JUDGE), 400 * 86_400.0
+    signal(RUNS[0], tmp_path, 0.25, locks, time=clock[-1] - wrong)
+    assert monitor.state().running[0].silence == pytest.approx(wrong)  # nothing else is known yet
+    locks.close()
+    clock.append(clock[-1] + 5.0)
+    signal(RUNS[0], tmp_path, 0.5, locks, time=clock[-1] - wrong)
+    assert monitor.state().running[0].silence == 0.0
+    clock.append(clock[-1] + 150.0)
+    assert monitor.state().running[0].silence == 150.0
+    assert "no news for 150 s" in shown(monitor.state())
 
 
 def test_a_killed_run_is_stopped_at_once_after_its_last_whole_epoch(tmp_path: Path, locks: ExitStack) -> None:
@@ -311,8 +344,11 @@ def test_a_pipe_for_a_sign_of_life_or_a_checkpoint_is_none(tmp_path: Path) -> No
 
 def test_a_bad_result_is_told(tmp_path: Path) -> None:
     (tmp_path / f"{RUNS[0].name}.json").write_text("{")
-    with pytest.raises(RunError, match="move it away"):
-        SweepMonitor(RUNS, tmp_path, JUDGE).state()
+    state = SweepMonitor(RUNS, tmp_path, JUDGE).state()
+    (message,) = state.damaged
+    assert message.startswith("model C, lambda 0, seed 0: ")
+    assert "move it away" in message
+    assert RUNS[0].name in shown(state)
 
 
 # -- for a terminal -------------------------------------------------------------------------------------------------

@@ -6,11 +6,13 @@ import json
 import re
 import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from rich.live import Live
 
 from minidbp.diagnosis.judge import JUDGE
@@ -28,12 +30,13 @@ from minidbp.training.environment import environment
 from minidbp.training.protocol import CHOICES
 
 
-def train(there: Sweep, folder: Path, make_executor: Any = executors.in_process) -> tuple[Ending, str]:
+def train(there: Sweep, folder: Path, make_executor: Any = executors.in_process, **options: Any) -> tuple[Ending, str]:
     told = io.StringIO()
     console = Console(file=told, width=200)
     ending = sweep.train_all(
-        there.runs, folder / "runs", make_executor, JUDGE, title=there.title, data=None, threads=2, console=console
-    )
+        there.runs, folder / "runs", make_executor, JUDGE, title=there.title, data=None, threads=2, console=console,
+        **options,
+    )  # fmt: skip
     return ending, told.getvalue()
 
 
@@ -131,17 +134,29 @@ def test_a_divergence_does_not_end_the_others(
     assert train(two, tmp_path)[0] == ending
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_call_goes_on(
+def test_a_stopped_sweep_keeps_what_is_finished_and_the_same_call_goes_on(
     trained: Path, tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep.begin(tiny_sweep, tmp_path)
+    stop: list[bool] = []
+    honest, count = executing.execute, 0
+
+    def stopping(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 3:
+            stop.append(True)
+        return honest(*arguments)
+
     with monkeypatch.context() as patch:
-        patch.setattr(executing, "execute", failing(KeyboardInterrupt, at=2))
-        ending, _ = train(tiny_sweep, tmp_path)
+        patch.setattr(sweep, "REFRESH", 0.01)
+        patch.setattr(executing, "execute", stopping)
+        ending, told = train(tiny_sweep, tmp_path, stopped=lambda: bool(stop))
+    assert "stopping: each run in progress keeps its last whole epoch\n" in told
     finished = [run for run in tiny_sweep.runs if find(run, tmp_path / "runs")]
     assert ending == Ending(len(finished), [], True)
-    assert finished == list(tiny_sweep.runs[:2])
-    left = {name for name in contents(tmp_path) if not name.endswith(".lock")}
+    assert len(finished) < 4
+    left = {name for name in contents(tmp_path) if not name.endswith(".checkpoint.safetensors")}
     assert left == {"sweep.json", *(f"runs/{run.name}.{end}" for run in finished for end in ("json", "safetensors"))}
 
     assert train(tiny_sweep, tmp_path)[0] == Ending(4, [], False)
@@ -151,25 +166,44 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_call_goes_on(
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_ctrl_c_in_the_main_thread_stops_the_run_under_way(
-    tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+def test_the_stop_file_of_a_killed_sweep_is_removed_and_that_of_another_is_not(copy: Path, tiny_sweep: Sweep) -> None:
+    before, run_dir = set(contents(copy)), copy / "runs"
+    for name in "dead", "alive":
+        (run_dir / f".stop-{name}").touch()
+        (run_dir / f".stop-{name}.lock").touch()
+    with FileLock(run_dir / ".stop-alive.lock"):
+        train(tiny_sweep, copy)
+    assert set(contents(copy)) - before == {"runs/.stop-alive", "runs/.stop-alive.lock"}
+
+
+class DyingWorkers(Executor):
+    """Workers that die at every run; `checkpoint` of them write an epoch before."""
+
+    def __init__(self, run_dir: Path, checkpoints: list[int]) -> None:
+        self.run_dir, self.checkpoints = run_dir, checkpoints
+
+    def submit(self, function: Any, run: Run, *arguments: Any) -> Any:  # type: ignore[override]
+        if self.checkpoints and (epochs := self.checkpoints.pop(0)):
+            header = json.dumps({"__metadata__": {"training": json.dumps({"epochs": [0] * epochs})}}).encode()
+            path = run.file(self.run_dir, "checkpoint.safetensors")
+            path.write_bytes(len(header).to_bytes(8, "little") + header)
+        raise BrokenProcessPool
+
+
+@pytest.mark.parametrize(("checkpoints", "deaths"), [([], 3), ([1, 2, 3, 4], 7), ([0, 0, 1], 6), ([1, 1], 4)])
+def test_only_deaths_without_progress_end_a_sweep(
+    checkpoints: list[int], deaths: int, tiny_sweep: Sweep, tmp_path: Path
 ) -> None:
-    """As it really comes: while the main thread looks at the folder."""
+    made = []
+
+    def dying() -> Executor:
+        made.append(None)
+        return DyingWorkers(tmp_path / "runs", checkpoints)
+
     sweep.begin(tiny_sweep, tmp_path)
-    with monkeypatch.context() as patch:
-
-        def interrupted(*_: Any) -> None:
-            raise KeyboardInterrupt
-
-        patch.setattr(sweep, "REFRESH", 0.01)
-        patch.setattr(sweep, "_show", interrupted)
-        ending, told = train(tiny_sweep, tmp_path)
-    assert ending.stopped
-    assert "stopping: each run in progress keeps its last whole epoch\n" in told
-    assert ending.finished < 4
-    left = set(contents(tmp_path / "runs"))
-    assert not [name for name in left if "stop" in name or "progress" in name or name.endswith(".part")]
-    assert train(tiny_sweep, tmp_path)[0] == Ending(4, [], False)
+    with pytest.raises(RunFailed, match=r"died 3 times without finishing a run or an epoch.*4 runs are not finished"):
+        train(tiny_sweep, tmp_path, dying)
+    assert len(made) == deaths
 
 
 def test_another_error_stops_all_and_comes_out(
@@ -185,13 +219,27 @@ def test_another_error_stops_all_and_comes_out(
     assert tiny_sweep.runs[1] not in finished
 
 
-def test_a_damaged_result_stops_before_anything_is_trained(
-    copy: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(executing, "execute", no_training)
-    (copy / "runs" / f"{tiny_sweep.runs[3].name}.json").write_text("{")
-    with pytest.raises(RunError, match="move it away, and the run is trained again"):
-        train(tiny_sweep, copy)
+def test_damaged_runs_do_not_stop_the_others(copy: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose result is damaged, one whose checkpoint is."""
+    runs, executed = tiny_sweep.runs, []
+    runs[0].file(copy / "runs", "json").write_text("{")
+    for run in runs[1:3]:
+        run.file(copy / "runs", "json").unlink()
+    runs[1].file(copy / "runs", "checkpoint.safetensors").write_bytes(b"PK")
+    honest = executing.execute
+
+    def counted(run: Run, *rest: Any) -> Any:
+        executed.append(run)
+        return honest(run, *rest)
+
+    monkeypatch.setattr(executing, "execute", counted)
+    ending, _ = train(tiny_sweep, copy)
+    assert (ending.finished, ending.diverged, ending.stopped, ending.unreadable) == (2, [], False, True)
+    assert executed == runs[1:3]
+    for message, run, file in zip(ending.failed, runs, ("json", "checkpoint.safetensors"), strict=False):
+        assert message.startswith(f"model C, lambda {run.lam:g}, seed 0: ")
+        assert str(run.file(copy / "runs", file)) in message
+        assert "move it away" in message
 
 
 # -- whose folder it is ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from minidbp.cli import invocation
 from minidbp.teaching import notebooks as nb
 
 SOLVED = """\
@@ -64,10 +65,13 @@ def test_runs_with_less_data_only_where_asked(tmp_path, monkeypatch):
         assert nb.execute(notebook, tmp_path, smoke).cells[0].outputs[0].text == said
 
 
-def test_ctrl_c_stops_it(tmp_path):
-    stop = "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)"
-    with pytest.raises(KeyboardInterrupt):
+def test_sigterm_stops_it_and_is_not_taken_for_ctrl_c(tmp_path):
+    stop = "import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)"
+    invocation._current.set(invocation.Invocation())
+    begun = invocation.current()
+    with pytest.raises(KeyboardInterrupt), invocation.interruptible(), invocation.signals_raise(begun):
         nb.execute(new_notebook(cells=[new_code_cell(stop)]), tmp_path)
+    assert begun.exit_code == 143
 
 
 @pytest.mark.slow
