@@ -11,7 +11,7 @@ from minidbp.cli.invocation import current
 from minidbp.cli.output import compile_kernels, say
 from minidbp.data import Dataset
 from minidbp.files.reading import printable
-from minidbp.nn import Sequential, trained_on
+from minidbp.nn.weights import SavedModel
 from minidbp.sweeps.execute import data_in
 from minidbp.training.protocol import FieldError, Protocol
 
@@ -37,12 +37,17 @@ def load_mnist(data: Path | None, command: str) -> Dataset:
     return dataset
 
 
-def check_weights(weights: Path, model: Sequential, dataset: Dataset) -> None:
-    """Raise ValueError if the model of this file is not for such data; say so if it was trained on others."""
-    training.check_fits(model, dataset, str(weights))
-    trained = trained_on(weights)
-    if trained and trained[1] != dataset.digest:
-        say(f"{weights} was trained on other data, {trained[0]}, than {dataset.name}", style="yellow")
+def check_weights(saved: SavedModel, dataset: Dataset) -> None:
+    """Raise ValueError if the model of a file is not for such data; say so if it was trained on others."""
+    training.check_fits(saved.model, dataset, saved.source)
+    if saved.data and saved.data[1] != dataset.digest:
+        say(f"{saved.source} was trained on other data, {saved.data[0]}, than {dataset.name}", style="yellow")
+
+
+def check_image(image: int, n_test: int) -> None:
+    """Raise ValueError unless there is a test image of this number."""
+    if not 0 <= image < n_test:
+        raise ValueError(f"--image must be the number of a test image, 0 to {n_test - 1}; got {image}")
 
 
 def on_test_images(protocol: Protocol, images: int | None, default: int, dataset: Dataset) -> Protocol:

@@ -12,22 +12,23 @@ from minidbp.cli import options as opt
 from minidbp.cli.app import command, fail, stop
 from minidbp.cli.invocation import current
 from minidbp.files.reading import printable
-from minidbp.nn import Sequential, load_model
 from minidbp.nn.models import check_model_input
+from minidbp.nn.weights import SavedModel, read_model
 from minidbp.sweeps.runs import Run, find, labels
 from minidbp.training import Protocol, accuracy, quickly_trained, workers
-from minidbp.training.protocol import sizes_for
+from minidbp.training.protocol import check_training_images, sizes_for
 
 HELD_OUT = 1000  # training images for the accuracy of a model that `explain` trains; a twelfth of small data sets
 LEAST = 100  # test images of a diagnosis: with fewer, sampling noise would hide every difference
 
 
-def _load(weights: Path) -> tuple[Sequential, str]:
-    """The model of a weights file in float32, the dtype of the images, and its name."""
-    model, name = load_model(weights)
-    if model.parameters()[0].dtype != np.float32:
-        output.say(f"{weights} holds {model.parameters()[0].dtype} numbers, which are rounded to float32")
-    return model.astype(np.float32), name
+def _load(weights: Path) -> SavedModel:
+    """The model of a weights file, in float32, the dtype of the images."""
+    saved = read_model(weights)
+    dtype = saved.model.parameters()[0].dtype
+    if dtype != np.float32:
+        output.say(f"{weights} holds {dtype} numbers, which are rounded to float32")
+    return saved._replace(model=saved.model.astype(np.float32))
 
 
 @command
@@ -54,26 +55,27 @@ def explain(
     from minidbp.explain import explanation as explaining
     from minidbp.explain import report, terminal
     from minidbp.explain.step import PROTOCOL, TrainingStep
-    from minidbp.paper.figure1 import check_image
     from minidbp.training.environment import environment
 
-    network = None
-    if weights:
-        network, name = load_model(weights)
+    saved = read_model(weights) if weights else None
+    if saved and weights:
+        name = saved.name
         if model not in (None, name):
             raise ValueError(f"--model {model} does not fit {weights}, which holds a model {name}: leave --model out")
         origin = f"The weights are those of {printable(weights.name)}."
     else:
         name = model or "C"
     dataset = inputs.load_data(data)
-    check_image(image, len(dataset.x_test))
-    if network is not None and weights:
-        inputs.check_weights(weights, network, dataset)
+    inputs.check_image(image, len(dataset.x_test))
+    if saved:
+        inputs.check_weights(saved, dataset)
     else:
         check_model_input(name, PROTOCOL.padding, dataset.image_shape, dataset.n_classes)
-        sizes_for(len(dataset.x_train), len(dataset.x_test))  # refuses a single training image
+        check_training_images(len(dataset.x_train))
     folder = inputs.out_folder(out, f"explain-{name}-{image}")
-    if network is None:
+    if saved:
+        network = saved.model
+    else:
         x, y = dataset.x_train, dataset.y_train
         steps, held_out = explaining.TRAINING_STEPS[name], min(HELD_OUT, max(1, len(x) // 12))
         with output.progress(f"training model {name}", steps) as advance:
@@ -191,13 +193,13 @@ def attack(
     from minidbp.diagnosis import attack as attacking
 
     protocol = Protocol(eps=eps, attack_label=attack_label, pgd_steps=steps, pgd_step=step, pgd_restarts=restarts)
-    model, _ = _load(weights)  # first, so that a bad file leaves no folder
+    saved = _load(weights)  # first, so that a bad file leaves no folder
     dataset = inputs.load_data(data)
-    inputs.check_weights(weights, model, dataset)
+    inputs.check_weights(saved, dataset)
     protocol = inputs.on_test_images(protocol, images, 1000, dataset)
     folder = inputs.out_folder(out, f"attack-{weights.stem}")
     with output.progress("attacks", attacking.attack_passes(replace(protocol, judged_eps=()))) as advance:
-        result = attacking.attack(weights, protocol, seed, folder, dataset, threads=threads, advance=advance)
+        result = attacking.attack(saved, protocol, seed, folder, dataset, threads=threads, advance=advance)
     output.show(result, as_json, *result.in_words())
     output.list_written(folder, "attack.json", "images.png")
 
@@ -236,10 +238,11 @@ def diagnose(
     if not 0 < eps <= 1:
         raise ValueError(f"--eps must lie above 0 and be at most 1, the range of pixels; got {eps:g}")
     protocol = Protocol(eps=eps, pgd_steps=steps, pgd_restarts=restarts)
-    models = {label: _load(path)[0] for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
+    saved = {label: _load(path) for label, path in zip(diagnosing.labels_of(weights), weights, strict=True)}
+    models = {label: of_file.model for label, of_file in saved.items()}
     dataset = inputs.load_data(data)
-    for path, model in zip(weights, models.values(), strict=True):
-        inputs.check_weights(path, model, dataset)
+    for of_file in saved.values():
+        inputs.check_weights(of_file, dataset)
     protocol = inputs.on_test_images(protocol, images, 500, dataset)
     if protocol.n_test < LEAST:
         raise ValueError(f"a diagnosis needs {LEAST} test images at least; {dataset.name} has {protocol.n_test}")
@@ -270,11 +273,12 @@ def vacuity(
     """Centre a model's last layer: predictions and loss stay the same, and Table 3's surrogate penalty becomes 0."""
     from minidbp.paper.vacuity import centre, compare, on_screen
 
-    original, _ = _load(weights)
+    saved = _load(weights)
+    original = saved.model
     centred = original.astype(np.float32)  # a copy
     centre(centred)
     dataset = inputs.load_data(data)
-    inputs.check_weights(weights, original, dataset)
+    inputs.check_weights(saved, dataset)
     n = inputs.on_test_images(Protocol(), images, 1000, dataset).n_test
     x, y = dataset.x_test[:n], dataset.y_test[:n]
     with workers(threads) as pool, output.progress("images", len(x)) as advance:

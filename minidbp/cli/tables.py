@@ -225,7 +225,7 @@ def figure1(
     from minidbp.files.plots import save
     from minidbp.paper import figure1, figure1_pictures
 
-    figure1.check_image(image)
+    inputs.check_image(image, figure1.N_TEST)
     runs = figure1.plan_runs(preset, model, lam, penalty, seed)
     mnist = inputs.load_mnist(data, "figure1")
     output.compile_kernels()

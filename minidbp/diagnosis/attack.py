@@ -15,7 +15,7 @@ from minidbp.diagnosis.judge import accuracy_at, correct_by_attack, correct_by_e
 from minidbp.diagnosis.trials import CLIP, LabelledImages, pgd_trial, strongest_passes
 from minidbp.files.atomic import write_text
 from minidbp.files.plots import save
-from minidbp.nn import load_model
+from minidbp.nn.weights import SavedModel
 from minidbp.robust import input_gradients, zero_shares
 from minidbp.robust.penalties import Model
 from minidbp.training import Protocol, percent, workers
@@ -82,7 +82,7 @@ class AttackResult:
 
 
 def attack(
-    weights: Path,
+    saved: SavedModel,
     protocol: Protocol,
     seed: int,
     folder: Path,
@@ -96,8 +96,7 @@ def attack(
     advance(passes): called after so many of the `attack_passes`.
     """
     p = replace(protocol, judged_eps=())
-    model, name = load_model(weights)
-    model = model.astype(np.float32)  # the dtype of the images
+    model, name = saved.model.astype(np.float32), saved.name  # the dtype of the images
     x, y = judged_images(dataset, p, seed)
 
     def report(passes: float, what: str = "") -> None:
@@ -115,7 +114,7 @@ def attack(
     fields = {field: getattr(p, field) for field in PROTOCOL}
     sizes = [accuracy_at(eps, of_eps, [*right.values()] if eps == p.eps else []) for eps, of_eps in by_eps.items()]
     result = AttackResult(
-        name, str(weights), seed, **accuracies, by_eps=sizes, saturation=found, protocol=fields,
+        name, saved.source, seed, **accuracies, by_eps=sizes, saturation=found, protocol=fields,
         environment=environment(), data=dataset.identity,
     )  # fmt: skip
     write_text(folder / "attack.json", json.dumps(asdict(result), indent=1) + "\n")

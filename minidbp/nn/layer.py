@@ -2,7 +2,8 @@
 
 import copy
 import typing
-from collections.abc import Iterator, Sequence
+from collections import UserList, deque
+from collections.abc import Iterator, Mapping, Sequence, Set
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -30,12 +31,18 @@ class Layer:
     """The base of every layer and model: a function of a Tensor (N, ...), with the parameters among its attributes.
 
     A parameter is a leaf that requires a gradient: `Tensor(array, requires_grad=True)`. The attributes may be
-    Tensors and layers, or lists, tuples and dicts of them, at any depth. `self.training` says which mode is on.
+    Tensors and layers, or lists, tuples and dicts of them, at any depth. Sets and other containers of them raise
+    TypeError in `parameters()`, and so does a class with `__slots__`. `self.training` says which mode is on.
 
     A subclass defines `__call__`. It need not call `super().__init__()`.
     """
 
     training = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__dict__.get("__slots__"):
+            raise TypeError(f"{cls.__name__}: a Layer is searched for parameters in its __dict__; leave __slots__ out")
 
     def __call__(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} needs a method __call__(self, x) that returns a Tensor")
@@ -123,6 +130,13 @@ def parameters_in(value: Any, seen: set[int]) -> list[tuple[str, Tensor]]:
     if is_layer(value):
         seen.add(id(value))
         return _of_items(dict(enumerate(value.parameters())), seen)
+    if isinstance(value, Set | Mapping | deque | UserList):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            if is_layer(item) or isinstance(item, Tensor):
+                raise TypeError(
+                    f"parameters are found in lists, tuples and dicts; got a {type(item).__name__} in a "
+                    f"{type(value).__name__}"
+                )
     return []
 
 

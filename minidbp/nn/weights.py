@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -115,26 +116,45 @@ def save_model(
     _write(Path(path), model, texts)
 
 
+class SavedModel(NamedTuple):
+    """What a weights file holds.
+
+    Attributes:
+        data: Name and SHA-256 of the data that the model was trained on; None if the file names none.
+        source: The path of the file, or what else errors call it.
+    """
+
+    model: Sequential
+    name: str
+    data: tuple[str, str] | None
+    source: str
+
+
 def load_model(path: str | Path) -> tuple[Sequential, str]:
     """The model that `save_model` wrote, and its name.
 
     Raises:
         WeightsError: It says what is wrong with the file.
     """
+    saved = read_model(path)
+    return saved.model, saved.name
+
+
+def trained_on(path: str | Path) -> tuple[str, str] | None:
+    """Name and SHA-256 of the data that a model was trained on; None if its file names none.  Raises WeightsError."""
+    return read_model(path).data
+
+
+def read_model(path: str | Path) -> SavedModel:
+    """All that is in a file of `save_model`.  Raises WeightsError."""
     try:
         return parse_model(read_bytes(Path(path), MOST_BYTES, WeightsError), str(path))
     except WeightsError as error:
         raise WeightsError(f"{error}; give a weights file that minidbp train or a table wrote") from error.__cause__
 
 
-def trained_on(path: str | Path) -> tuple[str, str] | None:
-    """Name and SHA-256 of the data that a model was trained on; None if its file names none.  Raises WeightsError."""
-    _, texts = parse_tensors(read_bytes(Path(path), MOST_BYTES, WeightsError), str(path), WeightsError)
-    return (texts["data"], texts["data_sha256"]) if {"data", "data_sha256"} <= texts.keys() else None
-
-
-def parse_model(raw: bytes, source: str = "the weights file") -> tuple[Sequential, str]:
-    """The model in the bytes of a weights file, and its name; `source` names them in errors.  Raises WeightsError."""
+def parse_model(raw: bytes, source: str = "the weights file") -> SavedModel:
+    """All that is in the bytes of a weights file; `source` names them in errors.  Raises WeightsError."""
     arrays, texts = parse_tensors(raw, source, WeightsError)
     name, padding = texts.get("model", ""), texts.get("padding", "")
     if name not in CONVOLUTIONS or padding not in PADDINGS:
@@ -159,7 +179,8 @@ def parse_model(raw: bytes, source: str = "the weights file") -> tuple[Sequentia
         n_classes=size.n_classes,
     )  # fmt: skip
     _assign(arrays, model.named_parameters(), f"model {name}", source)
-    return model, name
+    data = (texts["data"], texts["data_sha256"]) if {"data", "data_sha256"} <= texts.keys() else None
+    return SavedModel(model, name, data, source)
 
 
 def _size_of(model: Sequential) -> Size:

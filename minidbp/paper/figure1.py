@@ -146,12 +146,6 @@ def plan_runs(preset: str, model: str, lam: float, penalty: str, seed: int) -> l
     return [run, replace(run, lam=0.0)] if lam else [run]
 
 
-def check_image(image: int, n_test: int = N_TEST) -> None:
-    """Raise ValueError unless there is a test image of this number; by default, one of MNIST."""
-    if not 0 <= image < n_test:
-        raise ValueError(f"--image must be the number of a test image, 0 to {n_test - 1}; got {image}")
-
-
 def steps_of(run: Run) -> tuple[int, int]:
     """How many steps the run's training takes, and how many of them make an epoch."""
     per_epoch = -(-run.protocol.n_train // run.protocol.batch_size)

@@ -184,6 +184,12 @@ class Protocol:
         }
 
 
+def check_training_images(n_train: int) -> None:
+    """Raise ValueError for fewer than two training images."""
+    if n_train < 2:
+        raise ValueError(f"there must be two training images at least, one of them for validation; got {n_train}")
+
+
 def sizes_for(n_train: int, n_test: int, most_tested: int = 1000) -> dict[str, int]:
     """The protocol's sizes for data with so many training and test images; all are trained on but for validation.
 
@@ -191,8 +197,7 @@ def sizes_for(n_train: int, n_test: int, most_tested: int = 1000) -> dict[str, i
 
     Raises ValueError for fewer than two training images.
     """
-    if n_train < 2:
-        raise ValueError(f"there must be two training images at least, one of them for validation; got {n_train}")
+    check_training_images(n_train)
     n_validation, tested = max(1, min(n_train // 12, 5000)), min(most_tested, n_test)
     return {
         "n_validation": n_validation, "n_train": n_train - n_validation, "n_test": tested,

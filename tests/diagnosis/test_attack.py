@@ -13,6 +13,7 @@ from minidbp.diagnosis.attack import Saturation, attack, attack_passes, saturati
 from minidbp.diagnosis.judge import judged_images
 from minidbp.diagnosis.trials import Function, LabelledImages, pgd_trial
 from minidbp.nn import build_model, load_model, save_model
+from minidbp.nn.weights import read_model
 from minidbp.robust import fgsm
 from minidbp.sweeps.sweep import Sweep
 from minidbp.training import Protocol, predict, workers
@@ -24,7 +25,7 @@ PROTOCOL = Protocol(
 
 def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Dataset, tmp_path: Path) -> None:
     weights, passes = trained / "runs" / f"{tiny_sweep.runs[0].name}.safetensors", []
-    found = attack(weights, PROTOCOL, 5, tmp_path, mnist, threads=2, advance=passes.append)
+    found = attack(read_model(weights), PROTOCOL, 5, tmp_path, mnist, threads=2, advance=passes.append)
     model, (x, y) = load_model(weights)[0], judged_images(mnist, PROTOCOL, 5)
     assert (found.model, found.weights, found.seed) == ("C", str(weights), 5)
     assert found.clean == pytest.approx(100 * np.mean(predict(model, x) == y))
@@ -43,13 +44,16 @@ def test_the_figures_are_the_models(trained: Path, tiny_sweep: Sweep, mnist: Dat
 
 def test_threads_change_nothing_and_the_seed_is_pgds(mnist: Dataset, tmp_path: Path) -> None:
     save_model(tmp_path / "C.safetensors", build_model("C", seed=1), "C")
-    one, two = (attack(tmp_path / "C.safetensors", PROTOCOL, 0, tmp_path, mnist, threads=threads) for threads in (1, 2))
+    one, two = (
+        attack(read_model(tmp_path / "C.safetensors"), PROTOCOL, 0, tmp_path, mnist, threads=threads)
+        for threads in (1, 2)
+    )
     assert one == two
 
 
 def test_the_strongest_attacks_are_no_weaker(trained: Path, tiny_sweep: Sweep, mnist: Dataset, tmp_path: Path) -> None:
     weights = trained / "runs" / f"{tiny_sweep.runs[0].name}.safetensors"
-    found = attack(weights, PROTOCOL, 5, tmp_path, mnist, threads=1)
+    found = attack(read_model(weights), PROTOCOL, 5, tmp_path, mnist, threads=1)
     small, large = found.by_eps
     assert (small.eps, large.eps) == (0.05, 0.1)
     assert small.worst_case <= min(found.fgsm, found.pgd, small.square)

@@ -1,5 +1,6 @@
 """A class of one's own as a layer and as a whole model: its parameters, their names, its modes, its copies."""
 
+import collections
 import copy
 from collections import OrderedDict, namedtuple
 from typing import Any
@@ -220,3 +221,21 @@ def test_the_width_after_flatten_is_found_from_an_input_shape() -> None:
 def test_a_layer_without_a_call() -> None:
     with pytest.raises(NotImplementedError, match=r"^Layer needs a method __call__\(self, x\) that returns a Tensor$"):
         Layer()(mdb.Tensor(1.0))
+
+
+@pytest.mark.parametrize("container", [set, frozenset, collections.deque, collections.UserList])
+def test_layers_in_other_containers_are_refused(container: Any) -> None:
+    class Own(Layer):
+        def __init__(self) -> None:
+            self.words = container(["a"])
+            self.parts = [container([Linear(2, 2, RNG(0))])]
+
+    with pytest.raises(TypeError, match=r"^parameters are found in lists, tuples and dicts; got a Linear in a "):
+        Own().parameters()
+
+
+def test_slots_are_refused() -> None:
+    with pytest.raises(
+        TypeError, match=r"^Own: a Layer is searched for parameters in its __dict__; leave __slots__ out$"
+    ):
+        type("Own", (Layer,), {"__slots__": ("w",)})

@@ -339,7 +339,7 @@ def test_a_thousand_mutations_give_the_same_weights_or_the_one_error(
     raw, rng = saved.read_bytes(), np.random.default_rng(0)
 
     def assert_right() -> None:
-        assert same_bits(parse_model(mutated(raw, rng))[0], model)
+        assert same_bits(parse_model(mutated(raw, rng)).model, model)
 
     for _ in range(1000):
         faults.intact_or_refused(assert_right, WeightsError)
@@ -407,7 +407,7 @@ def test_a_model_of_another_size_there_and_back(tmp_path: Path, name: str, shape
 
 def test_a_file_without_a_size_is_for_mnist(model: Sequential) -> None:
     """Those that earlier versions wrote."""
-    loaded, _ = parse_model(weights())
+    loaded = parse_model(weights()).model
     assert (loaded.input_shape, loaded.parameters()[-1].shape) == ((28, 28, 1), (10,))
 
 

@@ -234,17 +234,6 @@ def test_plans_that_mean_nothing(changed: dict, named: str) -> None:
         figure1.plan_runs(**{**usual, **changed})
 
 
-@pytest.mark.parametrize("image", [-1, 10_000])
-def test_an_image_that_is_not_there(image: int) -> None:
-    with pytest.raises(ValueError, match=f"0 to 9999; got {image}$"):
-        figure1.check_image(image)
-
-
-def test_the_first_and_last_images_are_there(mnist: Dataset) -> None:
-    figure1.check_image(0)
-    figure1.check_image(len(mnist.x_test) - 1)
-
-
 # -- many images ----------------------------------------------------------------------------------------------------
 
 
