@@ -160,7 +160,8 @@ class RunResult(Judgement):
 
     def wrong(self) -> str:
         """What makes it other than the result of a run that was trained and judged to its end; "" if nothing does."""
-        if [epoch.number for epoch in self.history] != list(range(1, self.epochs + 1)):
+        numbers = [epoch.number for epoch in self.history]
+        if len(numbers) != self.epochs or numbers != list(range(1, len(numbers) + 1)):
             return f"`history` should hold the epochs 1 to {self.epochs}"
         if any(epoch.tracked is None for epoch in self.history):
             return "`history` holds an epoch without `tracked`"

@@ -343,7 +343,8 @@ HUGE = 1e99  # below what no file may hold
     ("place", "value"),
     [
         ("clean", 100.1), ("clean", -0.1), ("fgsm", HUGE), ("per_class.clean.3", 101.0), ("by_eps.0.square", -1.0),
-        ("by_eps.0.eps", 0.06), ("epochs", -1), ("epochs", 17), ("epochs", 10**39), ("history.0.number", 2),
+        ("by_eps.0.eps", 0.06), ("epochs", -1), ("epochs", 17), ("epochs", 10**9), ("epochs", 10**39),
+        ("history.0.number", 2),
         ("history.0.seconds", -1.0), ("history.0.seconds", HUGE), ("history.0.tracked", None),
         ("history.1.tracked.pgd", 1000.0), ("history.1.tracked.jacobian_l1", -1.0),
         ("history.1.validation_accuracy", HUGE), ("diagnosis.gradient_cosine", 1.1), ("diagnosis.noise", HUGE),
