@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 from sweep_fixtures import TINY, diverged
+from typer.testing import CliRunner
 
+from minidbp.cli import app
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.files.digest import write_with_digest
 from minidbp.paper import figures, report, tables
@@ -34,8 +37,8 @@ RUN, OTHER = Run("C", 50.0, 1, PROTOCOL), Run("C", 0.0, 0, PROTOCOL)
 Mutate = Callable[[bytes, np.random.Generator], bytes]
 ODD = [
     0, -1, 1, 2, 3.5, -0.0, 1e-300, 1e99, 1e100, 1e308, 10**9, 10**39, 10**400, 2**63, 10**4000, None, True, False, "",
-    "C", "4", "\x1b[2J\n", "[b]", "\ud800", "x" * 300, [], {}, [1], [[]], [None] * 9, {"a": 1}, "robust", 99.5, 100.0, 0.0,
-    50.5, 1.0, 1e-100, 1e10, -1e100, -1e-100, 10, 3,
+    "C", "4", "\x1b[2J\n", "[b]", "\ud800", "x" * 300, [], {}, [1], [[]], [None] * 9, {"a": 1}, "robust", 99.5, 100.0,
+    0.0, 50.5, 1.0, 1e-100, 1e10, -1e100, -1e-100, 10, 3,
 ]  # fmt: skip
 
 
@@ -231,3 +234,24 @@ def test_sweeps_with_a_digest_of_their_own(tmp_path: Path, faults: Any) -> None:
     for lie in lies(sound, TRIALS // 4):
         write_lie(path, lie)
         faults.intact_or_refused(read, RunError)
+
+
+@pytest.mark.parametrize(("name", "damage"), [("status", "result"), ("status", "sweep"), ("report", "result")])
+def test_a_command_says_it_in_one_sentence(
+    name: str, damage: str, made_up: Callable[..., RunResult], mutations: Any, tmp_path: Path
+) -> None:
+    sweep.begin(Sweep("table2", "Table 2", ["minidbp table2"], [OTHER, RUN]), tmp_path)
+    for run in OTHER, RUN:
+        keep(made_up(run, epochs=2), tmp_path / "runs")
+    path = tmp_path / "sweep.json" if damage == "sweep" else RUN.file(tmp_path / "runs", "json")
+    other, refused = OTHER.file(tmp_path / "runs", "json").read_bytes(), 0
+    for damaged in islice(mutations(path.read_bytes(), other), TRIALS // (200 if name == "report" else 50)):
+        path.write_bytes(damaged)
+        said = CliRunner().invoke(app, [name, str(tmp_path)])
+        assert said.exception is None or isinstance(said.exception, SystemExit)
+        if said.exit_code:
+            refused += 1
+            assert said.exit_code == 2
+            assert said.stderr.startswith(f"minidbp: {path}")
+            assert said.stderr.count("\n") == 1
+    assert refused
