@@ -42,7 +42,7 @@ class DataIdentity:
         if not self.name.isprintable():
             raise ValueError(f"name must be one line of printable characters; got {self.name!r:.40}")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"image_shape must be three whole numbers of at least 1; got {self.image_shape}")
+            raise ValueError(f"image_shape must be three whole numbers of at least 1; got {self.image_shape!s:.80}")
         if self.n_classes < 2:
             raise ValueError(f"n_classes must be at least 2; got {self.n_classes}")
 

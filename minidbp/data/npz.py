@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from minidbp.data.files import MOST_OWN, DataError
 from minidbp.files.reading import printable, read_bytes
 
+MOST_AXES = 8  # of an array; images have four
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of numpy.savez and numpy.savez_compressed
 FAULTS = (
     zipfile.BadZipFile,
@@ -85,8 +86,10 @@ def _parse_npy(raw: bytes, source: str) -> NDArray[Any]:
         raise DataError(f"{source} holds Python objects, which are not read; save an array of numbers")
     if dtype.kind not in "biuf":
         raise DataError(f"{source} holds {dtype}; numbers are right")
+    if len(shape) > MOST_AXES or not all(type(n) is int and 0 <= n <= MOST_OWN for n in shape):
+        raise DataError(f"{source} is damaged: no array that is read has the shape {shape!s:.80}")
     declared, held = math.prod(shape) * dtype.itemsize, len(raw) - stream.tell()
-    if min(shape, default=0) < 0 or bool in map(type, shape) or declared != held:
+    if declared != held:
         raise DataError(f"{source} is damaged: {dtype} of shape {shape} has {declared} bytes, and {held} are there")
     array = np.frombuffer(raw, dtype, offset=stream.tell())
     return array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape)

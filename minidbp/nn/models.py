@@ -84,7 +84,7 @@ def build_model(
 def check_model_input(name: str, padding: str, input_shape: Sequence[int], n_classes: int) -> None:
     """Raise ValueError unless model `name` can take images of this shape (H, W, C) and give this many logits."""
     if len(input_shape) != 3 or min(input_shape) < 1:
-        raise ValueError(f"input_shape must be (H, W, C), each at least 1; got {tuple(input_shape)}")
+        raise ValueError(f"input_shape must be (H, W, C), each at least 1; got {tuple(input_shape)!s:.80}")
     if n_classes < 2:
         raise ValueError(f"n_classes must be at least 2; got {n_classes}")
     height, width, channels = input_shape

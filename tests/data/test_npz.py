@@ -81,7 +81,7 @@ WRONG = {
     "a call": (zipped({"x.npy": npy("__import__('os').system('touch HACKED')\n")}), "x is not an array that"),
     "deep brackets": (zipped({"x.npy": npy("(" * 9000 + ")" * 9000)}), "x is not an array that numpy.savez wrote ("),
     "brackets left open": (zipped({"x.npy": npy("(" * 9000)}), "x is not an array that numpy.savez wrote ("),
-    "a shape of bools": (zipped({"x.npy": npy(header(shape="(True, 24)"), bytes(24))}), "x is damaged: uint8 of shape"),
+    "a shape of bools": (zipped({"x.npy": npy(header(shape="(True, 24)"), bytes(24))}), "x is damaged: no array that"),
     "no shape": (zipped({"x.npy": npy("{'descr': '|u1'}\n")}), "x is not an array that numpy.savez wrote ("),
     "too short": (
         zipped({"x.npy": npy(header(), bytes(23))}),
@@ -89,10 +89,12 @@ WRONG = {
     ),
     "too long": (zipped({"x.npy": npy(header(), bytes(25))}), "has 24 bytes, and 25 are there"),
     "a huge shape": (
-        zipped({"x.npy": npy(header(shape=f"({2**62}, {2**62})"))}),
-        f"has {2**124} bytes, and 0 are there",
+        zipped({"x.npy": npy(header(shape=f"({2**29}, {2**30})"))}),
+        f"has {2**59} bytes, and 0 are there",
     ),
-    "a negative shape": (zipped({"x.npy": npy(header(shape="(-1, -24)"), bytes(24))}), "x is damaged: uint8 of shape"),
+    "a negative shape": (zipped({"x.npy": npy(header(shape="(-1, -24)"), bytes(24))}), "x is damaged: no array that"),
+    "3,000 axes": (zipped({"x.npy": npy(header(shape=f"({'1,' * 3000})"), b"1")}), "has the shape (1, 1, 1"),
+    "a shape of 8,000 digits": (zipped({"x.npy": npy(header(shape=f"({'9' * 4000}, {'9' * 4000})"), b"1")}), "(999"),
     "bzip2": (zipped({"x.npy": npy(header(), bytes(24))}, zipfile.ZIP_BZIP2), "x is compressed by a method that"),
     "a flipped bit": (saved(x=X).replace(X.tobytes(), X.tobytes()[:-1] + b"?"), "x is damaged (Bad CRC-32 for file"),
 }
@@ -107,6 +109,7 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, raw: bytes, message
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
     assert not Path("HACKED").exists()
 
 
