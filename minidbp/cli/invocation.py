@@ -221,7 +221,7 @@ def _end_process(invocation: Invocation) -> None:
         if "multiprocessing" in sys.modules:
             for worker in sys.modules["multiprocessing"].active_children():
                 worker.kill()
-        text = f"minidbp: {invocation.stop_message()}\n"
+        text = f"minidbp: {printable(invocation.stop_message())}\n"
         if os.isatty(2):
             text = f"{SHOW_CURSOR}\n{text}"
         os.set_blocking(2, False)  # nobody may read the pipe

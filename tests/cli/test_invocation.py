@@ -115,12 +115,13 @@ def test_a_command_that_does_not_end_is_ended(begun: Invocation, monkeypatch: py
     monkeypatch.setattr(invocation, "GRACE", 0.0)
     monkeypatch.setattr(os, "_exit", exit_at_once)
     monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 2)
+    begun.words = "minidbp status 'here\x1b[31m'"
     with interruptible(), signals_noted():
         signal.raise_signal(signal.SIGTERM)
         assert reached.wait(10)
     assert ended == [143]
     over.set()
-    assert capfd.readouterr().err == "\x1b[?25h\nminidbp: stopped; to begin again: minidbp status here\n"
+    assert capfd.readouterr().err == "\x1b[?25h\nminidbp: stopped; to begin again: minidbp status 'here?[31m'\n"
 
 
 def test_an_error_that_a_library_made_of_the_interrupt_is_the_interrupt(
