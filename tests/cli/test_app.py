@@ -108,7 +108,6 @@ HOSTILE = "x[/b][red]\x1b[31m\a\r\b\n\u202e:smile:y"
         ("status", HOSTILE),
         ("report", f"/dev/null/{HOSTILE}"),
         ("gradcheck", "--page", HOSTILE),
-        ("notebooks", "--out", f"/dev/null/{HOSTILE}"),
     ],
     ids=lambda words: f"{words[0][:9]} {words[-1][:9]}" if len(words) > 1 else words[0][:9],
 )
