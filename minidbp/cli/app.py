@@ -14,7 +14,7 @@ import typer
 from minidbp import __version__
 from minidbp.cli import memory
 from minidbp.cli.config import read_config
-from minidbp.cli.invocation import Command, Group, current, interruptible, signals_raise
+from minidbp.cli.invocation import Command, Group, current, end_soon, interruptible, signals_raise
 from minidbp.cli.output import say, updates
 from minidbp.sweeps.runs import RunFailed
 from minidbp.training.protocol import FieldError
@@ -169,6 +169,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show λ prints ? instead
     try:
         app()
+    except SystemExit as ended:
+        if current().stopped:
+            end_soon(int(ended.code or 0))
+        raise
     except MemoryError:  # there was none left for the message either
         os.write(2, b"minidbp: there is not enough memory\n")
         sys.exit(1)

@@ -2,12 +2,12 @@
 
 What SIGINT (Ctrl-C) and SIGTERM do is decided here alone.  Before a command begins and after its end, the system ends
 the process.  In a command, the first signal raises KeyboardInterrupt; while a sweep trains, it is only noted.  Later
-signals do nothing, so that none falls into the clean-up of the first.  `GRACE` seconds after the first signal a thread
-ends the process, whatever it does.  That loses nothing, as every file is whole or not there.
+signals do nothing, so that none falls into the clean-up of the first.  A thread watches: what a command still writes
+`AGAIN` seconds after the first signal is interrupted too, and after `GRACE` seconds the thread ends the process.  That
+loses nothing, as every file is whole or not there.
 """
 
 import contextlib
-import functools
 import os
 import shlex
 import shutil
@@ -26,7 +26,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from minidbp.files.reading import printable
 
-GRACE = 8.0  # seconds after the first signal in which a command may finish what it writes
+AGAIN, GRACE = 6.0, 8.0  # seconds after the first signal
+LAST = 1.0  # seconds for the last words, and for Python to end
 SHOW_CURSOR = "\x1b[?25h"
 
 # Options whose name is not that of the protocol's field; some commands have an option of the field's name instead
@@ -165,12 +166,15 @@ def interruptible() -> Iterator[None]:
 
     def watch() -> None:
         arrived.wait()
-        deadline = time.monotonic() + GRACE
+        begun, again = time.monotonic(), False
         while not ended.wait(0.2):
-            if time.monotonic() >= deadline:
+            seconds = time.monotonic() - begun
+            if seconds >= GRACE:
                 _end_process(invocation)
+            if seconds >= AGAIN and invocation.raises and not again:
+                again = invocation.lost = True
             if invocation.lost and hasattr(signal, "pthread_kill"):
-                signal.pthread_kill(main, signal.SIGINT)  # calls `interrupt` once more
+                signal.pthread_kill(main, signal.SIGTERM)  # calls `interrupt` once more
 
     # A shell lets its background jobs ignore Ctrl-C
     numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
@@ -181,11 +185,11 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
+        arrived.set()  # ends the thread
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = report_ignored
-        ended.set()
-        arrived.set()  # ends the thread
 
 
 @contextmanager
@@ -213,10 +217,7 @@ def signals_noted() -> Iterator[Callable[[], bool]]:
 
 def _end_process(invocation: Invocation) -> None:
     """End this process and its workers at once, with the command's last sentence."""
-    exit_at_once = functools.partial(os._exit, invocation.exit_code)
-    last = threading.Timer(1.0, exit_at_once)  # the folder may not answer any more
-    last.daemon = True
-    last.start()
+    end_soon(invocation.exit_code)  # the folder may not answer any more
     try:
         if "multiprocessing" in sys.modules:
             for worker in sys.modules["multiprocessing"].active_children():
@@ -227,4 +228,11 @@ def _end_process(invocation: Invocation) -> None:
         os.set_blocking(2, False)  # nobody may read the pipe
         os.write(2, text.encode(errors="replace"))
     finally:
-        exit_at_once()
+        os._exit(invocation.exit_code)
+
+
+def end_soon(code: int) -> None:
+    """End this process after LAST seconds, if it still runs: Python waits for all threads as it ends."""
+    timer = threading.Timer(LAST, os._exit, [code])
+    timer.daemon = True
+    timer.start()

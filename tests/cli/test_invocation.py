@@ -102,6 +102,20 @@ def test_an_interrupt_that_python_ignores_comes_again(begun: Invocation, capsys:
     assert capsys.readouterr().err == ""
 
 
+def test_what_a_stopped_command_writes_for_too_long_is_interrupted(
+    begun: Invocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it removes what is half-written."""
+    monkeypatch.setattr(invocation, "AGAIN", 0.0)
+    with interruptible(), signals_raise(begun):
+        with signals_noted():
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+        signal.raise_signal(signal.SIGINT)
+    assert begun.exit_code == 130
+
+
 def test_a_command_that_does_not_end_is_ended(begun: Invocation, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """With its last sentence and the cursor, whatever the main thread does."""
     ended: list[int] = []
