@@ -185,7 +185,7 @@ class SweepMonitor:
         total, done = sum(self.costs.values()), sum(self.costs[run] for run in self.outcomes)
         running, stopped = [], []
         for run in self.missing():
-            progress, locked = self._running(run), self._locked(run)
+            progress, locked = self._running(run), self.is_locked(run)
             if progress and locked:
                 running.append(progress)
                 done += progress.share * self.costs[run]
@@ -231,7 +231,7 @@ class SweepMonitor:
             self._heard[run] = progress, heard
         return now - heard
 
-    def _locked(self, run: Run) -> bool:
+    def is_locked(self, run: Run) -> bool:
         """Whether a process holds the run's lock.  The test holds it for an instant; a sweep then tries again."""
         path = run.file(self.run_dir, "lock")
         if not path.exists():

@@ -268,7 +268,7 @@ def train_all(
         return [] if stopped() else [run for run in monitor.missing() if run not in failed]
 
     with (
-        _stop_file(run_dir) as stop,
+        _stop_file(monitor) as stop,
         plain_lines(console, lambda _: as_line(state, title, news.waits_for)),
         Live(console=console, auto_refresh=False, transient=True) as live,
     ):
@@ -291,6 +291,8 @@ def train_all(
                             f"lack of memory; {len(monitor.missing())} runs are not finished"
                         ) from None
             show()
+            if stopped() and (others := sum(map(monitor.is_locked, monitor.missing()))):
+                console.say(f"runs still in training, by another sweep or a worker that stops later: {others}")
         finally:
             tidy(monitor.missing(), run_dir)
     return _ending(monitor, failed, stopped())
@@ -304,23 +306,29 @@ def _progress(monitor: SweepMonitor) -> list[tuple[str, int]]:
 
 
 @contextmanager
-def _stop_file(run_dir: Path) -> Iterator[Path]:
+def _stop_file(monitor: SweepMonitor) -> Iterator[Path]:
     """The file that stops the runs of this sweep once it exists.
 
-    The sweep holds a lock beside it.  So the next sweep can remove the files of one that was killed.
+    It stays if a run is still in training: a Dask worker on a slow network sees it some seconds later.  The sweep holds
+    a lock beside it.  So a later sweep knows that this one has ended, and removes what it left.
     """
-    for other in run_dir.glob(".stop-*.lock"):
-        with contextlib.suppress(Timeout, OSError), FileLock(other, blocking=False):
-            other.with_suffix("").unlink(missing_ok=True)
-            other.unlink(missing_ok=True)
-    stop = run_dir / f".stop-{uuid.uuid4().hex}"
-    lock = run_dir / f"{stop.name}.lock"
-    with FileLock(lock):
-        try:
+    for other in list(monitor.run_dir.glob(".stop-*")):
+        _remove_stop_file(other.with_suffix(""))
+    stop = monitor.run_dir / f".stop-{uuid.uuid4().hex}"
+    try:
+        with FileLock(stop.with_suffix(".lock")):
             yield stop
-        finally:
-            stop.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+    finally:
+        if not (stop.exists() and any(map(monitor.is_locked, monitor.missing()))):
+            _remove_stop_file(stop)
+
+
+def _remove_stop_file(stop: Path) -> None:
+    """Remove a stop file and its lock, unless a sweep holds it."""
+    lock = stop.with_suffix(".lock")
+    with contextlib.suppress(Timeout, OSError), FileLock(lock, blocking=False):
+        stop.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
 
 
 def _train_each(

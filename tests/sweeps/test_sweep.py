@@ -176,6 +176,20 @@ def test_the_stop_file_of_a_killed_sweep_is_removed_and_that_of_another_is_not(c
     assert set(contents(copy)) - before == {"runs/.stop-alive", "runs/.stop-alive.lock"}
 
 
+def test_the_stop_file_stays_while_a_worker_has_not_seen_it(copy: Path, tiny_sweep: Sweep) -> None:
+    """Here another process trains the run; a worker behind a slow network looks the same."""
+    before, run = set(contents(copy)), tiny_sweep.runs[0]
+    run.file(copy / "runs", "json").unlink()
+    answers = iter([False, False, True])
+    with FileLock(run.file(copy / "runs", "lock")):
+        ending, told = train(tiny_sweep, copy, stopped=lambda: next(answers, True))
+        assert ending == Ending(3, [], True)
+        assert "runs still in training, by another sweep or a worker that stops later: 1\n" in told
+        assert len(list((copy / "runs").glob(".stop-*"))) == 2
+    assert train(tiny_sweep, copy)[0] == Ending(4, [], False)
+    assert set(contents(copy)) == before
+
+
 class DyingWorkers(Executor):
     """Workers that die at every run; `checkpoint` of them write an epoch before."""
 
