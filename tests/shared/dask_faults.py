@@ -80,7 +80,6 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         yield Cluster(folder, stack)
 
@@ -459,8 +458,9 @@ def torment(count: int, seed: int, folder: Path) -> "collections.Counter[str]":
     while counts.total() < count:
         for number in rng.permutation(len(FAULTS))[: count - counts.total()]:
             fault = FAULTS[number]
-            begun = time.monotonic()
-            fault(folder / str(counts.total()), alone)
+            begun, own = time.monotonic(), folder / str(counts.total())
+            own.mkdir()
+            fault(own, alone)
             counts[fault.__name__.replace("_", " ")] += 1
             print(f"{fault.__name__}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return counts
