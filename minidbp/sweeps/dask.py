@@ -86,6 +86,21 @@ def write_order(run: Run, run_dir: Path, judge: Judge, data: Path | None, thread
     )
 
 
+class WorkerStop:
+    """Stops a run on a worker: once the stop file exists, or once nobody wants the run, as after a kill of its sweep."""
+
+    def __init__(self, file: Path) -> None:
+        from distributed import get_worker
+
+        worker = get_worker()
+        self.file, self.tasks, self.key = file, worker.state.tasks, worker.get_current_task()
+
+    def exists(self) -> bool:
+        """Whether the run must stop."""
+        task = self.tasks.get(self.key)
+        return task is None or task.state not in ("executing", "long-running") or self.file.exists()
+
+
 def accept(order: str) -> Callable[[], str]:
     """On a worker: the function that carries out an order.  Raises RunError if the order is another version's."""
     values = json.loads(order)
@@ -98,7 +113,7 @@ def accept(order: str) -> Callable[[], str]:
     judge = Judge(**{name: resolve_name(function) for name, function in values["judge"].items()})
     data = values["data"] and Path(values["data"])
     return functools.partial(
-        perform, run, Path(values["run_dir"]), judge, data, values["threads"], Path(values["stop"])
+        perform, run, Path(values["run_dir"]), judge, data, values["threads"], WorkerStop(Path(values["stop"]))
     )
 
 

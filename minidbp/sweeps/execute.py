@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from minidbp.data import Dataset, load_data
 from minidbp.files.atomic import remove_leftovers
 from minidbp.nn import Sequential
-from minidbp.sweeps.monitor import Cost, Heartbeat, Stopped
+from minidbp.sweeps.monitor import Cost, Heartbeat, Stop, Stopped
 from minidbp.sweeps.runs import DamagedRun, DivergedRun, Divergence, Run, RunError, RunResult, Seconds, find, keep
 from minidbp.training import DivergenceError, Epoch, Tracked, Workers, load_checkpoint, save_checkpoint, train, workers
 from minidbp.training.checkpoint import CheckpointError
@@ -37,7 +37,7 @@ def _loaded(path: Path | None, here: Path) -> Dataset:
     return load_data(path)
 
 
-def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: int | None, stop: Path) -> str:
+def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: int | None, stop: Stop) -> str:
     """Train and judge `run` and keep the outcome in `run_dir`, unless that is done or another process does it.
 
     The run resumes from its checkpoint, and saves one after every epoch.  It stops once the file `stop` exists.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -71,6 +72,13 @@ class Stopped(Exception):
     """The run's sweep was asked to stop."""
 
 
+class Stop(Protocol):
+    """A file that stops runs once it exists, or what answers in its place."""
+
+    def exists(self) -> bool:
+        """Whether the run must stop."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """NAME.progress.json: GFLOP done and in all, GFLOP/s, the current phase, and when this was written."""
@@ -89,7 +97,7 @@ class Heartbeat:
     the next call raises Stopped.
     """
 
-    def __init__(self, run: Run, run_dir: Path, stop: Path, judge: Judge) -> None:
+    def __init__(self, run: Run, run_dir: Path, stop: Stop, judge: Judge) -> None:
         self.path, self.stop = run.file(run_dir, "progress.json"), stop
         self.total, self.done = Cost(run, judge).total, 0.0
         self.first: tuple[float, float] | None = None  # when the first call came, and what was done then

@@ -26,6 +26,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from tiny_sweep import PATIENCE, assert_same, finish, started, table2, until
 
 import minidbp
@@ -125,6 +126,13 @@ class Sweep:
             assert time.monotonic() < deadline, f"not said in {seconds} s: {words!r}; said: {self.words}"
             time.sleep(0.05)
 
+    def until_free(self) -> None:
+        """The workers have noticed its end."""
+        deadline = time.monotonic() + SOON
+        for path in (self.out / "runs").glob("*.lock"):
+            with FileLock(path, timeout=max(0.0, deadline - time.monotonic())):
+                pass
+
     def ends(self, code: int, seconds: float, *words: str) -> None:
         """It ends in these seconds, with one sentence that has these words, and with nothing of Dask's own."""
         try:
@@ -143,6 +151,7 @@ class Sweep:
         """Ctrl-C ends it, and it says how to go on."""
         os.killpg(self.process.pid, signal.SIGINT)
         self.ends(130, SOON, re.escape(f"to go on: {shlex.join(self.line[1:])}"))
+        self.until_free()
 
 
 Fault = Callable[[Path, Path], None]
@@ -345,10 +354,13 @@ def worker_of_two_threads(folder: Path, _: Path) -> None:
 
 
 def client_killed(folder: Path, alone: Path) -> None:
+    """The scheduler notices, and the workers stop."""
     with cluster(folder) as dask:
         dask.add_worker()
         with Sweep(folder, dask.address) as sweep:
             sweep.until_training()
+        sweep.until_free()
+        assert sweep.training(), "the worker trained a run to its end"
         with Sweep(folder, dask.address) as sweep:
             sweep.ends(0, PATIENCE)
             assert_same(sweep.out, alone)

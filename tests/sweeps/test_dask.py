@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask_faults
@@ -18,7 +19,7 @@ from minidbp.cli import app
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.files.console import Console
 from minidbp.sweeps import dask, sweep
-from minidbp.sweeps.dask import DaskExecutor, accept, check_address, write_order
+from minidbp.sweeps.dask import DaskExecutor, WorkerStop, accept, check_address, write_order
 from minidbp.sweeps.execute import perform
 from minidbp.sweeps.monitor import State, as_line, view
 from minidbp.sweeps.runs import RunError, RunFailed
@@ -28,6 +29,17 @@ from minidbp.sweeps.sweep import Sweep, Waiting
 @pytest.fixture
 def order(tiny_sweep: Sweep, tmp_path: Path) -> str:
     return write_order(tiny_sweep.runs[0], tmp_path, JUDGE, None, 2, tmp_path / "stop")
+
+
+@pytest.fixture(autouse=True)
+def worker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A Dask worker that executes a task in this process."""
+    tasks = {"key": SimpleNamespace(state="executing")}
+    found = SimpleNamespace(
+        address="tcp://10.0.0.7:4000", state=SimpleNamespace(tasks=tasks), get_current_task=lambda: "key"
+    )
+    monkeypatch.setattr("distributed.get_worker", lambda: found)
+    return found
 
 
 # -- the two faults that take a cluster; `python tests/shared/dask_faults.py 20` tries them all -----------------------
@@ -45,7 +57,19 @@ def test_a_fault_of_a_cluster(fault: Callable[[Path, Path], None], tmp_path: Pat
 def test_an_order_becomes_the_call_that_was_meant(order: str, tiny_sweep: Sweep, tmp_path: Path) -> None:
     work: Any = accept(order)
     assert work.func is perform
-    assert work.args == (tiny_sweep.runs[0], tmp_path, JUDGE, None, 2, tmp_path / "stop")
+    assert work.args[:-1] == (tiny_sweep.runs[0], tmp_path, JUDGE, None, 2)
+    assert work.args[-1].file == tmp_path / "stop"
+
+
+@pytest.mark.parametrize(("state", "stops"), [("executing", False), ("long-running", False), ("cancelled", True)])
+def test_a_run_stops_once_nobody_wants_it(state: str, stops: bool, tmp_path: Path, worker: SimpleNamespace) -> None:
+    stop = WorkerStop(tmp_path / "stop")
+    worker.state.tasks["key"].state = state
+    assert stop.exists() == stops
+    (tmp_path / "stop").touch()
+    assert stop.exists()
+    del worker.state.tasks["key"]
+    assert stop.exists()
 
 
 @pytest.mark.parametrize(
@@ -85,16 +109,13 @@ def answer(order: str) -> dict[str, Any]:
     return names["answer"](order)
 
 
-class Worker:
-    address = "tcp://10.0.0.7:4000"
-
-
-def test_a_worker_says_what_does_not_fit(order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distributed.get_worker", Worker)
+def test_a_worker_says_what_does_not_fit(
+    order: str, tmp_path: Path, worker: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "stop").touch()
     assert answer(order)["outcome"] == "stopped"
     refused = answer(json.dumps({**json.loads(order), "version": "0.1.7"}))
-    reply = {"worker": Worker.address, "host": socket.gethostname(), "version": minidbp.__version__}
+    reply = {"worker": worker.address, "host": socket.gethostname(), "version": minidbp.__version__}
     assert refused == {**reply, "refused": f"there the version is {minidbp.__version__}, here 0.1.7"}
     monkeypatch.delattr(dask, "accept")  # as in an older version
     assert "accept" in answer(order)["refused"]
