@@ -87,7 +87,7 @@ def write_order(run: Run, run_dir: Path, judge: Judge, data: Path | None, thread
 
 
 class WorkerStop:
-    """Stops a run on a worker: once the stop file exists, or once nobody wants the run, as after a kill of its sweep."""
+    """Stops a run on a worker once the stop file exists or nobody wants the run, as after a kill of its sweep."""
 
     def __init__(self, file: Path) -> None:
         from distributed import get_worker
