@@ -55,7 +55,8 @@ def batch_gradient(
     The batch is cut into chunks, and each chunk into shards. The gradients of a chunk's shards are added one after
     the other, and then the chunks are added in order: one thread gives the same bits as several.
 
-    Raises ValueError if there is no image, TypeError for images of uint8.
+    Raises ValueError if there is no image, TypeError for images of uint8, and DivergenceError if the attack of
+    adversarial training finds no finite gradient.
     """
     validate_sample_count(len(x))
     objective = protocol.objective(lam)
@@ -73,7 +74,10 @@ def batch_gradient(
         """The three values and the gradients of a shard, times its share of the batch."""
         x_shard, y_shard, share = x[shard], y[shard], (shard.stop - shard.start) / len(x)
         if protocol.adversarial_training:
-            x_shard = np.concatenate([x_shard, protocol.training_images(fused, x_shard, y_shard, start[shard])])
+            attacked = protocol.training_images(fused, x_shard, y_shard, start[shard])
+            if not np.isfinite(attacked).all() and np.isfinite(x_shard).all():
+                raise DivergenceError("the gradient in the images is not finite")
+            x_shard = np.concatenate([x_shard, attacked])
             y_shard = np.concatenate([y_shard, y_shard])
         loss = objective(fused, x_shard, y_shard)
         penalty = 0.0 if loss.penalty is None else loss.penalty.item()

@@ -29,7 +29,7 @@ TINY = Protocol(
 )  # fmt: skip
 RUN = Run("C", 2.5, 3, TINY)
 EPOCH = 2 + 6  # reports: one for each step, and one for each measure of `track`
-DIVERGES = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, learning_rate=1e38))
+DIVERGES = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, learning_rate=1e9))
 Executed = tuple[RunResult, Sequential, list[tuple[float, str]]]
 
 
@@ -288,7 +288,7 @@ def test_a_divergence_is_kept_and_not_tried_again(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("changes", [{}, {"adversarial_training": True}])
 def test_a_divergence_at_the_very_last_step_is_one(changes: dict[str, Any], tmp_path: Path) -> None:
     """No later step sees that the weights overflow; it must not stop the sweep as an error of another kind would."""
-    last = {"learning_rate": 1e38, "max_epochs": 1, "n_train": 32}
+    last = {"learning_rate": 1e9, "max_epochs": 1, "n_train": 32}
     run = dataclasses.replace(RUN, protocol=dataclasses.replace(TINY, **last, **changes))
     assert perform(run, tmp_path, JUDGE, None, 1, tmp_path / "stop") == "diverged"
     found = find(run, tmp_path)

@@ -287,7 +287,7 @@ def test_only_pgd_draws_from_the_generator(split: Split) -> None:
 @pytest.mark.parametrize("lam", [0.0, 2.5])
 def test_a_divergence_says_epoch_step_and_lambda(split: Split, lam: float) -> None:
     with pytest.raises(DivergenceError) as caught:
-        run(small_model(), split, lam, learning_rate=1e38)
+        run(nn.build_model("C"), split, lam, learning_rate=1e9)
     message = str(caught.value)
     assert "epoch 1" in message
     assert "step 2" in message  # the first step is finite, its weights are not
