@@ -253,7 +253,9 @@ def test_a_command_says_it_in_one_sentence(
         assert said.exception is None or isinstance(said.exception, SystemExit)
         if said.exit_code:
             refused += 1
-            assert said.exit_code == 2
-            assert said.stderr.startswith(f"minidbp: {path}")
-            assert said.stderr.count("\n") == 1
+            *_, sentence = said.stderr.splitlines()  # a slow machine says how far it is before
+            assert said.exit_code in (1, 2)  # 1: the state of the other runs was shown
+            assert sentence.startswith("minidbp: ")
+            assert str(path) in sentence
+            assert "Traceback" not in said.stderr
     assert refused
