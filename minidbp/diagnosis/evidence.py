@@ -7,7 +7,7 @@ import numpy as np
 
 from minidbp.autodiff import Tensor, no_grad
 from minidbp.data import Dataset
-from minidbp.diagnosis.substitutes import IMITATION, PLAIN, imitation, reference
+from minidbp.diagnosis.substitutes import IMITATION, PLAIN, OnStep, imitation, reference
 from minidbp.diagnosis.trials import (
     CLIP,
     LabelledImages,
@@ -88,9 +88,10 @@ def gather(
         points[name] = images.attacked(model, trial)
         right[name] = images.correct(model, points[name])
     strongest = images.strongest(model, p)
+    on_step = OnStep(lambda: images.done(0))  # may stop the run
     substitutes = {
-        PLAIN: reference(dataset, p.reference_steps, images.pool.threads),
-        IMITATION: imitation(model, dataset, p.eps, p.reference_steps, images.pool),
+        PLAIN: reference(dataset, p.reference_steps, images.pool.threads, on_step),
+        IMITATION: imitation(model, dataset, p.eps, p.reference_steps, images.pool, on_step),
     }
     transfer = {
         name: images.correct(model, images.attacked(substitute, transfer_trial(p)))

@@ -5,6 +5,8 @@ attacks"). The plain one shows what a model without any defence is fooled by. Th
 that the model gives, so it has about the same classes, with gradients that lead across their borders.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -20,14 +22,21 @@ SEED = 6  # a model under test may have been trained with seed 0: its substitute
 WARM_UP = 1 / 3  # of the steps: before it, the imitation is too bad to say where its answers may be wrong
 
 
+@dataclass(frozen=True)
+class OnStep:
+    """Called after each step of a training: an error from it ends the training.  All are equal, for `lru_cache`."""
+
+    call: Callable[[], None] = field(compare=False)
+
+
 @lru_cache(maxsize=2)
-def reference(dataset: Dataset, steps: int, threads: int) -> Sequential:
+def reference(dataset: Dataset, steps: int, threads: int, on_step: OnStep) -> Sequential:
     """Model C after so many plain steps on the training images, without a penalty. The same for every model."""
     x, y, n_classes = dataset.x_train, dataset.y_train, dataset.n_classes
-    return quickly_trained("C", x, y, steps, seed=SEED, threads=threads, n_classes=n_classes)
+    return quickly_trained("C", x, y, steps, seed=SEED, threads=threads, n_classes=n_classes, on_step=on_step.call)
 
 
-def imitation(model: Model, dataset: Dataset, eps: float, steps: int, pool: Workers) -> Sequential:
+def imitation(model: Model, dataset: Dataset, eps: float, steps: int, pool: Workers, on_step: OnStep) -> Sequential:
     """Model C, trained to answer as `model` does on training images and around them, up to eps away.
 
     Half of each batch are training images. The others are the same images with uniform noise, and after the first
@@ -45,4 +54,5 @@ def imitation(model: Model, dataset: Dataset, eps: float, steps: int, pool: Work
             near = np.clip(moved, x - np.float32(eps), x + np.float32(eps))
         images = np.concatenate([x, near])
         training_step(state, images, predict(fused, images), pool)
+        on_step.call()
     return state.model
