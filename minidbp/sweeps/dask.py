@@ -165,7 +165,7 @@ class DaskExecutor(Executor):
 
     def waits_for(self, training: bool) -> str:
         """What the sweep waits for, empty if for nothing; `training`: whether any run is in training."""
-        if self._waits_for or training:
+        if self._waits_for or training or self._failed.done():
             return self._waits_for
         return f"the workers of the Dask scheduler at {self.address}, {len(self._heartbeats)} in all, to begin a run"
 
