@@ -81,7 +81,7 @@ def _sweep_command(name: str, about: str) -> None:
     ) -> None:
         from minidbp.cli.training import train_runs
         from minidbp.paper.experiments import Choice, check_effect, experiment_named, protocol_variants
-        from minidbp.paper.report import FILES, write_report
+        from minidbp.paper.report import write_report
         from minidbp.sweeps import sweep
 
         named = {
@@ -120,10 +120,10 @@ def _sweep_command(name: str, about: str) -> None:
         if ending.unreadable:  # a report never leaves out a result without a word
             fail("; ".join(ending.failed), code=1)
         with output.busy("writing the report"):
-            rows = write_report(sweep.load(folder), folder, mnist)  # it may have been extended meanwhile
+            rows, written = write_report(sweep.load(folder), folder, mnist)  # it may have been extended meanwhile
         _show_rows(rows, title, as_json)
         if rows:
-            output.list_written(folder, *FILES, "runs/")
+            output.list_written(folder, *written, "runs/")
         if ending.stopped:
             stop()
         if bad := ending.diverged + ending.failed:
@@ -191,16 +191,16 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
 @command
 def report(folder: Folder, data: opt.MnistData = None, as_json: opt.AsJson = False) -> None:
     """Write the tables, figures and report page of the runs that a sweep has finished so far, into its folder."""
-    from minidbp.paper.report import FILES, write_report
+    from minidbp.paper.report import write_report
     from minidbp.sweeps.sweep import load
 
     sweep = load(folder)
     with output.busy("writing the report"):
-        rows = write_report(sweep, folder, inputs.load_mnist(data, "report"))
+        rows, written = write_report(sweep, folder, inputs.load_mnist(data, "report"))
     _show_rows(rows, sweep.title, as_json)
     if not rows:
         fail(f"{folder} has no finished run yet", code=1)
-    output.list_written(folder, *FILES)
+    output.list_written(folder, *written)
 
 
 @command(config=True)

@@ -117,14 +117,15 @@ def page_trials(p: Protocol) -> dict[str, dict[Any, Trial]]:
 
 
 def labels_of(weights: Sequence[Path]) -> list[str]:
-    """A label for each weights file: its name, or its path if names are equal.  ValueError for a repeated file."""
+    """A label for each weights file: its name, or its path if names are equal.  ValueError for a repeated path."""
     paths = [printable(str(path)) for path in weights]
     for path in paths:
         if paths.count(path) > 1:
             raise ValueError(f"give each weights file once; {path} is given {paths.count(path)} times")
-    for labels in [path.stem for path in weights], [str(path.with_suffix("")) for path in weights]:
-        if len({printable(label) for label in labels}) == len(labels):
-            return [printable(label) for label in labels]
+    for names in [path.stem for path in weights], [str(path.with_suffix("")) for path in weights]:
+        labels = [*map(printable, names)]
+        if len(set(labels)) == len(labels):
+            return labels
     return paths
 
 

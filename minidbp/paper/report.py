@@ -105,11 +105,11 @@ PROTOCOL = """**Bold**: the paper does not state this field; docs/protocol.md gi
 max_epochs."""
 
 
-def write_report(sweep: Sweep, folder: Path, mnist: Dataset) -> list[Row]:
+def write_report(sweep: Sweep, folder: Path, mnist: Dataset) -> tuple[list[Row], list[str]]:
     """Write FILES into the folder, from the runs that are finished; without any, write nothing.
 
     Returns:
-        The rows of the table.
+        The rows of the table, and the names of the written files: without weights, there is no images.png among them.
 
     Raises:
         RunFailed: The files cannot be written, or a run's weights cannot be read.
@@ -124,24 +124,23 @@ def write_report(sweep: Sweep, folder: Path, mnist: Dataset) -> list[Row]:
         ) from error
 
 
-def _write(sweep: Sweep, folder: Path, mnist: Dataset) -> list[Row]:
+def _write(sweep: Sweep, folder: Path, mnist: Dataset) -> tuple[list[Row], list[str]]:
     experiment, results = experiment_named(sweep.experiment), results_in(sweep, folder)
     rows = rows_of(experiment, results, varied_fields(sweep.runs))
     if not any(row.results for row in rows):
-        return []
+        return [], []
     write_text(folder / "table.csv", as_csv(rows))
     save(accuracy_along(rows, experiment.along), folder / "accuracy.png")
     save(along_epochs(rows), folder / "epochs.png")
+    pictures = {"accuracy.png": describe(rows, experiment.along), "epochs.png": describe_epochs(rows)}
     models, protocol = _models_to_draw(rows, folder / "runs")
     if models:
         save(adversarial_twins(models, mnist, protocol), folder / "images.png")
-    pictures = {"accuracy.png": describe(rows, experiment.along), "epochs.png": describe_epochs(rows)}
-    if models:
         pictures["images.png"] = TWINS
     text = as_markdown(sweep, rows, results, pictures)
     write_text(folder / "table.md", text)
     write_text(folder / "report.html", as_html(text, sweep.title, folder, pictures))
-    return rows
+    return rows, ["table.md", "table.csv", "report.html", *pictures]
 
 
 def _models_to_draw(rows: Sequence[Row], run_dir: Path) -> tuple[dict[str, Sequential], Protocol]:

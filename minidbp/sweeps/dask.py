@@ -170,7 +170,7 @@ class DaskExecutor(Executor):
         return f"the workers of the Dask scheduler at {self.address}, {len(self._heartbeats)} in all, to begin a run"
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Leave the scheduler, which then forgets what no worker has begun.  This takes seconds, whoever is silent."""
+        """Leave the scheduler, which then forgets what no worker has begun.  A silent one takes seconds."""
         with contextlib.suppress(RuntimeError):  # closed before
             self._loop.call_soon_threadsafe(self._closing.set)
         if wait:

@@ -6,11 +6,11 @@ import json
 import math
 import threading
 import time
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -72,7 +72,7 @@ class Stopped(Exception):
     """The run's sweep was asked to stop."""
 
 
-class Stop(Protocol):
+class Stop(typing.Protocol):
     """A file that stops runs once it exists, or what answers in its place."""
 
     def exists(self) -> bool:
@@ -246,7 +246,8 @@ class SweepMonitor:
             return False
         try:
             with FileLock(path, blocking=False):
-                path.unlink(missing_ok=True)  # a killed process left it, or this test has just made it
+                with contextlib.suppress(OSError):  # on Windows, or in the folder of another user
+                    path.unlink()  # a killed process left it, or this test has just made it
                 return False
         except Timeout:
             return True

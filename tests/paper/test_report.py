@@ -276,7 +276,8 @@ def test_a_folder_without_weights_has_a_report_without_their_picture(
     for weights in (copy / "runs").glob("*.safetensors"):
         weights.unlink()
     (copy / "images.png").write_bytes(b"of other models, or of no model")
-    assert write_report(tiny_sweep, copy, mnist)
+    _, written = write_report(tiny_sweep, copy, mnist)
+    assert set(written) == {*FILES} - {"images.png"}
     assert (copy / "report.html").read_text().count("<img") == 2
     assert "(accuracy.png)" in (copy / "table.md").read_text()
     assert "images.png" not in (copy / "table.md").read_text()
@@ -660,7 +661,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def reported(trained: Path, tiny_sweep: Sweep, mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained sweep's folder and its report."""
     folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("report") / "out"))
-    rows = write_report(tiny_sweep, folder, mnist)
+    rows, written = write_report(tiny_sweep, folder, mnist)
+    assert set(written) == set(FILES)
     assert [(row.lam, len(row.results)) for row in rows] == [(0.0, 2), (50.0, 2)]
     return folder
 
@@ -724,7 +726,7 @@ def test_of_nothing_no_report_is_made(copy: Path, tiny_sweep: Sweep, mnist: Data
     for path in (copy / "runs").iterdir():
         path.unlink()
     assert results_in(tiny_sweep, copy) == []
-    assert write_report(tiny_sweep, copy, mnist) == []
+    assert write_report(tiny_sweep, copy, mnist) == ([], [])
     assert set(contents(copy)) == {"sweep.json"}
 
 
@@ -732,7 +734,7 @@ def test_of_nothing_no_report_is_made(copy: Path, tiny_sweep: Sweep, mnist: Data
 def test_of_a_sweep_half_done_what_is_there_is_reported(copy: Path, tiny_sweep: Sweep, mnist: Dataset) -> None:
     for run in tiny_sweep.runs[1:]:
         (copy / "runs" / f"{run.name}.json").unlink()
-    (row,) = write_report(tiny_sweep, copy, mnist)
+    (row,), _ = write_report(tiny_sweep, copy, mnist)
     assert (row.lam, len(row.results)) == (0.0, 1)
     assert set(FILES) <= set(contents(copy))
     text = (copy / "table.md").read_text(encoding="utf-8")
@@ -748,7 +750,7 @@ def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Swee
         if run.lam == 50.0:
             keep(diverged(made_up_result(run)), copy / "runs")
             (copy / "runs" / f"{run.name}.safetensors").unlink()
-    rows = write_report(tiny_sweep, copy, mnist)
+    rows, _ = write_report(tiny_sweep, copy, mnist)
     assert [(row.lam, len(row.results), row.diverged) for row in rows] == [(0.0, 2, 0), (50.0, 0, 2)]
     text = (copy / "table.md").read_text(encoding="utf-8")
     assert re.search(r"\| C \| 50 \| diverged \|.* 2 \| – \|", text)
@@ -760,7 +762,7 @@ def test_a_condition_that_only_diverged_is_reported(copy: Path, tiny_sweep: Swee
 def test_a_sweep_that_only_diverged_has_no_report(copy: Path, tiny_sweep: Sweep, mnist: Dataset) -> None:
     for run in tiny_sweep.runs:
         keep(diverged(made_up_result(run)), copy / "runs")
-    assert write_report(tiny_sweep, copy, mnist) == []
+    assert write_report(tiny_sweep, copy, mnist) == ([], [])
     assert not (copy / "table.md").exists()
 
 

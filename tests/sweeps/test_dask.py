@@ -42,7 +42,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return found
 
 
-# -- the two faults that take a cluster; `python tests/shared/dask_faults.py 20` tries them all -----------------------
+# -- two of the faults that take a cluster; `python tests/shared/dask_faults.py 28` tries them all --------------------
 
 
 @pytest.mark.slow

@@ -254,6 +254,21 @@ def test_a_heartbeat_that_changed_is_news_whatever_the_clocks_say(
     assert "no news for 150 s" in shown(monitor.state())
 
 
+def test_a_killed_run_is_stopped_where_its_lock_cannot_be_removed(
+    tmp_path: Path, locks: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows no open file can be, and in some folders no other user's file."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError
+
+    monitor = SweepMonitor(RUNS[:1], tmp_path, JUDGE)
+    signal(RUNS[0], tmp_path, 0.5, locks)
+    locks.close()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert monitor.state().running == []
+
+
 def test_a_killed_run_is_stopped_at_once_after_its_last_whole_epoch(tmp_path: Path, locks: ExitStack) -> None:
     run = Run("C", 0.0, 0, dataclasses.replace(SHORT, n_train=32, n_validation=50, batch_size=32))
     monitor, cost = SweepMonitor([run], tmp_path, JUDGE), Cost(run, JUDGE)

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from rich.console import Console
 from sweep_fixtures import TINY, diverged
 from typer.testing import CliRunner
 
 from minidbp.cli import app
 from minidbp.diagnosis.judge import JUDGE
+from minidbp.files.console import Console
 from minidbp.files.digest import write_with_digest
 from minidbp.paper import figures, report, tables
 from minidbp.paper.experiments import TABLE2
