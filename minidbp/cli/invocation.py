@@ -145,51 +145,66 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    invocation, arrived, ended = current(), threading.Event(), threading.Event()
-    main = threading.get_ident()
+    handling = _Handling(current())
+    # A shell lets its background jobs ignore Ctrl-C
+    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+    with contextlib.suppress(RuntimeError):  # there is no memory for another thread
+        threading.Thread(target=handling.watch, daemon=True).start()
+    sys.unraisablehook = handling.note_lost
+    before = {number: signal.signal(number, handling.interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        handling.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = handling.report_ignored
 
-    def interrupt(number: int, _: Any) -> None:
+
+class _Handling:
+    """What a signal does to the command that runs in the main thread."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation, self.main = invocation, threading.get_ident()
+        self.report_ignored = sys.unraisablehook
+        self._arrived, self._ended = threading.Event(), threading.Event()
+
+    def interrupt(self, number: int, _: Any) -> None:
+        """Note a signal, and raise KeyboardInterrupt where the command is to be interrupted."""
+        invocation = self.invocation
         if invocation.stopped and not invocation.lost:
             return
         invocation.terminated |= not invocation.stopped and number == signal.SIGTERM
         invocation.stopped, invocation.lost = True, False
-        arrived.set()
+        self._arrived.set()
         if invocation.raises:
             invocation.interrupted = True
             raise KeyboardInterrupt
 
-    def note_lost(ignored: Any) -> None:
+    def note_lost(self, ignored: Any) -> None:
+        """Note a KeyboardInterrupt that Python has ignored, and report any other error that it has."""
         if issubclass(ignored.exc_type, KeyboardInterrupt):
-            invocation.lost = True
+            self.invocation.lost = True
         else:
-            report_ignored(ignored)
+            self.report_ignored(ignored)
 
-    def watch() -> None:
-        arrived.wait()
+    def watch(self) -> None:
+        """Wait for a signal in a thread, repeat an interrupt that was lost, and end the process in the end."""
+        self._arrived.wait()
         begun, again = time.monotonic(), False
-        while not ended.wait(0.2):
+        while not self._ended.wait(0.2):
             seconds = time.monotonic() - begun
             if seconds >= GRACE:
-                _end_process(invocation)
-            if seconds >= AGAIN and invocation.raises and not again:
-                again = invocation.lost = True
-            if invocation.lost and hasattr(signal, "pthread_kill"):
-                signal.pthread_kill(main, signal.SIGTERM)  # calls `interrupt` once more
+                _end_process(self.invocation)
+            if seconds >= AGAIN and self.invocation.raises and not again:
+                again = self.invocation.lost = True
+            if self.invocation.lost and hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(self.main, signal.SIGTERM)  # calls `interrupt` once more
 
-    # A shell lets its background jobs ignore Ctrl-C
-    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
-    with contextlib.suppress(RuntimeError):  # there is no memory for another thread
-        threading.Thread(target=watch, daemon=True).start()
-    report_ignored, sys.unraisablehook = sys.unraisablehook, note_lost
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        ended.set()
-        arrived.set()  # ends the thread
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        sys.unraisablehook = report_ignored
+    def end(self) -> None:
+        """End the thread: the command has ended."""
+        self._ended.set()
+        self._arrived.set()
 
 
 @contextmanager
