@@ -172,6 +172,7 @@ def as_text(counts: Counts, longest: float) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else a background job's commands would ignore Ctrl-C
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         text = as_text(*torment(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, Path(scratch)))
