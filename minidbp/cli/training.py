@@ -12,7 +12,7 @@ from minidbp.diagnosis.judge import JUDGE
 from minidbp.sweeps.runs import Run, RunFailed
 
 if TYPE_CHECKING:
-    from minidbp.sweeps.sweep import Ending
+    from minidbp.sweeps.train import Ending
 
 
 def train_runs(
@@ -26,15 +26,13 @@ def train_runs(
 
     stop_message: what a stopped command says in the end, from the number of finished runs.
     """
-    from minidbp.sweeps import sweep
+    from minidbp.sweeps.train import train_all
 
     current().how_to_go_on = lambda: stop_message(_finished(runs, run_dir))
     if any(not run.file(run_dir, "json").exists() for run in runs):
         output.compile_kernels()  # the workers on this machine then find them in the cache
     with _resumable(), signals_noted() as stopped:
-        return sweep.train_all(
-            runs, run_dir, make_executor, JUDGE, stopped=stopped, console=output.updates, **options
-        )  # fmt: skip
+        return train_all(runs, run_dir, make_executor, JUDGE, stopped=stopped, console=output.updates, **options)
 
 
 def _finished(runs: Sequence[Run], run_dir: Path) -> int:

@@ -41,6 +41,15 @@ class RunFailed(Exception):
     """Training or reporting could not go on: a full disk, a damaged file, workers that died."""
 
 
+def reason(error: Exception) -> str:
+    """Why a run or a sweep could not go on, in words."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be used: {error.strerror}"
+    return str(error)
+
+
 @dataclass(frozen=True)
 class Run:
     """What to train.

@@ -4,40 +4,23 @@ DIR/sweep.json lists the runs; DIR/runs/ has their files (see `runs.py`).  Sweep
 but that folder: each of them trains the next run that is neither finished nor locked.
 """
 
-import contextlib
-import math
 import shlex
 import tempfile
-import time
-import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-from rich.live import Live
+from filelock import FileLock
 
 from minidbp.files.atomic import remove_leftovers
-from minidbp.files.console import Console
 from minidbp.files.digest import without_digest, write_with_digest
 from minidbp.files.reading import from_json, read_json
-from minidbp.sweeps.dask import DaskExecutor
-from minidbp.sweeps.execute import clear, perform, tidy
-from minidbp.sweeps.monitor import State, SweepMonitor, as_line, is_live, plain_lines, view
-from minidbp.sweeps.runs import FORMAT, DamagedRun, Outcome, Run, RunError, RunFailed, find, labels
+from minidbp.sweeps.runs import FORMAT, Outcome, Run, RunError, RunFailed, find, reason
 from minidbp.training import Protocol
-from minidbp.training.checkpoint import checkpoint_epochs
-from minidbp.training.judgement import Judge
 
 MOST_RUNS = 2000  # of a sweep
 MOST_SWEEP = 2048 * MOST_RUNS + (1 << 16)  # bytes of sweep.json; a run has 1,300
-REFRESH = 0.5  # seconds between two looks at the folder
-TOLD_AFTER = 3.0  # seconds that a sweep waits before a line says for what
-PATIENCE = 3.0  # seconds in which a stopped sweep waits for its runs; worker processes that still run are then killed
-BROKEN_AT_MOST = 3  # times in a row that worker processes may die without any progress
 
 
 @dataclass(frozen=True)
@@ -84,20 +67,6 @@ def _is_quoted(words: str) -> bool:
         return shlex.join(shlex.split(words)) == words
     except ValueError:  # a quotation mark is missing
         return False
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a sweep ended: how many runs are finished, messages of diverged and of failed ones, whether it was stopped.
-
-    unreadable: whether the result of some run is damaged.
-    """
-
-    finished: int
-    diverged: list[str]
-    stopped: bool
-    failed: list[str] = field(default_factory=list)
-    unreadable: bool = False
 
 
 def prepare(folder: Path) -> Path:
@@ -167,7 +136,7 @@ def begin(sweep: Sweep, folder: Path, preset: Sequence[Run] = ()) -> Sweep:
             run_dir.mkdir(exist_ok=True)
             write_with_digest(folder / "sweep.json", values)
         except OSError as error:
-            raise RunFailed(_message(error)) from None
+            raise RunFailed(reason(error)) from None
     return sweep
 
 
@@ -229,208 +198,3 @@ def load(folder: Path) -> Sweep:
 def results_in(sweep: Sweep, folder: Path) -> list[Outcome]:
     """The outcomes of all runs that have ended, diverged ones too, in the order of the runs."""
     return [outcome for run in sweep.runs if (outcome := find(run, folder / "runs"))]
-
-
-def train_all(
-    runs: Sequence[Run],
-    run_dir: Path,
-    make_executor: Callable[[], AbstractContextManager[Executor]],
-    judge: Judge,
-    *,
-    title: str,
-    data: Path | None,
-    threads: int | None,
-    console: Console,
-    announce: bool = True,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Ending:
-    """Train the runs that `run_dir` does not have yet, each with these threads, and show the progress.
-
-    The others go on when a run diverges, or when its result or checkpoint is damaged.  Any other error of a run stops
-    all of them, with RunFailed; so do worker processes that die again and again.
-
-    Args:
-        announce: Print the result of each run when it has ended.
-        stopped: Asked again and again; once it is true, all runs stop, and unfinished ones keep their last checkpoint.
-    """
-    monitor, deaths = SweepMonitor(runs, run_dir, judge), 0
-    monitor.read_outcomes()  # runs that ended earlier are not announced
-    if there := len(monitor.outcomes):
-        console.say(f"{there} of {len(runs)} runs are in {run_dir} already")
-    failed = dict(monitor.damaged)
-    state, news = monitor.state(), Waiting(console)
-
-    def show(executor: Executor | None = None) -> None:
-        nonlocal state
-        state = _show(live, console, monitor, title, announce, news.of(executor, state))
-
-    def to_do() -> list[Run]:
-        return [] if stopped() else [run for run in monitor.missing() if run not in failed]
-
-    with (
-        _stop_file(monitor) as stop,
-        plain_lines(console, lambda _: as_line(state, title, news.waits_for)),
-        Live(console=console, auto_refresh=False, transient=True) as live,
-    ):
-        arguments = run_dir, judge, data, threads, stop
-        try:
-            while to_do():
-                before = _progress(monitor)
-                try:
-                    with make_executor() as executor:
-                        while offered := to_do():
-                            failed |= _train_each(offered, executor, arguments, show, stopped, console)
-                            if to_do() == offered:
-                                time.sleep(REFRESH)  # another sweep trains all of them
-                except BrokenProcessPool:  # a worker was killed; its run resumes from its checkpoint
-                    show()
-                    deaths = deaths + 1 if _progress(monitor) == before else 0
-                    if deaths == BROKEN_AT_MOST:
-                        raise RunFailed(
-                            f"worker processes died {deaths} times without finishing a run or an epoch, perhaps for "
-                            f"lack of memory; {len(monitor.missing())} runs are not finished"
-                        ) from None
-            show()
-            if stopped() and (others := sum(map(monitor.is_locked, monitor.missing()))):
-                console.say(f"runs still in training, by another sweep or a worker that stops later: {others}")
-        finally:
-            tidy(monitor.missing(), run_dir)
-    return _ending(monitor, failed, stopped())
-
-
-def _progress(monitor: SweepMonitor) -> list[tuple[str, int]]:
-    """The unfinished runs and how many whole epochs of each are kept."""
-    return [
-        (run.name, checkpoint_epochs(run.file(monitor.run_dir, "checkpoint.safetensors"))) for run in monitor.missing()
-    ]
-
-
-@contextmanager
-def _stop_file(monitor: SweepMonitor) -> Iterator[Path]:
-    """The file that stops the runs of this sweep once it exists.
-
-    It stays if a run is still in training: a Dask worker on a slow network sees it some seconds later.  The sweep holds
-    a lock beside it.  So a later sweep knows that this one has ended, and removes what it left.
-    """
-    for other in list(monitor.run_dir.glob(".stop-*")):
-        _remove_stop_file(other.with_suffix(""))
-    stop = monitor.run_dir / f".stop-{uuid.uuid4().hex}"
-    try:
-        with FileLock(stop.with_suffix(".lock")):
-            yield stop
-    finally:
-        if not (stop.exists() and any(map(monitor.is_locked, monitor.missing()))):
-            _remove_stop_file(stop)
-
-
-def _remove_stop_file(stop: Path) -> None:
-    """Remove a stop file and its lock, unless a sweep holds it."""
-    lock = stop.with_suffix(".lock")
-    with contextlib.suppress(Timeout, OSError), FileLock(lock, blocking=False):
-        stop.unlink(missing_ok=True)
-        lock.unlink(missing_ok=True)
-
-
-def _train_each(
-    runs: Sequence[Run],
-    executor: Executor,
-    arguments: tuple[Path, Judge, Path | None, int | None, Path],
-    show: Callable[[Executor], None],
-    stopped: Callable[[], bool],
-    console: Console,
-) -> dict[Run, str]:
-    """Offer every run once, and wait for all, or until the sweep is stopped; the messages of runs that are damaged."""
-    offered: dict[Future[str], Run] = {}
-    failed = {}
-    with _stopping(offered, arguments[-1], stopped, console):
-        for run in runs:
-            offered[executor.submit(perform, run, *arguments)] = run
-        waiting = set(offered)
-        while waiting and not stopped():
-            done, waiting = wait(waiting, timeout=REFRESH, return_when=FIRST_COMPLETED)
-            for future in done:
-                run = offered[future]
-                try:
-                    future.result()
-                except DamagedRun as error:
-                    failed[run] = f"{labels(runs)[run]}: {error}"
-                except (OSError, ValueError, MemoryError) as error:
-                    raise RunFailed(f"{labels(runs)[run]}: {_message(error)}") from error
-            show(executor)
-    return failed
-
-
-@contextmanager
-def _stopping(
-    offered: Collection[Future[str]], stop: Path, stopped: Callable[[], bool], console: Console
-) -> Iterator[None]:
-    """After an error in the block, or if the sweep was stopped, let the stop file end the runs, and wait for them."""
-    try:
-        yield
-    except BrokenProcessPool:
-        raise  # all its processes have ended
-    except BaseException:
-        _end_runs(offered, stop)
-        raise
-    if stopped():
-        with contextlib.suppress(OSError):  # nobody reads the pipe any more
-            console.say("stopping: each run in progress keeps its last whole epoch")
-        _end_runs(offered, stop)
-
-
-def _end_runs(offered: Collection[Future[str]], stop: Path) -> None:
-    with contextlib.suppress(OSError):  # a full disk
-        stop.touch()
-    wait(offered, timeout=PATIENCE)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "there is not enough memory"
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} cannot be used: {error.strerror}"
-    return str(error)
-
-
-class Waiting:
-    """What a sweep waits for.  Where no live view shows that, a line says it once, if it lasts."""
-
-    def __init__(self, console: Console) -> None:
-        self.console, self.waits_for = console, ""
-        self._due = math.inf  # when the line must come
-
-    def of(self, executor: Executor | None, state: State) -> str:
-        """What the sweep waits for now, empty if for nothing."""
-        waits_for = executor.waits_for(training=bool(state.running)) if isinstance(executor, DaskExecutor) else ""
-        now = time.monotonic()
-        if waits_for != self.waits_for:
-            self.waits_for, self._due = waits_for, now + TOLD_AFTER
-        if waits_for and now >= self._due and not is_live(self.console):
-            self._due = math.inf
-            self.console.say(f"waiting for {waits_for}")
-        return waits_for
-
-
-def _show(
-    live: Live, console: Console, monitor: SweepMonitor, title: str, announce: bool, waits_for: str = ""
-) -> State:
-    """Print a line for each run that has ended since the last call, and renew the live view."""
-    known = set(monitor.outcomes)
-    state = monitor.state()  # the one look at the folder: no run can end unannounced between two
-    for run, outcome in monitor.outcomes.items() if announce else ():
-        if run not in known:
-            line, style = outcome.in_words(monitor.labels[run]), "red" if outcome.diverged else ""
-            console.say(line, style)
-    if is_live(console):
-        live.update(view(state, title, waits_for), refresh=True)
-    return state
-
-
-def _ending(monitor: SweepMonitor, failed: dict[Run, str], stopped: bool) -> Ending:
-    monitor.read_outcomes()
-    for run in monitor.outcomes:
-        clear(run, monitor.run_dir)
-    ended = [(label, outcome) for run, label in monitor.labels.items() if (outcome := monitor.outcomes.get(run))]
-    diverged = [outcome.in_words(label) for label, outcome in ended if outcome.diverged]
-    bad = {**failed, **monitor.damaged}
-    return Ending(len(ended) - len(diverged), diverged, stopped, list(bad.values()), bool(monitor.damaged))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from minidbp.paper.experiments import TABLE2, Condition
 from minidbp.sweeps import executors, sweep
 from minidbp.sweeps.runs import DivergedRun, Divergence, Run, RunResult, Seconds
 from minidbp.sweeps.sweep import Sweep
+from minidbp.sweeps.train import Ending, train_all
 from minidbp.training import Epoch, Protocol, Tracked
 from minidbp.training.environment import environment
 from minidbp.training.judgement import AccuracyAt, MaskingFigures
@@ -38,16 +40,28 @@ def tiny_sweep() -> Sweep:
     return Sweep("table2", "Table 2, preset tiny", ["minidbp table2 --preset tiny"], experiment.runs("tiny"))
 
 
+def train(there: Sweep, folder: Path, make_executor: Any = executors.in_process, **options: Any) -> tuple[Ending, str]:
+    """`train_all` with two threads, and what it told."""
+    told = io.StringIO()
+    console = Console(file=told, width=200)
+    ending = train_all(
+        there.runs, folder / "runs", make_executor, JUDGE, title=there.title, data=None, threads=2, console=console,
+        **options,
+    )  # fmt: skip
+    return ending, told.getvalue()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of the folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 @pytest.fixture(scope="session")
 def trained(tiny_sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of that sweep after its training, without a report.  Not to be changed: see `copy`."""
     folder = tmp_path_factory.mktemp("tiny") / "deep" / "out"
     sweep.begin(tiny_sweep, folder)
-    console = Console(quiet=True)
-    ending = sweep.train_all(
-        tiny_sweep.runs, folder / "runs", executors.in_process, JUDGE, title="", data=None, threads=2, console=console
-    )
-    assert ending == sweep.Ending(finished=4, diverged=[], stopped=False)
+    assert train(tiny_sweep, folder)[0] == Ending(finished=4, diverged=[], stopped=False)
     return folder
 
 

@@ -18,12 +18,14 @@ import minidbp
 from minidbp.cli import app
 from minidbp.diagnosis.judge import JUDGE
 from minidbp.files.console import Console
-from minidbp.sweeps import dask, sweep
+from minidbp.sweeps import dask
+from minidbp.sweeps import train as training
 from minidbp.sweeps.dask import DaskExecutor, WorkerStop, accept, check_address, write_order
 from minidbp.sweeps.execute import perform
-from minidbp.sweeps.monitor import State, as_line, view
+from minidbp.sweeps.monitor import State, SweepMonitor, as_line, view
 from minidbp.sweeps.runs import RunError, RunFailed
-from minidbp.sweeps.sweep import Sweep, Waiting
+from minidbp.sweeps.sweep import Sweep
+from minidbp.sweeps.train import Display
 
 
 @pytest.fixture
@@ -164,17 +166,19 @@ def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_line_says_once_what_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(sweep.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
     executor = object.__new__(DaskExecutor)
-    state, news = State(1, 0, 0, [], [], 0.0, None), Waiting(Console())
+    display = Display(Console(), SweepMonitor([], tmp_path, JUDGE), "T", announce=True)
     said = []
     for clock[0], what in (0, "a"), (2, "a"), (4, "a"), (9, "a"), (10, ""), (11, "b"), (13, "c"), (16.5, "c"):
         monkeypatch.setattr(executor, "waits_for", lambda training, what=what: what)
-        assert news.of(executor, state) == what
+        display.renew(executor)
+        assert display.waits_for == what
         said.append(capsys.readouterr().out)
+    state = State(1, 0, 0, [], [], 0.0, None)
     assert as_line(state, "T", "a") == "T: 0%; waiting for a"
     Console().print(view(state, "T", "a"))
     assert "  waiting for a" in capsys.readouterr().out
