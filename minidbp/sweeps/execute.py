@@ -65,18 +65,18 @@ def perform(run: Run, run_dir: Path, judge: Judge, data: Path | None, threads: i
             f"{lock_file} cannot be locked ({error.strerror}), because another user trains this run or did; remove it "
             "if nobody does"
         ) from None
-    heartbeat = Heartbeat(run, run_dir, stop, judge)
-    try:
-        _remove_leftovers(run, run_dir)
-        outcome = find(run, run_dir) or _train_and_keep(run, run_dir, judge, data, threads, heartbeat)
-        clear(run, run_dir)
-        return "diverged" if outcome.diverged else "finished"
-    except Stopped:
-        return "stopped"
-    finally:
-        heartbeat.remove()
-        lock_file.unlink(missing_ok=True)  # whoever waits for it then notices that, and makes another
-        lock.release()
+    with contextlib.ExitStack() as at_end:  # each is done, even if another fails
+        at_end.callback(lock.release)
+        at_end.callback(lock_file.unlink, missing_ok=True)  # whoever waits for it then notices that, and makes another
+        heartbeat = Heartbeat(run, run_dir, stop, judge)
+        at_end.callback(heartbeat.remove)
+        try:
+            _remove_leftovers(run, run_dir)
+            outcome = find(run, run_dir) or _train_and_keep(run, run_dir, judge, data, threads, heartbeat)
+            clear(run, run_dir)
+            return "diverged" if outcome.diverged else "finished"
+        except Stopped:
+            return "stopped"
 
 
 def _train_and_keep(
@@ -111,7 +111,9 @@ def clear(run: Run, run_dir: Path) -> None:
 
 def tidy(runs: Iterable[Run], run_dir: Path) -> None:
     """Remove what killed processes left of unfinished runs, besides checkpoints, unless another process trains them."""
-    names = [path.name for path in run_dir.iterdir() if path.name.endswith((".lock", ".part", ".progress.json"))]
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # the folder is gone, as the sweep's own error says
+        names = [path.name for path in run_dir.iterdir() if path.name.endswith((".lock", ".part", ".progress.json"))]
     for run in runs:
         if any(name.startswith(f"{run.name}.") for name in names):
             lock = FileLock(run.file(run_dir, "lock"), blocking=False)

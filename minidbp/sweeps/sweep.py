@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from minidbp.files.atomic import remove_leftovers
+from minidbp.files.console import Console
 from minidbp.files.digest import without_digest, write_with_digest
 from minidbp.files.reading import from_json, read_json
 from minidbp.sweeps.runs import FORMAT, Outcome, Run, RunError, RunFailed, find, reason
@@ -21,6 +22,7 @@ from minidbp.training import Protocol
 
 MOST_RUNS = 2000  # of a sweep
 MOST_SWEEP = 2048 * MOST_RUNS + (1 << 16)  # bytes of sweep.json; a run has 1,300
+TOLD_AFTER = 3.0  # seconds that a command waits for the folder before a line says so
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,16 @@ def prepare(folder: Path) -> Path:
 def folder_lock(folder: Path, names: Sequence[str]) -> Iterator[None]:
     """Let one process at a time write the folder's files of these names, without what killed processes left of them.
 
-    Raises RunError if the lock is another user's.
+    If another process holds the lock for some seconds, a line says so.  Raises RunError if the lock is another user's.
     """
     path = folder / ".lock"
     lock = FileLock(path)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=TOLD_AFTER)
+        except Timeout:  # its holder may be suspended
+            Console(stderr=True).say(f"waiting for another process that writes to {folder}: it holds {path}")
+            lock.acquire()
     except PermissionError as error:
         raise RunError(
             f"{path} cannot be locked ({error.strerror}), because another user writes there or did; remove it if "

@@ -337,6 +337,22 @@ def test_another_error_comes_out_and_frees_the_run(tmp_path: Path, monkeypatch: 
         pass
 
 
+def test_a_progress_file_that_cannot_be_removed_does_not_keep_the_lock(
+    executed: Executed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(*_: Any) -> Outcome:
+        (tmp_path / f"{RUN.name}.progress.json").mkdir()
+        return executed[0]
+
+    monkeypatch.setattr(module, "_train_and_keep", finish)
+    monkeypatch.setattr(module, "clear", lambda *_: None)
+    with pytest.raises(OSError, match="progress"):
+        perform(RUN, tmp_path, JUDGE, None, 1, tmp_path / "stop")
+    assert files(tmp_path) == {".progress.json"}
+    with FileLock(tmp_path / f"{RUN.name}.lock").acquire(blocking=False):
+        pass
+
+
 def test_leftovers_of_the_killed_are_swept_away(executed: Executed, tmp_path: Path) -> None:
     mine = [
         tmp_path / f"{RUN.name}.{end}.abcd1234.part"

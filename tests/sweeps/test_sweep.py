@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from sweep_fixtures import contents, train
 
 from minidbp.files.digest import write_with_digest
@@ -42,6 +43,18 @@ def test_a_sweep_begins_again_in_its_own_folder(copy: Path, tiny_sweep: Sweep) -
     before = contents(copy)
     sweep.begin(tiny_sweep, copy)
     assert contents(copy) == before
+
+
+def test_whoever_waits_for_a_folder_says_so(tmp_path: Path, tiny_sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder may be suspended, as by Ctrl-Z."""
+    monkeypatch.setattr(sweep, "TOLD_AFTER", 0.1)
+    monkeypatch.setattr(sweep.Console, "say", lambda _, text: (said.append(text), held.release()))
+    said: list[str] = []
+    held = FileLock(tmp_path / ".lock", thread_local=False)
+    with held:
+        sweep.begin(tiny_sweep, tmp_path)
+    assert said == [f"waiting for another process that writes to {tmp_path}: it holds {tmp_path / '.lock'}"]
+    assert sorted(contents(tmp_path)) == ["sweep.json"]
 
 
 def tiny_runs(tiny_sweep: Sweep, seeds: int = 2, *variants: dict[str, Any], first_seed: int = 0) -> list[Run]:

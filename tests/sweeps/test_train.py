@@ -1,10 +1,12 @@
 """The training of a sweep: each run once, gone on with, stopped, diverged, damaged; and what is said meanwhile."""
 
+import contextlib
 import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -18,7 +20,7 @@ from minidbp.diagnosis.judge import JUDGE
 from minidbp.files.console import Console
 from minidbp.nn import load_model
 from minidbp.sweeps import execute as executing
-from minidbp.sweeps import monitor, sweep
+from minidbp.sweeps import executors, monitor, sweep
 from minidbp.sweeps import train as training
 from minidbp.sweeps.monitor import SweepMonitor
 from minidbp.sweeps.runs import Run, RunFailed, find
@@ -168,6 +170,19 @@ def test_the_stop_file_stays_while_a_worker_has_not_seen_it(copy: Path, tiny_swe
         assert len(list((copy / "runs").glob(".stop-*"))) == 2
     assert train(tiny_sweep, copy)[0] == Ending(4, [], False)
     assert set(contents(copy)) == before
+
+
+def test_a_folder_that_vanishes_ends_the_sweep_with_a_run_that_noticed(tmp_path: Path, tiny_sweep: Sweep) -> None:
+    there = sweep.begin(tiny_sweep, tmp_path / "out")
+
+    @contextlib.contextmanager
+    def removing() -> Iterator[Executor]:
+        shutil.rmtree(tmp_path / "out")
+        with executors.in_process() as executor:
+            yield executor
+
+    with pytest.raises(RunFailed, match=r"^model C, lambda \d+, seed \d: .* does not see the folder"):
+        train(there, tmp_path / "out", removing)
 
 
 class DyingWorkers(Executor):
