@@ -168,17 +168,24 @@ def _stop_file(monitor: SweepMonitor) -> Iterator[Path]:
     """The file that stops the runs of this sweep once it exists.
 
     It stays if a run is still in training: a Dask worker on a slow network sees it some seconds later.  The sweep holds
-    a lock beside it.  So a later sweep knows that this one has ended, and removes what it left.
+    a lock beside it.  So another sweep knows that this one has ended, and removes what it left.
     """
-    for other in list(monitor.run_dir.glob(".stop-*")):
-        _remove_stop_file(other.with_suffix(""))
+    _remove_stop_files(monitor)
     stop = monitor.run_dir / f".stop-{uuid.uuid4().hex}"
     try:
         with FileLock(stop.with_suffix(".lock")):
             yield stop
     finally:
-        if not (stop.exists() and any(map(monitor.is_locked, monitor.missing()))):
+        in_training = any(map(monitor.is_locked, monitor.missing()))
+        if not (stop.exists() and in_training):
             _remove_stop_file(stop)
+        if not in_training:
+            _remove_stop_files(monitor)  # of a sweep that was stopped while this one trained a run
+
+
+def _remove_stop_files(monitor: SweepMonitor) -> None:
+    for other in list(monitor.run_dir.glob(".stop-*")):
+        _remove_stop_file(other.with_suffix(""))
 
 
 def _remove_stop_file(stop: Path) -> None:

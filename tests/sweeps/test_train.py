@@ -172,6 +172,21 @@ def test_the_stop_file_stays_while_a_worker_has_not_seen_it(copy: Path, tiny_swe
     assert set(contents(copy)) == before
 
 
+def test_the_last_sweep_removes_the_stop_file_of_one_that_was_stopped_meanwhile(copy: Path, tiny_sweep: Sweep) -> None:
+    before = set(contents(copy))
+    tiny_sweep.runs[0].file(copy / "runs", "json").unlink()
+
+    @contextlib.contextmanager
+    def beside_another() -> Iterator[Executor]:
+        (copy / "runs" / ".stop-other").touch()
+        (copy / "runs" / ".stop-other.lock").touch()
+        with executors.in_process() as executor:
+            yield executor
+
+    assert train(tiny_sweep, copy, beside_another)[0] == Ending(4, [], False)
+    assert set(contents(copy)) == before
+
+
 def test_a_folder_that_vanishes_ends_the_sweep_with_a_run_that_noticed(tmp_path: Path, tiny_sweep: Sweep) -> None:
     there = sweep.begin(tiny_sweep, tmp_path / "out")
 
