@@ -158,7 +158,7 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 def stop() -> NoReturn:
-    """Print how to go on after Ctrl-C or SIGTERM, and stop."""
+    """Print how to go on after Ctrl-C or another signal, and stop."""
     fail(current().stop_message(), current().exit_code)
 
 

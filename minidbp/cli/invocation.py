@@ -1,6 +1,6 @@
 """The command that was typed: its words, for a message that repeats it, its options, and the signals that end it.
 
-What SIGINT (Ctrl-C) and SIGTERM do is decided here alone.  Before a command begins and after its end, the system ends
+What the SIGNALS do is decided here alone.  Before a command begins and after its end, the system ends
 the process.  In a command, the first signal raises KeyboardInterrupt; while a sweep trains, it is only noted.  Later
 signals do nothing, so that none falls into the clean-up of the first.  A thread watches: what a command still writes
 `AGAIN` seconds after the first signal is interrupted too, and after `GRACE` seconds the thread ends the process.  That
@@ -30,6 +30,9 @@ AGAIN, GRACE = 6.0, 8.0  # seconds after the first signal
 LAST = 1.0  # seconds for the last words, and for Python to end
 SHOW_CURSOR = "\x1b[?25h"
 
+# Ctrl-C; what `kill` and batch systems send; and what a terminal sends when it is closed (not on Windows)
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 # Options whose name is not that of the protocol's field; some commands have an option of the field's name instead
 OPTIONS = {
     "n_train": "--images",
@@ -53,8 +56,8 @@ class Invocation:
     options: frozenset[str] = frozenset()
     takes: tuple[str, ...] = ()  # the names of its arguments
     extra: tuple[str, ...] = ()  # arguments beyond those
-    stopped: bool = False  # by Ctrl-C or SIGTERM
-    terminated: bool = False  # by SIGTERM
+    stopped: bool = False  # by Ctrl-C or another signal of SIGNALS
+    stopped_by: int = signal.SIGINT  # the first of them
     raises: bool = False  # whether the first signal raises KeyboardInterrupt
     interrupted: bool = False  # whether it has
     lost: bool = False  # whether Python has ignored it, as it does in the callback of a weak reference
@@ -64,7 +67,7 @@ class Invocation:
     @property
     def exit_code(self) -> int:
         """The shell's code for the signal."""
-        return 128 + (signal.SIGTERM if self.terminated else signal.SIGINT)
+        return 128 + self.stopped_by
 
     def stop_message(self) -> str:
         """What a stopped command says in the end."""
@@ -141,13 +144,13 @@ def _program(name: str) -> list[str]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Handle SIGINT and SIGTERM, which `kill` and batch systems send, in this block; see above."""
+    """Handle the SIGNALS in this block; see above."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handling = _Handling(current())
-    # A shell lets its background jobs ignore Ctrl-C
-    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+    # A shell lets its background jobs ignore Ctrl-C, and nohup a closed terminal
+    numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     with contextlib.suppress(RuntimeError):  # there is no memory for another thread
         threading.Thread(target=handling.watch, daemon=True).start()
     sys.unraisablehook = handling.note_lost
@@ -174,7 +177,8 @@ class _Handling:
         invocation = self.invocation
         if invocation.stopped and not invocation.lost:
             return
-        invocation.terminated |= not invocation.stopped and number == signal.SIGTERM
+        if not invocation.stopped:
+            invocation.stopped_by = number
         invocation.stopped, invocation.lost = True, False
         self._arrived.set()
         if invocation.raises:

@@ -22,7 +22,7 @@ def train_runs(
     stop_message: Callable[[int], str],
     **options: Any,
 ) -> "Ending":
-    """`train_all` with compiled kernels, whose runs Ctrl-C and SIGTERM stop.
+    """`train_all` with compiled kernels, whose runs Ctrl-C and other signals stop.
 
     stop_message: what a stopped command says in the end, from the number of finished runs.
     """

@@ -14,6 +14,9 @@ from multiprocessing.process import BaseProcess
 # BLAS, OpenMP and Numba read these when they are loaded.  The threads of training/workers.py do the work.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
+# A worker ignores these.  The process that started it handles them, and stops it.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 WAIT_FOR_THE_END = 1.5  # seconds in which worker processes without work end
 
 
@@ -50,13 +53,13 @@ def processes(count: int, threads: int) -> Iterator[Executor]:
 
 
 class _Worker(SpawnProcess):
-    """A process that SIGINT and SIGTERM do not reach: the process that started it handles them, and stops it."""
+    """A process that the SIGNALS do not reach."""
 
     def start(self) -> None:
         if not hasattr(signal, "pthread_sigmask"):  # on Windows
             super().start()
             return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # the process inherits this
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the process inherits this
         try:
             super().start()
         finally:
@@ -77,8 +80,8 @@ def _kill_children(others: set[BaseProcess]) -> None:
 
 
 def _begin_worker() -> None:
-    """A worker ignores Ctrl-C and SIGTERM, which its parent handles, and ends with its parent."""
-    for number in signal.SIGINT, signal.SIGTERM:
+    """A worker ignores the SIGNALS, and ends with its parent."""
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:  # not a spawned process

@@ -196,9 +196,12 @@ def load(folder: Path) -> Sweep:
     rest = {name: value for name, value in values.items() if name != "format"}
     sweep = from_json(Sweep, {**rest, "runs": []}, str(path), RunError)
     try:
-        return replace(sweep, runs=[Run.of(identity) for identity in identities])
+        runs = [Run.of(identity) for identity in identities]
     except RunError as error:
         raise RunError(f"{path} is another version's ({error}): {other_version}") from None
+    if len(set(runs)) < len(runs):
+        raise RunError(f"{path} lists a run twice: {other_version}")
+    return replace(sweep, runs=runs)
 
 
 def results_in(sweep: Sweep, folder: Path) -> list[Outcome]:

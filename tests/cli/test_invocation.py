@@ -50,12 +50,24 @@ def begun() -> Invocation:
     return current()
 
 
-def test_sigterm_is_ctrl_c_within_the_block_only(begun: Invocation) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals_are_ctrl_c_within_the_block_only(number: signal.Signals, code: int, begun: Invocation) -> None:
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), interruptible(), signals_raise(begun):
-        signal.raise_signal(signal.SIGTERM)
-    assert (begun.stopped, begun.exit_code) == (True, 143)
-    assert signal.getsignal(signal.SIGTERM) is before
+        signal.raise_signal(number)
+    assert (begun.stopped, begun.exit_code) == (True, code)
+    assert signal.getsignal(number) is before
+
+
+def test_nohup_holds(begun: Invocation) -> None:
+    """A signal that was ignored when the command began is ignored by the command too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible(), signals_raise(begun):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not begun.stopped
 
 
 def test_only_the_first_signal_raises(begun: Invocation) -> None:

@@ -1,13 +1,13 @@
-"""Send bursts of Ctrl-C and SIGTERM to sweeps at random moments, and see that they end soon and leave nothing.
+"""Send bursts of Ctrl-C, SIGTERM and SIGHUP to sweeps at random moments, and see that they end soon and leave nothing.
 
     python tests/shared/bursts.py 50
 
 Small sweeps (see tiny_sweep.py), in one process or with two workers, and trainings of one model, each interrupted until
 it comes to its end, two side by side. A burst is 1 to 6 signals to the process group, as a terminal sends them, up to
-half a second apart: Ctrl-C, sometimes SIGTERM, sometimes Ctrl-C and then SIGKILL for the command. It falls anywhere in
-the life of the process, its imports included. Then the command must end within LIMIT, with the right exit code and no
-traceback. No process may be left and no file but checkpoints, and what it says must be what its folder holds. In the
-end, every result and all weights must have the bits of an undisturbed command.
+half a second apart: Ctrl-C, sometimes SIGTERM or SIGHUP, sometimes Ctrl-C and then SIGKILL for the command. It falls
+anywhere in the life of the process, its imports included. Then the command must end within LIMIT, with the right exit
+code and no traceback. No process may be left and no file but checkpoints, and what it says must be what its folder
+holds. In the end, every result and all weights must have the bits of an undisturbed command.
 """
 
 import collections
@@ -32,7 +32,8 @@ SLACK = 5.0  # seconds more that a machine may take which does much else
 GAP = 0.5  # seconds between two signals, at most
 PLACES = ("one process", "two workers", "train")
 EARLY = 0.15  # of the bursts come during the imports
-CODES = {130: "Ctrl-C", -signal.SIGINT: "Ctrl-C", 143: "SIGTERM", -signal.SIGTERM: "SIGTERM"}
+SHARES = {signal.SIGINT: 0.8, signal.SIGTERM: 0.1, signal.SIGHUP: 0.1}
+CODES = {code for number in SHARES for code in (128 + number, -number)}
 Counts = collections.Counter[str]
 
 
@@ -106,7 +107,7 @@ def _one_life(
             counts["bursts"] += 1
             counts[f"in {place}"] += 1
             family, begun = descendants(command), time.monotonic()
-            numbers = [signal.SIGTERM if rng.random() < 0.2 else signal.SIGINT for _ in gaps]
+            numbers = rng.choice([*SHARES], len(gaps), p=[*SHARES.values()])
             killed = rng.random() < 0.1
             for gap, number in zip(gaps, numbers, strict=True):
                 time.sleep(gap)

@@ -180,6 +180,12 @@ def rewritten(folder: Path, **changes: Any) -> None:
     write_with_digest(path, {key: value for key, value in found.items() if value is not ...})
 
 
+def test_a_run_that_is_listed_twice_is_refused(copy: Path, tiny_sweep: Sweep) -> None:
+    rewritten(copy, runs=[run.identity() for run in (*tiny_sweep.runs, tiny_sweep.runs[0])])
+    with pytest.raises(RunError, match=r"sweep\.json lists a run twice"):
+        sweep.load(copy)
+
+
 @pytest.mark.parametrize("format_", [1, FORMAT + 1, None, "2", ...])
 def test_a_sweep_of_another_format_is_refused(copy: Path, tiny_sweep: Sweep, format_: Any) -> None:
     rewritten(copy, format=format_)
