@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
@@ -39,6 +40,9 @@ def processes(count: int, threads: int) -> Iterator[Executor]:
     before = {name: value for name, value in os.environ.items() if name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # a spawned process inherits them
     others = set(multiprocessing.active_children())
+    if os.name == "posix":
+        with _blocked_signals():  # SIGHUP would end Python's own helper process, which then shows a traceback
+            resource_tracker.ensure_running()
     executor = ProcessPoolExecutor(count, _Context(), _begin_worker)
     try:
         yield executor
@@ -52,18 +56,25 @@ def processes(count: int, threads: int) -> Iterator[Executor]:
         os.environ.update(before)
 
 
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Block the SIGNALS in this thread, as a process that is started in the block inherits that."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker(SpawnProcess):
     """A process that the SIGNALS do not reach."""
 
     def start(self) -> None:
-        if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        with _blocked_signals():
             super().start()
-            return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the process inherits this
-        try:
-            super().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def terminate(self) -> None:
         self.kill()  # SIGTERM would not reach it
