@@ -1,4 +1,4 @@
-"""Ctrl-C while the command `minidbp` still imports its modules: it ends at once, as other programs do.
+"""The signals that end a command; and Ctrl-C while `minidbp` still imports its modules: it ends at once, as elsewhere.
 
 The package imports this module first.  Where the package is imported by another program, nothing changes.
 """
@@ -7,6 +7,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import PurePath
+
+# Ctrl-C; what `kill` and batch systems send; and what a terminal sends when it is closed (not on Windows)
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def is_command(words: Sequence[str]) -> bool:

@@ -284,8 +284,8 @@ def _accumulated(ys: Sequence[Tensor], cotangents: Sequence[Tensor], xs: Sequenc
             leads_to_x.add(id(t))
 
     rows = math.prod(cotangents[0].shape[: cotangents[0].ndim - ys[0].ndim])
-    if rows > 1 and leads_to_x.intersection(map(id, order)):
-        _check_memory(rows, [t for t in order if id(t) in leads_to_x])
+    if rows > 1 and (on_the_way := [t for t in order if id(t) in leads_to_x]):
+        _check_memory(rows, on_the_way)
     gradients: dict[int, Tensor] = {}  # the sum of the cotangents so far, by the id of its tensor
     for y, g in zip(ys, cotangents, strict=True):
         if id(y) in leads_to_x:

@@ -25,13 +25,11 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from minidbp.files.reading import printable
+from minidbp.starting import SIGNALS
 
 AGAIN, GRACE = 6.0, 8.0  # seconds after the first signal
 LAST = 1.0  # seconds for the last words, and for Python to end
 SHOW_CURSOR = "\x1b[?25h"
-
-# Ctrl-C; what `kill` and batch systems send; and what a terminal sends when it is closed (not on Windows)
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 # Options whose name is not that of the protocol's field; some commands have an option of the field's name instead
 OPTIONS = {

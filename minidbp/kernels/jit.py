@@ -29,9 +29,7 @@ SHA256_BYTES = 32
 
 _compiling = threading.RLock()
 _compiled: list[Any] = []  # Numba's dispatchers, for cache_folders
-
-
-_held_for_fork: list[Any] = []
+_held_for_fork: list[Any] = []  # locks, while the process forks
 
 
 def _before_fork() -> None:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import minidbp
 from minidbp.sweeps.execute import perform
 from minidbp.sweeps.runs import FORMAT, Run, RunError, RunFailed
-from minidbp.training.checkpoint import checkpoint_epochs
 from minidbp.training.judgement import Judge
 
 if TYPE_CHECKING:
@@ -242,7 +241,7 @@ class DaskExecutor(Executor):
         call = f"(lambda names: exec({TASK!r}, names) or names['answer']({order!r}))({{}})"
         client = await self._unless_failed(self._connected)
         while True:
-            epochs = checkpoint_epochs(run.file(run_dir, "checkpoint.safetensors"))
+            epochs = run.kept_epochs(run_dir)
             future = client.submit(eval, call, key=f"{run.name}-{uuid.uuid4().hex}")  # it may have been offered before
             try:
                 return self._outcome(await self._unless_failed(future))
@@ -252,7 +251,7 @@ class DaskExecutor(Executor):
                 )
                 raise RunFailed(cancelled if client.status == "running" else self._gone) from None
             except KilledWorker as error:
-                if checkpoint_epochs(run.file(run_dir, "checkpoint.safetensors")) <= epochs:
+                if run.kept_epochs(run_dir) <= epochs:
                     raise RunFailed(
                         f"Dask workers died again and again at one run, the last at {error.last_worker.address}, "
                         "perhaps for lack of memory"

@@ -132,12 +132,15 @@ def _remove_leftovers(run: Run, run_dir: Path) -> None:
 def execute(
     run: Run, dataset: Dataset, pool: Workers, judge: Judge, report: Report, checkpoint: Path | None = None
 ) -> tuple[RunResult, Sequential]:
-    """Train and judge a run: its result and its model.  Raises DivergenceError, RunError for data not
-    its own, and DamagedRun for a checkpoint that cannot be read.
+    """Train and judge a run: its result and its model.
 
     Args:
         report: Called with the GFLOP done since the last call and the current phase.
         checkpoint: A file to resume from, if it exists, and to write after every epoch.
+
+    Raises:
+        DivergenceError: A loss or a gradient is not finite.
+        RunError: The data are not the run's own; DamagedRun if its checkpoint cannot be read.
     """
     run.check(dataset)
     cost, state = Cost(run, judge), run.start()

@@ -12,11 +12,10 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 
+from minidbp.starting import SIGNALS
+
 # BLAS, OpenMP and Numba read these when they are loaded.  The threads of training/workers.py do the work.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-# A worker ignores these.  The process that started it handles them, and stops it.
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 WAIT_FOR_THE_END = 1.5  # seconds in which worker processes without work end
 
@@ -70,7 +69,7 @@ def _blocked_signals() -> Iterator[None]:
 
 
 class _Worker(SpawnProcess):
-    """A process that the SIGNALS do not reach."""
+    """A process that the SIGNALS do not reach: the process that started it handles them, and stops it."""
 
     def start(self) -> None:
         with _blocked_signals():

@@ -26,7 +26,6 @@ from minidbp.files.reading import Amount, Duration, from_json, printable, read_j
 from minidbp.nn import IMAGE_SHAPE, N_CLASSES, build_model
 from minidbp.sweeps.runs import DamagedRun, Outcome, Run, RunError, find, labels
 from minidbp.training import track_passes
-from minidbp.training.checkpoint import checkpoint_epochs
 from minidbp.training.judgement import Judge
 
 INTERVAL = 1.0  # seconds between two heartbeats
@@ -197,7 +196,7 @@ class SweepMonitor:
             if progress and locked:
                 running.append(progress)
                 done += progress.share * self.costs[run]
-            elif epochs := checkpoint_epochs(run.file(self.run_dir, "checkpoint.safetensors")):
+            elif epochs := run.kept_epochs(self.run_dir):
                 share = min(1.0, epochs * Cost(run, self.judge).epoch / self.costs[run])
                 if locked:  # a process reads the data and the checkpoint, before its first heartbeat
                     running.append(Running(self.labels[run], share, 0.0, "beginning", 0.0))

@@ -21,6 +21,7 @@ from minidbp.nn import Sequential, build_model, save_model
 from minidbp.nn.models import check_model_input, check_model_name
 from minidbp.robust.penalties import check_lambda
 from minidbp.training import Epoch, Protocol, TrainingState
+from minidbp.training.checkpoint import checkpoint_epochs
 from minidbp.training.environment import Environment
 from minidbp.training.judgement import Judgement
 
@@ -83,6 +84,10 @@ class Run:
     def file(self, run_dir: Path, ending: str) -> Path:
         """The run's file with this ending, such as "json" or "checkpoint.safetensors"."""
         return run_dir / f"{self.name}.{ending}"
+
+    def kept_epochs(self, run_dir: Path) -> int:
+        """How many whole epochs the run's checkpoint holds; 0 if there is none."""
+        return checkpoint_epochs(self.file(run_dir, "checkpoint.safetensors"))
 
     def build(self) -> Sequential:
         """The model with its initial weights."""

@@ -19,7 +19,6 @@ from minidbp.sweeps.dask import DaskExecutor
 from minidbp.sweeps.execute import clear, perform, tidy
 from minidbp.sweeps.monitor import SweepMonitor, as_line, is_live, plain_lines, view
 from minidbp.sweeps.runs import DamagedRun, Run, RunFailed, labels, reason
-from minidbp.training.checkpoint import checkpoint_epochs
 from minidbp.training.judgement import Judge
 
 REFRESH = 0.5  # seconds between two looks at the folder
@@ -159,8 +158,7 @@ class Deaths:
     def _progress(self) -> list[tuple[str, int]]:
         """The unfinished runs and how many whole epochs of each are kept."""
         monitor = self.display.monitor
-        checkpoints = {run.name: run.file(monitor.run_dir, "checkpoint.safetensors") for run in monitor.missing()}
-        return [(name, checkpoint_epochs(path)) for name, path in checkpoints.items()]
+        return [(run.name, run.kept_epochs(monitor.run_dir)) for run in monitor.missing()]
 
 
 @contextmanager

@@ -147,6 +147,11 @@ class Sweep:
         if code == 1:
             assert len(re.findall(r"^minidbp: ", self.words, re.MULTILINE)) == 1, self.words
 
+    def finishes(self, alone: Path) -> None:
+        """It comes to its end, with the bits of an undisturbed sweep."""
+        self.ends(0, PATIENCE)
+        assert_same(self.out, alone)
+
     def interrupted(self) -> None:
         """Ctrl-C ends it, and it says how to go on."""
         os.killpg(self.process.pid, signal.SIGINT)
@@ -242,12 +247,20 @@ def silent_port_and_ctrl_c(folder: Path, _: Path) -> None:
 # -- a cluster that loses something ------------------------------------------------------------------------------------
 
 
+@contextmanager
+def training(folder: Path, preset: str = "long") -> Iterator[tuple[Cluster, Sweep, "subprocess.Popen[str]"]]:
+    """A cluster, a sweep, and its first worker, which trains a run."""
+    with cluster(folder) as dask, Sweep(folder, dask.address, preset) as sweep:
+        worker = dask.add_worker()
+        sweep.until_training()
+        yield dask, sweep, worker
+
+
 def no_worker(folder: Path, alone: Path) -> None:
     with cluster(folder) as dask, Sweep(folder, dask.address) as sweep:
         sweep.until_said("no worker has joined it", SOON + START)
         dask.add_worker()
-        sweep.ends(0, PATIENCE)
-        assert_same(sweep.out, alone)
+        sweep.finishes(alone)
 
 
 def no_worker_and_ctrl_c(folder: Path, _: Path) -> None:
@@ -258,20 +271,15 @@ def no_worker_and_ctrl_c(folder: Path, _: Path) -> None:
 
 def worker_killed(folder: Path, alone: Path) -> None:
     """The only one; another comes later."""
-    with cluster(folder) as dask, Sweep(folder, dask.address) as sweep:
-        worker = dask.add_worker()
-        sweep.until_training()
+    with training(folder) as (dask, sweep, worker):
         worker.kill()
         sweep.until_said("all its workers are gone", SOON)
         dask.add_worker()
-        sweep.ends(0, PATIENCE)
-        assert_same(sweep.out, alone)
+        sweep.finishes(alone)
 
 
 def worker_killed_and_ctrl_c(folder: Path, _: Path) -> None:
-    with cluster(folder) as dask, Sweep(folder, dask.address, "endless") as sweep:
-        worker = dask.add_worker()
-        sweep.until_training()
+    with training(folder, "endless") as (_, sweep, worker):
         worker.kill()
         sweep.until_said("all its workers are gone", SOON)
         sweep.interrupted()
@@ -283,46 +291,35 @@ def one_of_two_workers_killed(folder: Path, alone: Path) -> None:
         dask.add_worker()
         sweep.until_training()
         worker.kill()
-        sweep.ends(0, PATIENCE)
-        assert_same(sweep.out, alone)
+        sweep.finishes(alone)
 
 
 def worker_stopped(folder: Path, alone: Path) -> None:
     """As of a machine that is suspended, or whose network is cut; it comes back."""
-    with cluster(folder) as dask, Sweep(folder, dask.address) as sweep:
-        worker = dask.add_worker()
-        sweep.until_training()
+    with training(folder) as (_, sweep, worker):
         os.kill(worker.pid, signal.SIGSTOP)
         sweep.until_said("waiting for a heartbeat of a worker", SOON)
         os.kill(worker.pid, signal.SIGCONT)
-        sweep.ends(0, PATIENCE)
-        assert_same(sweep.out, alone)
+        sweep.finishes(alone)
 
 
 def scheduler_stopped(folder: Path, alone: Path) -> None:
-    with cluster(folder) as dask, Sweep(folder, dask.address) as sweep:
-        dask.add_worker()
-        sweep.until_training()
+    with training(folder) as (dask, sweep, _):
         os.kill(dask.scheduler.pid, signal.SIGSTOP)
         sweep.until_said(f"waiting for the Dask scheduler at {dask.address} to answer", SOON)
         os.kill(dask.scheduler.pid, signal.SIGCONT)
-        sweep.ends(0, PATIENCE)
-        assert_same(sweep.out, alone)
+        sweep.finishes(alone)
 
 
 def scheduler_stopped_and_ctrl_c(folder: Path, _: Path) -> None:
-    with cluster(folder) as dask, Sweep(folder, dask.address, "endless") as sweep:
-        dask.add_worker()
-        sweep.until_training()
+    with training(folder, "endless") as (dask, sweep, _):
         os.kill(dask.scheduler.pid, signal.SIGSTOP)
         sweep.until_said(f"waiting for the Dask scheduler at {dask.address} to answer", SOON)
         sweep.interrupted()
 
 
 def _scheduler_ends(folder: Path, number: int) -> None:
-    with cluster(folder) as dask, Sweep(folder, dask.address, "endless") as sweep:
-        dask.add_worker()
-        sweep.until_training()
+    with training(folder, "endless") as (dask, sweep, _):
         dask.scheduler.send_signal(number)
         sweep.ends(1, SOON, f"minidbp: the Dask scheduler at {dask.address} is gone; start one; to go on: ")
 
@@ -338,13 +335,10 @@ def scheduler_terminated(folder: Path, _: Path) -> None:
 
 def worker_terminated(folder: Path, alone: Path) -> None:
     """It says good-bye, and its thread may train on for a while; another one is there."""
-    with cluster(folder) as dask, Sweep(folder, dask.address) as sweep:
-        worker = dask.add_worker()
-        sweep.until_training()
+    with training(folder) as (dask, sweep, worker):
         worker.terminate()
         dask.add_worker()
-        sweep.ends(0, PATIENCE)
-        assert_same(sweep.out, alone)
+        sweep.finishes(alone)
 
 
 def worker_of_two_threads(folder: Path, _: Path) -> None:
@@ -362,8 +356,7 @@ def client_killed(folder: Path, alone: Path) -> None:
         sweep.until_free()
         assert sweep.training(), "the worker trained a run to its end"
         with Sweep(folder, dask.address) as sweep:
-            sweep.ends(0, PATIENCE)
-            assert_same(sweep.out, alone)
+            sweep.finishes(alone)
 
 
 def ctrl_c(folder: Path, alone: Path) -> None:
@@ -445,8 +438,7 @@ def a_right_and_a_wrong_worker(folder: Path, alone: Path) -> None:
             sweep.ends(1, SOON + START, "the Dask worker at", "sources")
         wrong.kill()
         with Sweep(folder, dask.address) as sweep:
-            sweep.ends(0, PATIENCE)
-            assert_same(sweep.out, alone)
+            sweep.finishes(alone)
 
 
 FAULTS: list[Fault] = [

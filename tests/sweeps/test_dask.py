@@ -23,7 +23,7 @@ from minidbp.sweeps import train as training
 from minidbp.sweeps.dask import DaskExecutor, WorkerStop, accept, check_address, write_order
 from minidbp.sweeps.execute import perform
 from minidbp.sweeps.monitor import State, SweepMonitor, as_line, view
-from minidbp.sweeps.runs import RunError, RunFailed
+from minidbp.sweeps.runs import Run, RunError, RunFailed
 from minidbp.sweeps.sweep import Sweep
 from minidbp.sweeps.train import Display
 
@@ -193,7 +193,7 @@ def test_workers_that_die_again_and_again(
     last = WorkerState(address="tcp://127.0.0.1:7", status="running", pid=1, name="w", nthreads=1, memory_limit=1,
                        local_directory="", nanny="", server_id="")  # fmt: skip
     epochs = iter([0, 2, 2, 2] if advances else [2, 2])
-    monkeypatch.setattr(dask, "checkpoint_epochs", lambda path: next(epochs))
+    monkeypatch.setattr(Run, "kept_epochs", lambda run, run_dir: next(epochs))
 
     class Task:
         def __await__(self) -> Any:

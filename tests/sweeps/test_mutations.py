@@ -27,9 +27,10 @@ from minidbp.files.digest import write_with_digest
 from minidbp.paper import figures, report, tables
 from minidbp.paper.experiments import TABLE2
 from minidbp.sweeps import sweep
-from minidbp.sweeps.monitor import Cost, Progress, State, SweepMonitor, as_line, checkpoint_epochs, view
+from minidbp.sweeps.monitor import Cost, Progress, State, SweepMonitor, as_line, view
 from minidbp.sweeps.runs import Outcome, Run, RunError, RunResult, find, keep
 from minidbp.sweeps.sweep import Sweep
+from minidbp.training.checkpoint import checkpoint_epochs
 
 TRIALS = int(os.environ.get("MINIDBP_TRIALS", "1000"))
 PROTOCOL = dataclasses.replace(TINY, max_epochs=2)
