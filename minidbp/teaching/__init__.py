@@ -5,8 +5,8 @@ Nothing here computes what is taught: that is in the notebooks and in the packag
 
 from minidbp.files.plots import GREY, SIGNS
 from minidbp.files.plots import image_grid as images
-from minidbp.teaching.exercises import exercise, sized
-from minidbp.teaching.pictures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, explore, show, style, table
+from minidbp.teaching.exercises import exercise, sized, solved
+from minidbp.teaching.pictures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, explore, say, show, style, table
 
 __all__ = [
     "BLACK",
@@ -20,8 +20,10 @@ __all__ = [
     "exercise",
     "explore",
     "images",
+    "say",
     "show",
     "sized",
+    "solved",
     "style",
     "table",
 ]

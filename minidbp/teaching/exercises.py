@@ -1,11 +1,14 @@
 """What the cells of a notebook call: exercises that check an answer, and smaller sizes for a trial run."""
 
 import html
+import linecache
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from types import FrameType
+from typing import TypeVar
 
 from IPython import get_ipython
 from IPython.display import display
@@ -15,6 +18,9 @@ T = TypeVar("T")
 RIGHT, WRONG = "✓", "✗"
 SMOKE = "MINIDBP_SMOKE"
 NO_CHECKS = "Python leaves every assert out, so no answer can be checked; start Jupyter without PYTHONOPTIMIZE and -O"
+DARK_GREEN, DARK_ORANGE = "#00664B", "#B24A00"
+
+_solved: dict[str, bool] = {}  # by name, each exercise that was checked in this kernel
 
 
 def sized(full: T, smoke: T) -> T:
@@ -26,39 +32,71 @@ def exercise(name: str) -> AbstractContextManager[None]:
     """Check an answer: `with exercise("1.1 the central difference"): assert ..., "what is wrong"`.
 
     Shows ✓ and the name if the block runs to its end. If anything in it raises, shows ✗, the name and the reason: a
-    missing answer (None, NotImplementedError) or a wrong one never stops the notebook. Names that the block sets are
+    missing answer (None, NotImplementedError) or a wrong one never stops the notebook. If the answer itself raises,
+    the reason says in which of its lines. Names that the block sets are
     removed and those it changes are restored, so an exercise can be checked again at any time. If Python leaves asserts
     out, as with `python -O`, shows in place of ✓ that nothing can be checked.
     """
-    return _checked(name, sys._getframe(1).f_globals)
+    return _checked(name, sys._getframe(1))
 
 
 @contextmanager
-def _checked(name: str, names: dict[str, Any]) -> Iterator[None]:
+def _checked(name: str, check: FrameType) -> Iterator[None]:
+    names = check.f_globals
     before = dict(names)
+    _solved[name] = False
     try:
         yield
     except Exception as error:
-        message = str(error) or "not yet"
-        reason = message if isinstance(error, AssertionError) else f"{type(error).__name__}: {message}"
-        _show(WRONG, f"{name}: {reason}", "#B24A00", "not yet")
+        _show(WRONG, f"{name}: {_reason(error, check)}", DARK_ORANGE, "not yet")
     else:
         if __debug__:
-            _show(RIGHT, name, "#00664B", "right")
+            _solved[name] = True
+            _show(RIGHT, name, DARK_GREEN, "right")
         else:
-            _show(WRONG, f"{name}: {NO_CHECKS}", "#B24A00", "not checked")
+            _show(WRONG, f"{name}: {NO_CHECKS}", DARK_ORANGE, "not checked")
     finally:
         for new in names.keys() - before.keys():
             del names[new]
         names.update(before)
 
 
+def _reason(error: Exception, check: FrameType) -> str:
+    """The check's own sentence; or, if the answer raises, its line and the exception."""
+    message = str(error) or "not yet"
+    lines = [
+        (frame.f_code.co_filename, number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals is check.f_globals and frame.f_code.co_filename != check.f_code.co_filename
+    ]  # of the notebook's other cells, the answer's among them
+    if isinstance(error, AssertionError) and not lines:
+        return message
+    reason = f"{type(error).__name__}: {message}"
+    if not lines:
+        return reason
+    file, number = lines[-1]
+    return f"line {number} of the cell, {linecache.getline(file, number).strip()!r}: {reason}"
+
+
+def solved() -> None:
+    """Show how many of the exercises checked so far are solved, and which are open."""
+    missing = [name for name, right in _solved.items() if not right]
+    if missing:
+        count = len(_solved) - len(missing)
+        _box(f"{count} of {len(_solved)} exercises solved; open: {', '.join(missing)}", DARK_ORANGE)
+    else:
+        _box(f"{len(_solved)} of {len(_solved)} exercises solved", DARK_GREEN)
+
+
 def _show(mark: str, text: str, colour: str, word: str) -> None:
-    line = f"{mark} {word}: {text}"
+    _box(f"{mark} {word}: {text}", colour)
+
+
+def _box(line: str, colour: str) -> None:
     box = f"border-left: 4px solid {colour}; padding: 0.3em 0.8em; color: {colour}; font-weight: bold; "
     box += "background: white"  # the colours are made for white; a notebook may be dark
     display({"text/plain": line, "text/html": f'<div role="status" style="{box}">{html.escape(line)}</div>'}, raw=True)
 
 
 if not __debug__ and get_ipython() is not None:  # said once, where a notebook imports this: all its cells have asserts
-    _show(WRONG, NO_CHECKS, "#B24A00", "not checked")
+    _show(WRONG, NO_CHECKS, DARK_ORANGE, "not checked")

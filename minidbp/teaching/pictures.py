@@ -86,6 +86,11 @@ def explore(draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.Valu
         control.observe(lambda _: shown.change(*drawn()), names="value")
 
 
+def say(text: str) -> None:
+    """Show a paragraph of Markdown, such as a sentence about the results just computed."""
+    display(Markdown(text))
+
+
 def table(header: Sequence[Any], *rows: Sequence[Any]) -> None:
     """Show rows as a table. Cells are Markdown; `|` is escaped."""
     lines = [header, ["---"] * len(header), *rows]

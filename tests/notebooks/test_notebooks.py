@@ -4,46 +4,48 @@ A notebook's claims are asserts in its own cells: one that fails ends the run, a
 Run on less data (`sized`), all cells; without nbclient and ipykernel this fails rather than skips.
 """
 
-import ast
+import copy
 import re
 
 import nbformat
 import pytest
-from nbformat.v4 import new_notebook
+from nbformat.v4 import new_code_cell, new_notebook
+from notebook_exercises import LESSONS, SOURCES, exercises, shared_code
 
 from minidbp.teaching import notebooks as nb
 from minidbp.teaching.exercises import RIGHT, WRONG
 from minidbp.teaching.pages import as_html
 
-SOURCES = nb.read_sources()
-
 each_notebook = pytest.mark.parametrize("name", SOURCES)
+each_lesson = pytest.mark.parametrize("name", LESSONS)
 
 
 def test_they_are_numbered_without_a_gap():
-    assert [name[:3] for name in SOURCES] == [f"{i:02}_" for i in range(1, 10)]
+    assert [name[:3] for name in LESSONS] == [f"{i:02}_" for i in range(1, 10)]
 
 
 def outputs(executed):
     return [output for cell in executed.cells for output in cell.get("outputs", [])]
 
 
-def verdicts(executed, mark):
-    """The names of the exercises that were judged so."""
-    said = [output.get("data", {}).get("text/plain", "") for output in outputs(executed)]
-    return [text.split(": ", 1)[1] for text in said if text.startswith(mark)]
+def plain_texts(executed):
+    return [output.get("data", {}).get("text/plain", "") for output in outputs(executed)]
 
 
-def exercises(notebook):
-    """The names in `with exercise("..."):` of a notebook's cells."""
-    calls = [
-        node.items[0].context_expr
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for node in ast.walk(ast.parse(cell.source.replace("%matplotlib", "# %matplotlib")))
-        if isinstance(node, ast.With)
-    ]
-    return [call.args[0].value for call in calls if isinstance(call, ast.Call) and ast.unparse(call.func) == "exercise"]
+def verdicts(executed):
+    """What the checks said, in order: ✓ or ✗, the exercise, and the reason for ✗."""
+    return [text for text in plain_texts(executed) if text.startswith((RIGHT, WRONG))]
+
+
+def with_wrong_answers(name):
+    """The source, with each wrong answer and its check behind each exercise's own check, and the solution once more."""
+    source = copy.deepcopy(SOURCES[name])
+    for exercise in exercises(name):
+        answers = [*(answer for answer, _ in exercise.wrong), exercise.solution.source]
+        cells = [cell for answer in answers for cell in (new_code_cell(answer), new_code_cell(exercise.check.source))]
+        behind = [cell.id for cell in source.cells].index(exercise.check.id) + 1
+        source.cells[behind:behind] = cells
+    return source
 
 
 def describes_its_pictures(executed):
@@ -54,25 +56,68 @@ def describes_its_pictures(executed):
 
 
 @pytest.mark.slow
-@each_notebook
-def test_the_solutions_solve_every_exercise(name, tmp_path):
-    executed = nb.execute(nb.teacher_version(SOURCES[name]), tmp_path, smoke=True)
+@each_lesson
+def test_a_check_accepts_the_solution_and_names_the_mistake_of_each_wrong_answer(name, tmp_path):
+    executed = nb.execute(nb.teacher_version(with_wrong_answers(name)), tmp_path, smoke=True)
     assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
-    wanted = exercises(SOURCES[name])
-    assert len(wanted) >= 3
-    assert (verdicts(executed, RIGHT), verdicts(executed, WRONG)) == (wanted, [])
+    said = iter(verdicts(executed))
+    for exercise in exercises(name):
+        assert len(exercise.wrong) >= 3, f"{exercise.title} needs three wrong answers"
+        right = f"{RIGHT} right: {exercise.title}"
+        assert next(said) == right
+        for answer, says in exercise.wrong:
+            verdict = next(said)
+            assert verdict.startswith(f"{WRONG} not yet: {exercise.title}: "), f"{verdict} for:\n{answer}"
+            assert says in verdict, f"{verdict} for:\n{answer}"
+        assert next(said) == right
+    assert list(said) == []
     describes_its_pictures(executed)
 
 
 @pytest.mark.slow
-@each_notebook
+@each_lesson
 def test_the_stubs_run_and_solve_none(name, tmp_path):
     student = nb.student_version(SOURCES[name])
     assert nb.BEGIN not in nb.as_text(student)
     executed = nb.execute(student, tmp_path, smoke=True)
-    missed = [text.split(":")[0] for text in verdicts(executed, WRONG)]
-    assert missed == [wanted.split(":")[0] for wanted in exercises(SOURCES[name])]
-    assert verdicts(executed, RIGHT) == []
+    missed = [verdict.split(": ")[1] for verdict in verdicts(executed)]
+    assert missed == [exercise.title.split(": ")[0] for exercise in exercises(name)]
+    assert all(verdict.startswith(WRONG) for verdict in verdicts(executed))
+    (score,) = [text for text in plain_texts(executed) if re.match(r"\d+ of \d+ exercises solved", text)]
+    assert score.startswith(f"0 of {len(missed)} ")
+
+
+@each_lesson
+def test_an_exercise_is_a_heading_a_stub_and_a_folded_check(name):
+    found = exercises(name)
+    assert len(found) >= 3
+    assert [exercise.title.split()[0] for exercise in found] == [f"{int(name[:2])}.{i + 1}" for i in range(len(found))]
+    for exercise in found:
+        assert re.search(r"(?m)^### Exercise (\d\.\d): \S", exercise.heading.source), exercise.title
+        number, _, title = exercise.title.partition(" ")
+        assert f"### Exercise {number}: {title}" in exercise.heading.source
+        assert nb.BEGIN in exercise.solution.source, f"{exercise.title}: the solution stands just before the check"
+        assert exercise.check.metadata.jupyter.source_hidden, f"{exercise.title}: fold the check"
+
+
+@each_lesson
+def test_no_check_contains_an_answer(name):
+    found = exercises(name)
+    shared = {exercise.title: shared_code(exercise, [other.check for other in found]) for exercise in found}
+    assert {title: code for title, code in shared.items() if code} == {}
+
+
+@each_lesson
+def test_asks_before_it_answers(name):
+    words = [cell for cell in SOURCES[name].cells if cell.cell_type == "markdown"]
+    text = "\n\n".join(cell.source for cell in words)
+    assert "**Predict before you run.**" in text
+    (*_, question) = [i for i, cell in enumerate(words) if cell.source.startswith("**Open question.**")]
+    answer = words[question + 1]
+    assert answer.source.startswith("**An answer.**")
+    assert "solution" in answer.metadata.tags, "the student's version has no answer"
+    assert "(00_notation.ipynb)" in text
+    assert "**Next:**" in text
 
 
 @each_notebook
@@ -85,7 +130,7 @@ def test_is_kept_without_outputs(name):
     assert not left, f"clear the outputs of {name} before committing: cells {left} have some"
 
 
-@each_notebook
+@each_lesson
 def test_its_formulas_can_be_set(name):
     words = [cell for cell in SOURCES[name].cells if cell.cell_type == "markdown"]
     page = as_html(new_notebook(cells=words), name)
@@ -95,7 +140,7 @@ def test_its_formulas_can_be_set(name):
     )
 
 
-@each_notebook
+@each_lesson
 def test_has_an_aim_and_says_what_to_take_away(name):
     words = "\n".join(cell.source for cell in SOURCES[name].cells if cell.cell_type == "markdown")
     assert "Aim" in words

@@ -1,8 +1,9 @@
+import linecache
 from pathlib import Path
 
 import pytest
 
-from minidbp.teaching import exercise, exercises, sized
+from minidbp.teaching import exercise, exercises, sized, solved
 
 
 @pytest.fixture
@@ -39,6 +40,30 @@ def test_a_stub_of_dots_is_not_yet(shown):
     with exercise("1.3 stub"):
         raise NotImplementedError
     assert shown[0]["text/plain"] == "✗ not yet: 1.3 stub: NotImplementedError: not yet"
+
+
+def test_an_answer_that_raises_is_told_its_line(shown):
+    answer = "def twice(x):\n    y = x + x\n    return y.dta\n"
+    names = {"exercise": exercise}
+    linecache.cache["answer.py"] = len(answer), None, answer.splitlines(keepends=True), "answer.py"  # as Jupyter does
+    exec(compile(answer, "answer.py", "exec"), names)
+    exec(compile("with exercise('1.5 twice'):\n    assert twice(2) == 4", "check.py", "exec"), names)
+    reason = "line 3 of the cell, 'return y.dta': AttributeError: 'int' object has no attribute 'dta'"
+    assert [data["text/plain"] for data in shown] == [f"✗ not yet: 1.5 twice: {reason}"]
+
+
+def test_the_end_says_how_many_are_solved(shown, monkeypatch):
+    monkeypatch.setattr(exercises, "_solved", {})
+    for answers in [2, 5], [4, 5]:
+        for number, answer in enumerate(answers, start=1):
+            with exercise(f"1.{number} twice"):
+                if answer != 4:
+                    raise AssertionError("2 + 2 is 4")
+        solved()
+    assert [data["text/plain"] for data in shown[2::3]] == [
+        "0 of 2 exercises solved; open: 1.1 twice, 1.2 twice",
+        "1 of 2 exercises solved; open: 1.2 twice",
+    ]
 
 
 def test_ctrl_c_goes_through():
