@@ -49,7 +49,7 @@ def notebooks(
         with output.progress("running the notebooks", len(sources)) as advance:
             for name, source in sources.items():
                 try:
-                    executed = nb.execute(nb.teacher_version(source), out / "teacher", smoke)
+                    executed = nb.execute(nb.teacher_version(source), out / "teacher", smoke, for_page=True)
                 except nb.FAILURES as error:
                     fail(f"{name}: {nb.reason(error)}", code=1)
                 nb.write(out / "executed" / f"{name}.ipynb", nb.as_text(pages.without_widgets(executed)))

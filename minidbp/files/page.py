@@ -16,11 +16,13 @@ from minidbp.files.atomic import write_text
 PRINT = (Path(__file__).parent / "print.css").read_text(encoding="utf-8")  # for the site and the notebooks' pages too
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8") + PRINT
 VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'  # the default is 980 pixels
-POLICY = (  # the browser loads and runs nothing, whatever the page may hold
-    '<meta http-equiv="Content-Security-Policy" '
-    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-)
 SENTENCE = 30  # characters; on a phone, longer cells are broken into lines, and shorter ones are not
+
+
+def policy(*more: str) -> str:
+    """The browser loads and runs nothing, whatever the page may hold, except what the directives in `more` allow."""
+    directives = "; ".join(["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", *more])
+    return f'<meta http-equiv="Content-Security-Policy" content="{directives}">'
 
 
 def put_between(page: Path, begin: str, end: str, text: str, what: str) -> None:
@@ -58,5 +60,5 @@ def as_html(markdown: str, title: str, folder: Path, pictures: Collection[str] =
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("image", embedded)
     body = re.sub(r"<td>(.*?)</td>", _cell, parser.render(markdown))
-    head = f'<meta charset="utf-8">{POLICY}{VIEWPORT}<title>{html.escape(title)}</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8">{policy()}{VIEWPORT}<title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}</body></html>\n'

@@ -19,6 +19,7 @@ from nbformat import NotebookNode
 
 from minidbp.files.atomic import write_text
 from minidbp.teaching.exercises import SMOKE
+from minidbp.teaching.frames import FRAMES, FULL_FRAMES, SMOKE_FRAMES
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "...  # your code here"
@@ -69,9 +70,10 @@ def _check_marks(cell: NotebookNode, rest: str) -> None:
         raise ValueError(f"cell {cell.get('id')}: every line {BEGIN!r} needs a line {END!r} behind it")
 
 
-def execute(notebook: NotebookNode, folder: Path, smoke: bool = False) -> NotebookNode:
+def execute(notebook: NotebookNode, folder: Path, smoke: bool = False, for_page: bool = False) -> NotebookNode:
     """Run a copy from top to bottom in `folder`, on less data if `smoke`.
 
+    If `for_page`, sliders become pictures drawn beforehand, since a page runs no Python.
     Raises one of FAILURES if a cell fails, and KeyboardInterrupt if it is stopped.
     """
     notebook = copy.deepcopy(notebook)
@@ -79,7 +81,7 @@ def execute(notebook: NotebookNode, folder: Path, smoke: bool = False) -> Notebo
         notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     # nbclient handles signals itself, but not outside the main thread
-    with _environment(smoke), ThreadPoolExecutor(1) as pool:
+    with _environment(smoke, for_page), ThreadPoolExecutor(1) as pool:
         running = pool.submit(client.execute)
         try:
             running.result()
@@ -98,9 +100,10 @@ def reason(failure: Exception) -> str:
 
 
 @contextmanager
-def _environment(smoke: bool) -> Iterator[None]:
-    """Set what the notebook's kernel inherits: SMOKE, and that asserts are run."""
-    values = {SMOKE: "1" if smoke else "", "PYTHONOPTIMIZE": ""}
+def _environment(smoke: bool, for_page: bool) -> Iterator[None]:
+    """Set what the notebook's kernel inherits: SMOKE, how many FRAMES to draw, and that asserts are run."""
+    frames = str(SMOKE_FRAMES if smoke else FULL_FRAMES) if for_page else ""
+    values = {SMOKE: "1" if smoke else "", FRAMES: frames, "PYTHONOPTIMIZE": ""}
     before = {name: os.environ.get(name) for name in values}
     try:
         os.environ.update(values)

@@ -1,9 +1,12 @@
-"""An executed notebook as a page of HTML that needs no network and runs nothing; its formulas are MathML.
+"""An executed notebook as a page of HTML that needs no network; its formulas are MathML, its sliders choose pictures.
 
-Browsers draw MathML by themselves, and screen readers can read it.
+Browsers draw MathML by themselves, and screen readers can read it.  The only script is that of the sliders, which the
+page's policy names by its hash.
 """
 
+import base64
 import copy
+import hashlib
 import html
 import re
 from collections.abc import Iterable, Iterator
@@ -19,7 +22,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
-from minidbp.files.page import POLICY, PRINT
+from minidbp.files.page import PRINT, policy
+from minidbp.teaching import frames
 from minidbp.teaching.pictures import WIDGET
 
 LOOK = "classic"  # the nbconvert template that keeps the descriptions of pictures
@@ -31,6 +35,9 @@ math[display=block] { overflow-x: auto; overflow-y: hidden; }
 details { margin-left: 8em; }
 @media (max-width: 540px) { details { margin-left: 0; } div.output_subarea { max-width: 100%; } }
 """
+
+HASH = base64.b64encode(hashlib.sha256(frames.SCRIPT.encode()).digest()).decode()
+POLICY = policy(f"script-src 'sha256-{HASH}'")
 
 TEX = (  # what the converter does not know
     (re.compile(r"\\tag\{([^{}]*)\}"), r"\\qquad\\text{(\1)}"),
@@ -47,7 +54,7 @@ BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
 
 
 def without_widgets(executed: NotebookNode) -> NotebookNode:
-    """A copy for a page that runs nothing: sliders become their text, and folded cells get the tag for MyST."""
+    """A copy for a page that runs no Python: sliders become their text, and folded cells get the tag for MyST."""
     page = copy.deepcopy(executed)
     page.metadata.pop("widgets", None)
     for cell in page.cells:
@@ -61,8 +68,8 @@ def without_widgets(executed: NotebookNode) -> NotebookNode:
 def as_html(executed: NotebookNode, title: str) -> str:
     """An executed notebook as one page of HTML. Raises ValueError with the formula if one cannot be converted."""
     exporter = _Exporter(template_name=LOOK)
-    body, _ = exporter.from_notebook_node(without_widgets(executed), resources={"metadata": {"name": title}})
-    page = BeautifulSoup(body, "html.parser")
+    html_text, _ = exporter.from_notebook_node(without_widgets(executed), resources={"metadata": {"name": title}})
+    page = BeautifulSoup(html_text, "html.parser")
     for script in page("script"):  # scripts from the network that would draw what is drawn already
         script.decompose()
     cells = [cell for cell in executed.cells if cell.cell_type == "code"]
@@ -70,9 +77,10 @@ def as_html(executed: NotebookNode, title: str) -> str:
         if _is_folded(cell):
             fold = code.wrap(page.new_tag("details"))
             fold.insert(0, page.new_tag("summary", string="the code that draws"))
-    (head,) = page("head")
+    (head,), (body,) = page("head"), page("body")
     head.insert(0, BeautifulSoup(POLICY, "html.parser"))
-    head.append(page.new_tag("style", string=STYLE + PRINT))
+    head.append(page.new_tag("style", string=STYLE + frames.STYLE + PRINT))
+    body.append(BeautifulSoup(f"<script>{frames.SCRIPT}</script>", "html.parser"))
     return str(page)
 
 

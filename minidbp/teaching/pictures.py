@@ -3,18 +3,22 @@
 import base64
 import html
 import io
+import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import ipywidgets
 import matplotlib.pyplot as plt
 from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.figure import Figure
+from PIL import Image
 
 from minidbp.files.plots import COLOURS
+from minidbp.teaching import frames
 
 BLUE, ORANGE, GREEN, PINK, _, SKY, BLACK = COLOURS
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PNG, SVG, WEBP = "image/png", "image/svg+xml", "image/webp"
 
 
 def style() -> None:
@@ -24,49 +28,80 @@ def style() -> None:
     )
 
 
-def show(figure: Figure, description: str) -> None:
-    """Show a figure, with its description as alternative text and caption. Raises ValueError if that is empty."""
-    Shown(figure, description)
+class Drawing(Protocol):
+    """A picture that is not matplotlib's, such as `mdb.trace()`'s graph."""
+
+    def _repr_svg_(self) -> str: ...
+
+
+def show(picture: Figure | Drawing, description: str) -> None:
+    """Show a picture, with its description as alternative text and caption. Raises ValueError if that is empty."""
+    Shown(picture, description)
 
 
 class Shown:
-    """A figure on display with its description; `change` puts another in its place."""
+    """A picture on display with its description; `change` puts another in its place."""
 
-    def __init__(self, figure: Figure, description: str) -> None:
-        data, metadata = _picture(figure, description)
+    def __init__(self, picture: Figure | Drawing, description: str) -> None:
+        data, metadata = _bundle(picture, description)
         self._picture: DisplayHandle = display(data, metadata=metadata, raw=True, display_id=True)
         self._caption: DisplayHandle = display(_caption(description), raw=True, display_id=True)
 
-    def change(self, figure: Figure, description: str) -> None:
-        data, metadata = _picture(figure, description)
+    def change(self, picture: Figure | Drawing, description: str) -> None:
+        data, metadata = _bundle(picture, description)
         self._picture.update(data, metadata=metadata, raw=True)
         self._caption.update(_caption(description), raw=True)
 
 
-def _picture(figure: Figure, description: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _bundle(picture: Figure | Drawing, description: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    kind, data = _encoded(picture, description)
+    # JupyterLab shows the HTML, because it ignores the alternative text in the metadata
+    page = f'<img alt="{html.escape(description)}" src="{_url(kind, data)}" style="max-width: 100%">'
+    bundle = {"text/html": page, kind: data if kind == PNG else data.decode(), "text/plain": description}
+    return bundle, {kind: {"alt": description}}
+
+
+def _encoded(picture: Figure | Drawing, description: str) -> tuple[str, bytes]:
+    """The picture's MIME type and content."""
     if not description.strip():
         raise ValueError("a figure needs a description in words for readers who cannot see it; got an empty one")
+    if not isinstance(picture, Figure):
+        return SVG, picture._repr_svg_().encode()
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=figure.dpi)
-    plt.close(figure)  # otherwise the notebook shows it a second time
-    source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    # JupyterLab shows the HTML, because it ignores the alternative text in the metadata
-    page = f'<img alt="{html.escape(description)}" src="{source}" style="max-width: 100%">'
-    data = {"text/html": page, "image/png": file.getvalue(), "text/plain": description}
-    return data, {"image/png": {"alt": description}}
+    picture.savefig(file, format="png", dpi=picture.dpi)
+    plt.close(picture)  # otherwise the notebook shows it a second time
+    return PNG, file.getvalue()
+
+
+def _frame(picture: Figure | Drawing, description: str) -> tuple[str, str]:
+    """The address of a picture for a page with many, smaller without loss; and its description."""
+    kind, data = _encoded(picture, description)
+    if kind == PNG:
+        file = io.BytesIO()
+        Image.open(io.BytesIO(data)).convert("RGB").save(file, format="webp", lossless=True)
+        kind, data = WEBP, file.getvalue()
+    return _url(kind, data), description
+
+
+def _url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _caption(description: str) -> dict[str, str]:
     return {"text/html": f"<small><em>{html.escape(description)}</em></small>", "text/plain": ""}
 
 
-def explore(draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.ValueWidget) -> None:
-    """Show `draw(**values)`, a figure and its description, and redraw it when one of the `controls` is moved.
+def explore(draw: Callable[..., tuple[Figure | Drawing, str]], **controls: ipywidgets.ValueWidget) -> None:
+    """Show `draw(**values)`, a picture and its description, and redraw it when one of the `controls` is moved.
 
-    The picture is an ordinary output. A page without widgets shows it for the controls' first values.
+    For a page, which runs no Python, it draws pictures for some of the controls' values beforehand (`frames`).
     """
     for name, control in controls.items():
         control.description = control.description or name
+    if most := int(os.environ.get(frames.FRAMES) or 0):
+        display({"text/html": frames.as_html(lambda **values: _frame(*draw(**values)), controls, most)}, raw=True)
+        return
+    for control in controls.values():
         control.style.description_width = "initial"
         if hasattr(control, "continuous_update"):
             control.continuous_update = False  # drawing takes longer than moving the slider
@@ -77,7 +112,7 @@ def explore(draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.Valu
     data["text/plain"] = f"(sliders where the notebook runs; the picture is for {values})"
     display(data, metadata=metadata, raw=True)
 
-    def drawn() -> tuple[Figure, str]:
+    def drawn() -> tuple[Figure | Drawing, str]:
         return draw(**{name: control.value for name, control in controls.items()})
 
     shown = Shown(*drawn())
