@@ -15,7 +15,7 @@ KINDS = ("student", "teacher", "executed", "html")
 def notebooks(
     out: opt.Out = None,
     html: Annotated[
-        bool, typer.Option("--html", help="Also run the notebooks and write the results as pages.")
+        bool, typer.Option("--html", help="Also run the notebooks and write pages, in html/student/ and html/teacher/.")
     ] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="With --html: run on less data, for a trial.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also replace notebooks that somebody has worked in.")] = False,
@@ -35,7 +35,7 @@ def notebooks(
         raise ValueError("--smoke is for --html: without --html no notebook is run")
     sources = nb.read_sources()
     out = inputs.out_folder(out, "notebooks")
-    for kind in KINDS:
+    for kind in (*KINDS, "html/student", "html/teacher"):
         inputs.remove_if_empty(out / kind)
     unchanged = []
     for name, source in sources.items():
@@ -53,7 +53,8 @@ def notebooks(
                 except nb.FAILURES as error:
                     fail(f"{name}: {nb.reason(error)}", code=1)
                 nb.write(out / "executed" / f"{name}.ipynb", nb.as_text(pages.without_widgets(executed)))
-                nb.write(out / "html" / f"{name}.html", pages.as_html(executed, name))
+                for kind, version in ("student", nb.student_results(source, executed)), ("teacher", executed):
+                    nb.write(out / "html" / kind / f"{name}.html", pages.as_html(version, name))
                 advance()
     if unchanged:
         output.say(f"left unchanged (--again replaces them): {', '.join(unchanged)}")

@@ -5,10 +5,10 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from IPython import get_ipython
 from IPython.display import display
@@ -16,6 +16,7 @@ from IPython.display import display
 T = TypeVar("T")
 
 RIGHT, WRONG = "✓", "✗"
+VERDICT = '<div role="status"'  # begins the HTML of every verdict
 SMOKE = "MINIDBP_SMOKE"
 NO_CHECKS = "Python leaves every assert out, so no answer can be checked; start Jupyter without PYTHONOPTIMIZE and -O"
 DARK_GREEN, DARK_ORANGE = "#00664B", "#B24A00"
@@ -95,7 +96,12 @@ def _show(mark: str, text: str, colour: str, word: str) -> None:
 def _box(line: str, colour: str) -> None:
     box = f"border-left: 4px solid {colour}; padding: 0.3em 0.8em; color: {colour}; font-weight: bold; "
     box += "background: white"  # the colours are made for white; a notebook may be dark
-    display({"text/plain": line, "text/html": f'<div role="status" style="{box}">{html.escape(line)}</div>'}, raw=True)
+    display({"text/plain": line, "text/html": f'{VERDICT} style="{box}">{html.escape(line)}</div>'}, raw=True)
+
+
+def is_verdict(output: Mapping[str, Any]) -> bool:
+    """Whether a cell's output says how an exercise, or all of them, were solved."""
+    return str(output.get("data", {}).get("text/html", "")).startswith(VERDICT)
 
 
 if not __debug__ and get_ipython() is not None:  # said once, where a notebook imports this: all its cells have asserts

@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
 from minidbp.files.atomic import write_text
-from minidbp.teaching.exercises import SMOKE
+from minidbp.teaching.exercises import SMOKE, is_verdict
 from minidbp.teaching.frames import FRAMES, FULL_FRAMES, SMOKE_FRAMES
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -60,6 +60,22 @@ def teacher_version(source: NotebookNode) -> NotebookNode:
             _check_marks(cell, _SOLUTION.sub("", cell.source))
             cell.source = cell.source.replace(BEGIN, "# solution:").replace(END, "# end of the solution")
     return teacher
+
+
+def student_results(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
+    """The student's version with the results of a run of the teacher's, so that a page needs no second run.
+
+    It shows what a student sees before the first answer, less what an answer makes: verdicts, and all that a cell with
+    a solution displays.  No other cell depends on an answer.
+    """
+    student = student_version(source)
+    results = {cell.id: cell for cell in executed.cells}
+    for cell in student.cells:
+        if cell.cell_type == "code" and STUB not in cell.source:
+            outputs = copy.deepcopy(results[cell.id].outputs)
+            cell.outputs = [output for output in outputs if not is_verdict(output)]
+            cell.execution_count = results[cell.id].execution_count
+    return student
 
 
 _SOLUTION = re.compile(rf"^(?P<indent>[ \t]*){BEGIN}[^\n]*\n.*?^[ \t]*{END}[^\n]*$", re.MULTILINE | re.DOTALL)

@@ -49,6 +49,8 @@ MATHML = (  # what browsers would otherwise set too tall, or too far apart
     (re.compile(r'<mo stretchy="false">\|'), r'<mo stretchy="false" lspace="0" rspace="0">|'),
 )
 NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
+NOTEBOOK = re.compile(r"^([\w./-]+)\.ipynb(?=#|$)")  # in a link from one notebook to another
+PNG = re.compile(r"^data:image/png;base64,")
 HTML_ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # such as &ApplyFunction;, which XML does not know
 BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
 
@@ -76,7 +78,12 @@ def as_html(executed: NotebookNode, title: str) -> str:
     for cell, code in zip(cells, page.select("div.input"), strict=True):
         if _is_folded(cell):
             fold = code.wrap(page.new_tag("details"))
-            fold.insert(0, page.new_tag("summary", string="the code that draws"))
+            says = "the check" if "exercise(" in cell.source else "the code that draws"
+            fold.insert(0, page.new_tag("summary", string=says))
+    for picture in page("img", src=PNG):
+        picture["src"] = frames.as_webp(base64.b64decode(PNG.sub("", str(picture["src"]))))
+    for link in page("a", href=NOTEBOOK):
+        link["href"] = NOTEBOOK.sub(r"\1.html", str(link["href"]))
     (head,), (body,) = page("head"), page("body")
     head.insert(0, BeautifulSoup(POLICY, "html.parser"))
     head.append(page.new_tag("style", string=STYLE + frames.STYLE + PRINT))

@@ -1,6 +1,5 @@
 """Pictures, sliders and tables in a notebook; every picture has a description in words."""
 
-import base64
 import html
 import io
 import os
@@ -11,14 +10,13 @@ import ipywidgets
 import matplotlib.pyplot as plt
 from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.figure import Figure
-from PIL import Image
 
 from minidbp.files.plots import COLOURS
 from minidbp.teaching import frames
 
 BLUE, ORANGE, GREEN, PINK, _, SKY, BLACK = COLOURS
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PNG, SVG, WEBP = "image/png", "image/svg+xml", "image/webp"
+PNG, SVG = "image/png", "image/svg+xml"
 
 
 def style() -> None:
@@ -56,7 +54,7 @@ class Shown:
 def _bundle(picture: Figure | Drawing, description: str) -> tuple[dict[str, Any], dict[str, Any]]:
     kind, data = _encoded(picture, description)
     # JupyterLab shows the HTML, because it ignores the alternative text in the metadata
-    page = f'<img alt="{html.escape(description)}" src="{_url(kind, data)}" style="max-width: 100%">'
+    page = f'<img alt="{html.escape(description)}" src="{frames.url(kind, data)}" style="max-width: 100%">'
     bundle = {"text/html": page, kind: data if kind == PNG else data.decode(), "text/plain": description}
     return bundle, {kind: {"alt": description}}
 
@@ -74,17 +72,9 @@ def _encoded(picture: Figure | Drawing, description: str) -> tuple[str, bytes]:
 
 
 def _frame(picture: Figure | Drawing, description: str) -> tuple[str, str]:
-    """The address of a picture for a page with many, smaller without loss; and its description."""
+    """The address of a picture for a page with many, small; and its description."""
     kind, data = _encoded(picture, description)
-    if kind == PNG:
-        file = io.BytesIO()
-        Image.open(io.BytesIO(data)).convert("RGB").save(file, format="webp", lossless=True)
-        kind, data = WEBP, file.getvalue()
-    return _url(kind, data), description
-
-
-def _url(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return frames.as_webp(data) if kind == PNG else frames.url(kind, data), description
 
 
 def _caption(description: str) -> dict[str, str]:

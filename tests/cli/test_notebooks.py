@@ -1,3 +1,4 @@
+import re
 import sys
 
 import nbformat
@@ -70,7 +71,10 @@ def test_without_jupyter_says_what_to_install(command, assert_refused, monkeypat
 def test_runs_them_and_writes_pages(command, sources, tmp_path):
     result = command("notebooks", "--out", tmp_path, "--html", "--smoke")
     assert result.exit_code == 0, result.output
-    assert "42" in (tmp_path / "html" / "01_answer.html").read_text()
+    assert "42" in (tmp_path / "html" / "teacher" / "01_answer.html").read_text()
+    student = (tmp_path / "html" / "student" / "01_answer.html").read_text()
+    assert "your code here" in student
+    assert "42" not in re.sub("<style.*?</style>", "", student, flags=re.DOTALL)
     executed = nbformat.read(tmp_path / "executed" / "01_answer.ipynb", as_version=4)
     assert executed.cells[0].outputs[0].data["text/plain"] == "42"
 
@@ -82,4 +86,4 @@ def test_a_cell_that_fails_is_told_in_one_line(command, monkeypatch, tmp_path):
     result = command("notebooks", "--out", tmp_path, "--html")
     assert result.exit_code == 1
     assert "01_broken: ZeroDivisionError: division by zero" in result.output
-    assert not (tmp_path / "html" / "01_broken.html").exists()
+    assert not (tmp_path / "html").exists()

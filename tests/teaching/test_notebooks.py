@@ -1,8 +1,9 @@
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from minidbp.cli import invocation
+from minidbp.teaching import exercises
 from minidbp.teaching import notebooks as nb
 
 SOLVED = """\
@@ -40,6 +41,26 @@ def test_a_teacher_sees_where_the_solution_is(source):
         "def twice(x):\n    # solution:\n    y = x + x\n\n    return y\n    # end of the solution\n"
     )
     assert len(teacher.cells) == 4
+
+
+def test_a_students_page_needs_no_run_of_its_own(source, monkeypatch):
+    """It has the results of the teacher's run, but no verdict, nor what a solved cell displays."""
+    displayed = []
+    monkeypatch.setattr(exercises, "display", lambda data, raw: displayed.append(data))
+    with exercises.exercise("1.1 twice"):
+        pass
+    exercises.solved()
+    verdict, summary = (new_output("display_data", data) for data in displayed)
+    result = new_output("stream", text="a result")
+    source.cells.append(new_code_cell("solved()"))
+    executed = nb.teacher_version(source)
+    for cell, outputs in (1, [result]), (2, [verdict, result]), (4, [summary]):
+        executed.cells[cell].outputs = outputs
+        executed.cells[cell].execution_count = cell
+    student = nb.student_results(source, executed)
+    assert [cell.source for cell in student.cells] == [cell.source for cell in nb.student_version(source).cells]
+    assert [cell.get("outputs") for cell in student.cells] == [None, [], [result], []]
+    assert [cell.get("execution_count") for cell in student.cells] == [None, None, 2, 4]
 
 
 def test_each_of_several_solutions_in_a_cell_becomes_a_stub():

@@ -1,9 +1,13 @@
+import base64
+import io
 import re
 
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from minidbp.files.page import PRINT
 from minidbp.teaching import notebooks as nb
@@ -67,7 +71,36 @@ def test_a_folded_cell_is_folded_on_the_page():
     (fold,) = page("details")
     assert "draw()" in fold.get_text()
     assert "compute()" not in fold.get_text()
+    assert fold.summary.get_text() == "the code that draws"
     assert [cell.metadata.get("tags", []) for cell in without_widgets(notebook).cells] == [[], ["hide-input"], []]
+
+
+def test_a_folded_check_says_that_it_is_one():
+    cell = new_code_cell('with exercise("1.1 one"):\n    assert one', metadata={"jupyter": {"source_hidden": True}})
+    page = BeautifulSoup(as_html(new_notebook(cells=[cell]), "folds"), "html.parser")
+    assert page.summary.get_text() == "the check"
+
+
+def test_a_link_to_another_notebook_leads_to_its_page():
+    text = "[a](05_jacobian.ipynb) [b](05_jacobian.ipynb#top) [c](https://example.org/05.ipynb) `05.ipynb` [d](a.md)"
+    page = BeautifulSoup(as_html(new_notebook(cells=[new_markdown_cell(text)]), "links"), "html.parser")
+    links = ["05_jacobian.html", "05_jacobian.html#top", "https://example.org/05.ipynb", "a.md"]
+    assert [link["href"] for link in page("a")] == links
+
+
+def test_a_picture_keeps_each_pixel_in_fewer_bytes():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8).repeat(20, 0).repeat(20, 1)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    cell = new_code_cell(
+        "draw()", outputs=[new_output("display_data", {"text/html": f'<img alt="a" src="{address}">'})]
+    )
+    page = BeautifulSoup(as_html(new_notebook(cells=[cell]), "picture"), "html.parser")
+    kind, data = page.img["src"].split(",")
+    assert kind == "data:image/webp;base64"
+    assert len(data) < len(address)
+    assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(data))), pixels)
 
 
 def test_formulas_become_mathml() -> None:
