@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-import matplotlib
-
 import minidbp
 from minidbp.files import page
 
@@ -40,12 +38,14 @@ smartquotes = False  # "A" is a word of Python
 
 html_theme = "furo"
 html_title = "minidbp"
+teaching = Path(minidbp.__file__).parent / "teaching"
 html_static_path = [
     "site.css",
     str(Path(page.__file__).with_name("print.css")),
-    f"{matplotlib.get_data_path()}/fonts/ttf/STIXGeneral.ttf",
+    *(str(teaching / name) for name in ("frames.css", "frames.js", "font/formulas.css", "font/formulas.woff")),
 ]
-html_css_files = ["print.css", "site.css"]
+html_css_files = ["print.css", "formulas.css", "frames.css", "site.css"]
+html_js_files = [("frames.js", {"defer": "defer"})]
 html_extra_path = ["index.html"]
 html_copy_source = False
 html_show_copyright = False

@@ -10,6 +10,7 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -31,20 +32,28 @@ STYLE = """
 pre { white-space: pre !important; word-break: normal !important; overflow-x: auto; } /* no word of code is broken */
 img, svg { max-width: 100%; height: auto; }
 figure { margin: 1em 0; }
-math[display=block] { overflow-x: auto; overflow-y: hidden; }
 details { margin-left: 8em; }
+summary { display: list-item; cursor: pointer; } /* with its triangle, which the theme hides */
 @media (max-width: 540px) { details { margin-left: 0; } div.output_subarea { max-width: 100%; } }
 """
 
+FONT = Path(__file__).parent / "font"
+FORMULAS = (FONT / "formulas.css").read_text(encoding="utf-8")
+FORMULAS = FORMULAS.replace("formulas.woff", frames.url("font/woff", (FONT / "formulas.woff").read_bytes()))
+
 HASH = base64.b64encode(hashlib.sha256(frames.SCRIPT.encode()).digest()).decode()
-POLICY = policy(f"script-src 'sha256-{HASH}'")
+POLICY = policy("font-src data:", f"script-src 'sha256-{HASH}'")
 
 TEX = (  # what the converter does not know
     (re.compile(r"\\tag\{([^{}]*)\}"), r"\\qquad\\text{(\1)}"),
     (re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"),
     (re.compile(r"\\([dt]?frac)(\d)([\da-zA-Z])"), r"\\\1{\2}{\3}"),  # the converter reads \tfrac12 x as 12 over x
 )
-MATHML = (  # what browsers would otherwise set too tall, or too far apart
+BOX = re.compile(r'<menclose notation="box" class="boxed">(.*?)</menclose>', re.DOTALL)
+ESCAPED = re.compile(r"\\([_%#&{}$])(?=[^<>]*</m(?:text|i)>)")
+MATHML = (  # what Chromium would otherwise not show, set too tall, or too far apart
+    (BOX, r'<mrow class="boxed">\1</mrow>'),
+    (ESCAPED, r"\1"),
     (re.compile(r"(<msu[bp](?:sup)?>\s*)<mo>"), r'\1<mo stretchy="false">'),  # the bar of a norm with an index
     (re.compile(r'<mo stretchy="false">\|'), r'<mo stretchy="false" lspace="0" rspace="0">|'),
 )
@@ -86,7 +95,7 @@ def as_html(executed: NotebookNode, title: str) -> str:
         link["href"] = NOTEBOOK.sub(r"\1.html", str(link["href"]))
     (head,), (body,) = page("head"), page("body")
     head.insert(0, BeautifulSoup(POLICY, "html.parser"))
-    head.append(page.new_tag("style", string=STYLE + frames.STYLE + PRINT))
+    head.append(page.new_tag("style", string=STYLE + FORMULAS + frames.STYLE + PRINT))
     body.append(BeautifulSoup(f"<script>{frames.SCRIPT}</script>", "html.parser"))
     return str(page)
 
