@@ -128,7 +128,7 @@ def with_active_share(name: str, share: float, x: np.ndarray, seed: int = 0) -> 
     """Model A, B or C with biases by which each hidden unit is active for this share of the images x (N, ...).
 
     Each channel of a convolution is active at this share of its output positions, or at more where many positions have
-    the same value, as on MNIST's black border.
+    the same value, as on MNIST's blank border.
     """
     model = build_model(name, seed)
     y = Tensor(x)

@@ -26,7 +26,7 @@ def input_gradients(model: Model, x: np.ndarray, y: ArrayLike) -> np.ndarray:
 def zero_shares(g: np.ndarray) -> np.ndarray:
     """The share of each image's gradient, g (N, ...), that is exactly 0: float64 (N,) in [0, 1].
 
-    Single zeros are normal: ReLUs are inactive over a black border. A share of 1 is a sign of saturation: softmax has
+    Single zeros are normal: ReLUs are inactive over a blank border. A share of 1 is a sign of saturation: softmax has
     rounded to 0 and 1.
     """
     return np.mean(g.reshape(len(g), -1) == 0, axis=1)

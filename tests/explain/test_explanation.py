@@ -191,7 +191,7 @@ def explain_small(model: Sequential, mnist: Dataset, lam: float = LAM) -> explai
 
 
 def test_on_a_kink_there_is_no_difference_and_the_reason_is_told(mnist: Dataset) -> None:
-    """Biases of 0 under a black border: each filter that is on somewhere is exactly at its kink there."""
+    """Biases of 0 under a blank border: each filter that is on somewhere is exactly at its kink there."""
     e = explain_small(small_net(), mnist)
     (slope,) = e.comparisons["loss"]
     assert slope.difference is slope.relative_error is None

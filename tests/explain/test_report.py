@@ -249,3 +249,16 @@ def test_large_images_are_shrunk_for_the_terminal() -> None:
     assert small.shape == (2, 24, 3)  # blocks of 3 x 3; the last ones repeat the edges
     assert small[0, 0, 0] == pytest.approx(np.mean([a[0, :3, 0], a[1, :3, 0], a[1, :3, 0]]))
     np.testing.assert_array_equal(terminal.shrunk(a[:, :32], 32), a[:, :32])
+
+
+def test_the_loss_part_is_zero_at_the_pixels_that_the_page_names() -> None:
+    """In the pictures ink is black, so the pixels of 0 are white."""
+    e = explained("C")
+    assert "0 at blank pixels, which the picture of the digit shows white" in report.as_markdown(
+        e, COMMAND, ORIGIN, environment()
+    )
+    blank = e.at_x.x.ravel() == 0
+    loss_part = e.layers[0].loss_part
+    assert np.any(blank)
+    assert not np.any(loss_part[blank])
+    assert np.any(loss_part[~blank])

@@ -115,7 +115,7 @@ def test_what_comes_back_is_of_the_kind_that_went_in(attack: Attack, dtype: str,
 @pytest.mark.parametrize("eps", [0.01, 0.3, 1.0])
 def test_the_ball_and_the_range_are_kept(attack: Attack, dtype: str, clip: Any, eps: float) -> None:
     x = X.astype(dtype)
-    x[0, :4], x[1, :4] = 0, 1  # at the edges, as MNIST's black border
+    x[0, :4], x[1, :4] = 0, 1  # at the edges, as MNIST's blank border
     x_adv = attack(small_net(dtype), x, Y, eps, clip=clip)
     rounding = 4 * np.finfo(dtype).eps
     assert np.abs(x_adv - x).max() <= eps * (1 + rounding) + rounding

@@ -15,7 +15,7 @@ LAM = 50.0  # the paper's largest, as the mean over classes and pixels
 
 
 def model_with_biases(name: str, dtype: str) -> mdb.nn.Sequential:
-    """A fresh model has zero biases, and over a black corner that is exactly a kink of every first unit."""
+    """A fresh model has zero biases, and over a blank corner that is exactly a kink of every first unit."""
     model, rng = mdb.nn.build_model(name, seed=0, dtype="float64"), np.random.default_rng(1)
     for bias in model.parameters()[1::2]:
         bias.data = rng.normal(0, 0.02, bias.shape)
