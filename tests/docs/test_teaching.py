@@ -1,0 +1,25 @@
+"""docs/teaching.md: its minutes are counted from the notebooks, and its mistakes are those that the checks name."""
+
+import re
+from pathlib import Path
+
+import pytest
+from notebook_exercises import LESSONS, exercises
+from reading_time import table
+
+TEXT = (Path(__file__).parents[2] / "docs" / "teaching.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("number", "name", "times"), [(i, *row) for i, row in enumerate(table(), start=1)])
+def test_the_minutes_are_those_that_the_script_counts(number, name, times):
+    (row,) = re.findall(rf"(?m)^\| {number} {name[3:].replace('_', ' ')} \|.*", TEXT)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:] == [f"{len(exercises(name))}", f"{times.short:.0f}", f"{times.whole:.0f}"]
+
+
+def test_the_mistakes_are_named_by_the_checks():
+    named = [(e.title.split()[0], says) for name in LESSONS for e in exercises(name) for _, says in e.wrong]
+    rows = re.findall(r'(?m)^\| (\d\.\d+) \| .* \| "(.*)" \|$', TEXT)
+    assert len(rows) >= 10
+    for number, part in rows:
+        assert any(number == n and part in says for n, says in named), f"no check of {number} says {part!r}"
