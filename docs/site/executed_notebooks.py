@@ -1,7 +1,8 @@
 """Notebooks as pages: notebooks/*.ipynb have no outputs in git; what `minidbp notebooks --html` made of them is shown.
 
 The executed copies must be there, with the teacher's cells of now: a page is never empty or out of date.  Every picture
-is described by `alt` in the metadata of the output, where `minidbp.teaching.show` puts it.
+is described by `alt` in the metadata of the output, where `minidbp.teaching.show` puts it.  Solutions are folded, since
+students read the site too.
 """
 
 from pathlib import Path
@@ -13,7 +14,8 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from minidbp.teaching.notebooks import teacher_version
+from minidbp.teaching.notebooks import SOLVED, teacher_version
+from minidbp.teaching.pages import folded_name
 
 logger = logging.getLogger(__name__)
 FOLDER = "out/notebooks/executed"
@@ -37,6 +39,20 @@ def _cells(notebook: NotebookNode) -> list[tuple[str, str]]:
     return [(cell.cell_type, cell.source) for cell in notebook.cells]
 
 
+def fold(notebook: NotebookNode) -> None:
+    """Fold the solutions of a teacher's version, and say of all that is folded what it is."""
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code":
+            is_solution = "solution" in tags or SOLVED in cell.source
+            if is_solution:
+                cell.metadata["tags"] = [*tags, "hide-cell"]
+            name = "the solution" if is_solution else folded_name(cell)
+            cell.metadata["mystnb"] = {"code_prompt_show": name, "code_prompt_hide": name}
+        elif "solution" in tags:
+            cell.source = f"<details><summary>An answer</summary>\n\n{cell.source}\n\n</details>"
+
+
 def descriptions(notebook: NotebookNode) -> list[str]:
     """Of each picture in the outputs, in order, the description in words; "" where there is none."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -51,7 +67,9 @@ def _name(docname: str) -> str | None:
 
 def read(app: Sphinx, docname: str, source: list[str]) -> None:
     if name := _name(docname):
-        source[0] = nbformat.writes(executed(Path(app.srcdir), name))
+        notebook = executed(Path(app.srcdir), name)
+        fold(notebook)
+        source[0] = nbformat.writes(notebook)
         app.env.note_dependency(str(Path(app.srcdir, FOLDER, f"{name}.ipynb")))
 
 

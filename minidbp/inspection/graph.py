@@ -21,6 +21,7 @@ COLUMN, LINE = 132, 66  # from one box to the next, across and down
 LEFT, TOP = 28, 46  # of the first box in its row; the row's title stands above it
 POINT = 9  # how far the box of a backward pass points to the side
 INK, PAPER = "#222222", "#ffffff"
+PALE = 0.2  # the opacity of a step that is still to come
 MAX_LABEL = 16  # letters of an input's label
 
 Point = tuple[float, float]
@@ -35,10 +36,13 @@ class Position(NamedTuple):
 
 
 class Graph:
-    """A drawing of steps.  A notebook shows it, `save` writes it, and its repr describes it in words."""
+    """A drawing of steps.  A notebook shows it, `save` writes it, and its repr describes it in words.
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self.steps = list(steps)
+    If there is a current step, it is framed, steps with a higher number are pale, and the words leave these out.
+    """
+
+    def __init__(self, steps: Sequence[Step], current: int | None = None) -> None:
+        self.steps, self.current = list(steps), current
 
     def save(self, path: str | Path) -> None:
         """Write the drawing to `path` as SVG, whole or not at all.  Raises OSError."""
@@ -46,8 +50,9 @@ class Graph:
 
     def __repr__(self) -> str:
         lines = [self._title()]
-        for order in sorted({step.order for step in self.steps}):
-            names = [f"#{step.number} {step.name}" for step in self.steps if step.order == order]
+        seen = [step for step in self.steps if not self._is_later(step)]
+        for order in sorted({step.order for step in seen}):
+            names = [f"#{step.number} {step.name}" for step in seen if step.order == order]
             direction = "from right to left" if order % 2 else "from left to right"
             lines.append(f"{order_in_words(order)}, {direction}: {', '.join(names)}")
         return "\n".join(lines)
@@ -73,22 +78,30 @@ class Graph:
             y += height
         corners = {n: (LEFT + COLUMN * p.column + 4.0, tops[p.order] + TOP + LINE * p.line) for n, p in at.items()}
         arrows = [
-            _arrow(source, step, corners[source.number], corners[step.number])
+            self._shaded(step, _arrow(source, step, corners[source.number], corners[step.number]))
             for step in self.steps
             for source in dict.fromkeys(step.inputs)
             if isinstance(source, Step) and source.number in corners
         ]
-        boxes = [_box(step, *corners[step.number]) for step in self.steps]
+        boxes = [self._shaded(step, _box(step, *corners[step.number])) for step in self.steps]
+        frames = [_frame(*corners[step.number]) for step in self.steps if step.number == self.current]
         title = escape(self._title())
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" width="{width}" '
             f'height="{y + 4:g}" viewBox="0 0 {width} {y + 4:g}" font-family="Helvetica, Arial, sans-serif">'
             f"<title>{title}</title><desc>{escape(repr(self))}</desc><defs>{''.join(map(_arrowhead, lines))}</defs>"
-            f'<rect width="100%" height="100%" fill="{PAPER}"/>{"".join([*bands, *arrows, *boxes])}</svg>\n'
+            f'<rect width="100%" height="100%" fill="{PAPER}"/>{"".join([*bands, *arrows, *frames, *boxes])}</svg>\n'
         )
 
     def _title(self) -> str:
-        return f"Drawing of {count_by_order(self.steps)}"
+        current = "".join(f"; now {step.headline()}" for step in self.steps if step.number == self.current)
+        return f"Drawing of {count_by_order(self.steps)}{current}"
+
+    def _is_later(self, step: Step) -> bool:
+        return self.current is not None and step.number > self.current
+
+    def _shaded(self, step: Step, drawing: str) -> str:
+        return f'<g opacity="{PALE}">{drawing}</g>' if self._is_later(step) else drawing
 
 
 def positions(steps: Sequence[Step]) -> dict[int, Position]:
@@ -177,6 +190,15 @@ def _box(step: Step, x: float, y: float) -> str:
     name = _text(x + BOX_WIDTH / 2, y + 15, step.name, 'text-anchor="middle" font-size="11" font-weight="bold"')
     label = _text(x + BOX_WIDTH / 2, y + 28, f"{step.label} · {size}", 'text-anchor="middle" font-size="10"')
     return f"<g><title>{escape(tooltip)}</title>{outline}{_leaves(step, x, y)}{name}{label}</g>"
+
+
+def _frame(x: float, y: float) -> str:
+    """Around the current step, with room for what points to a side."""
+    far = POINT + 3
+    return (
+        f'<rect x="{x - far:g}" y="{y - 5:g}" width="{BOX_WIDTH + 2 * far}" height="{BOX_HEIGHT + 10}" rx="6" '
+        f'fill="none" stroke="{INK}" stroke-width="2.5"/>'
+    )
 
 
 def _leaves(step: Step, x: float, y: float) -> str:

@@ -87,9 +87,13 @@ class Trace:
             rows.append((s.label, s.name, s.formula, str(s.shape), order_in_words(s.order), rule_of, *s.statistics()))
         return Table(columns, rows, [s.order for s in self])
 
-    def graph(self) -> Graph:
-        """A drawing with a row for each order and arrows from inputs; pointing at a step shows its figures."""
-        return Graph(self._steps)
+    def graph(self, upto: int | None = None) -> Graph:
+        """A drawing with a row for each order and arrows from inputs; pointing at a step shows its figures.
+
+        With `upto`, the number of a step, that step is framed and later ones are pale: so a slider shows one step after
+        the other.  Raises IndexError if there is no such step.
+        """
+        return Graph(self._steps, upto if upto is None else self[upto].number)
 
     def check(self, seed: int = 0) -> ReplayReport:
         """Compare each step's rules with finite differences of its operation, and its value with one in float64.

@@ -22,6 +22,7 @@ from minidbp.teaching.exercises import SMOKE, is_verdict
 from minidbp.teaching.frames import FRAMES, FULL_FRAMES, SMOKE_FRAMES
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+SOLVED = "# solution:"  # the same mark in the teacher's version
 STUB = "...  # your code here"
 FAILURES = CellExecutionError, CellTimeoutError, RuntimeError  # a RuntimeError: the kernel died or did not start
 TIMEOUT = 600  # seconds for a cell, on a busy machine
@@ -58,7 +59,7 @@ def teacher_version(source: NotebookNode) -> NotebookNode:
     for cell in teacher.cells:
         if cell.cell_type == "code":
             _check_marks(cell, _SOLUTION.sub("", cell.source))
-            cell.source = cell.source.replace(BEGIN, "# solution:").replace(END, "# end of the solution")
+            cell.source = cell.source.replace(BEGIN, SOLVED).replace(END, "# end of the solution")
     return teacher
 
 

@@ -69,7 +69,7 @@ def without_widgets(executed: NotebookNode) -> NotebookNode:
     page = copy.deepcopy(executed)
     page.metadata.pop("widgets", None)
     for cell in page.cells:
-        if _is_folded(cell):
+        if is_folded(cell):
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
@@ -85,10 +85,9 @@ def as_html(executed: NotebookNode, title: str) -> str:
         script.decompose()
     cells = [cell for cell in executed.cells if cell.cell_type == "code"]
     for cell, code in zip(cells, page.select("div.input"), strict=True):
-        if _is_folded(cell):
+        if is_folded(cell):
             fold = code.wrap(page.new_tag("details"))
-            says = "the check" if "exercise(" in cell.source else "the code that draws"
-            fold.insert(0, page.new_tag("summary", string=says))
+            fold.insert(0, page.new_tag("summary", string=folded_name(cell)))
     for picture in page("img", src=PNG):
         picture["src"] = frames.as_webp(base64.b64decode(PNG.sub("", str(picture["src"]))))
     for link in page("a", href=NOTEBOOK):
@@ -100,9 +99,14 @@ def as_html(executed: NotebookNode, title: str) -> str:
     return str(page)
 
 
-def _is_folded(cell: NotebookNode) -> bool:
+def is_folded(cell: NotebookNode) -> bool:
     """Whether JupyterLab shows a bar in place of the cell's code."""
     return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+
+
+def folded_name(cell: NotebookNode) -> str:
+    """What a page shows in place of a folded cell's code."""
+    return "the check" if "exercise(" in cell.source else "the code that draws"
 
 
 class _Renderer(IPythonRenderer):

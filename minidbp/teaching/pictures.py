@@ -3,6 +3,7 @@
 import html
 import io
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from minidbp.teaching import frames
 BLUE, ORANGE, GREEN, PINK, _, SKY, BLACK = COLOURS
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG, SVG = "image/png", "image/svg+xml"
+TOOLTIP = re.compile(r"<title>.*?</title>|<desc>.*?</desc>", re.DOTALL)  # an <img> shows none, and a page has many
 
 
 def style() -> None:
@@ -64,7 +66,7 @@ def _encoded(picture: Figure | Drawing, description: str) -> tuple[str, bytes]:
     if not description.strip():
         raise ValueError("a figure needs a description in words for readers who cannot see it; got an empty one")
     if not isinstance(picture, Figure):
-        return SVG, picture._repr_svg_().encode()
+        return SVG, TOOLTIP.sub("", picture._repr_svg_()).encode()
     file = io.BytesIO()
     picture.savefig(file, format="png", dpi=picture.dpi)
     plt.close(picture)  # otherwise the notebook shows it a second time
@@ -74,7 +76,7 @@ def _encoded(picture: Figure | Drawing, description: str) -> tuple[str, bytes]:
 def _frame(picture: Figure | Drawing, description: str) -> tuple[str, str]:
     """The address of a picture for a page with many, small; and its description."""
     kind, data = _encoded(picture, description)
-    return frames.as_webp(data) if kind == PNG else frames.url(kind, data), description
+    return frames.as_webp(data, frames.COLOURS) if kind == PNG else frames.url(kind, data), description
 
 
 def _caption(description: str) -> dict[str, str]:

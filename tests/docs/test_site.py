@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from check_pages import faults
-from executed_notebooks import FOLDER, descriptions, executed
+from executed_notebooks import FOLDER, descriptions, executed, fold
 from included_links import moved
 from nbformat import NotebookNode, v4
 from sphinx.errors import ExtensionError
@@ -45,6 +45,26 @@ def test_a_notebook_that_was_changed_since_stops_the_build(tmp_path: Path) -> No
     write(tmp_path, FOLDER, v4.new_code_cell("f()"))
     with pytest.raises(ExtensionError, match="other cells"):
         executed(tmp_path, "one")
+
+
+def test_solutions_are_folded() -> None:
+    cells = [
+        v4.new_code_cell("# solution:\nf()\n# end of the solution"),
+        v4.new_code_cell("g()", metadata={"tags": ["solution"]}),
+        v4.new_code_cell('with exercise("1.1"):\n    pass', metadata={"tags": ["hide-input"]}),
+        v4.new_markdown_cell("**An answer.** $a$", metadata={"tags": ["solution"]}),
+        v4.new_markdown_cell("# Words"),
+    ]
+    folded = notebook(*cells)
+    fold(folded)
+    hidden = [[tag for tag in cell.metadata.get("tags", []) if tag.startswith("hide")] for cell in folded.cells]
+    assert hidden == [["hide-cell"], ["hide-cell"], ["hide-input"], [], []]
+    names = [cell.metadata.get("mystnb", {}).get("code_prompt_show") for cell in folded.cells]
+    assert names == ["the solution", "the solution", "the check", None, None]
+    assert folded.cells[3].source.startswith(
+        "<details><summary>An answer</summary>\n\n**An answer.** $a$\n\n</details>"
+    )
+    assert folded.cells[4].source == "# Words"
 
 
 def test_pictures_are_described() -> None:

@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import minidbp as mdb
 from minidbp import Tensor
@@ -75,6 +76,28 @@ def test_the_picture_is_well_formed_and_can_be_read_without_seeing_it(tmp_path: 
     assert data["image/svg+xml"] == graph._repr_svg_()
     assert graph._repr_svg_() in data["text/html"]
     assert metadata["image/svg+xml"]["alt"] == data["text/plain"] == repr(graph)
+
+
+def test_a_slider_shows_one_step_after_the_other() -> None:
+    t = toy()
+    whole, half = (ET.fromstring(graph._repr_svg_()) for graph in (t.graph(), t.graph(upto=7)))
+    assert [whole.get(name) for name in ("width", "height")] == [half.get(name) for name in ("width", "height")]
+    pale = [e for e in half.iter(f"{SVG}g") if e.get("opacity")]
+    boxes = ["".join(e.itertext()).split(" ")[0] for group in pale for e in group.iter(f"{SVG}g") if e is not group]
+    assert boxes == [f"#{n}" for n in range(8, 16)]  # and the arrows to them
+    arrows = len([e for e in whole.iter(f"{SVG}path") if e.get("marker-end")])
+    assert len(pale) == len(boxes) + len([g for g in pale if g[0].tag == f"{SVG}path"])
+    assert arrows == len([e for e in half.iter(f"{SVG}path") if e.get("marker-end")])
+    words = repr(t.graph(upto=7))
+    assert words.splitlines()[0].endswith("; now #7  matmul  #5 @ #6  (backward, by the rule of #0)")
+    assert "#7 matmul" in words
+    assert "#8" not in words
+    assert repr(t.graph(upto=15)).splitlines()[1:] == repr(t.graph()).splitlines()[1:]
+
+
+def test_a_step_that_is_not_there_is_named() -> None:
+    with pytest.raises(IndexError, match="this trace has 16 steps; there is no step 16"):
+        toy().graph(upto=16)
 
 
 def test_shapes_and_lines_tell_the_orders_apart_without_colour() -> None:

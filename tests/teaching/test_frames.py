@@ -60,6 +60,7 @@ class Triangle:
 def shown(monkeypatch) -> Tag:
     """What a page gets of a slider with five values and one with two, if it may have six pictures."""
     bundles = []
+    plt.close("all")  # what other tests left
     monkeypatch.setenv(FRAMES, "6")
     monkeypatch.setattr(pictures, "display", lambda data, raw: bundles.append(data))
     explore(

@@ -1,8 +1,12 @@
+import base64
+
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 
+import minidbp as mdb
 from minidbp.teaching import explore, images, pictures, show, table
 
 
@@ -36,6 +40,20 @@ def test_a_picture_has_its_description_as_alternative_text_and_as_caption(shown)
     assert data["text/html"].startswith('<img alt="a line &amp; a dot" src="data:image/png;base64,iVBOR')
     assert caption["text/html"] == "<small><em>a line &amp; a dot</em></small>"
     assert not plt.fignum_exists(figure.number), "or the notebook would show it twice"
+
+
+def test_a_drawing_is_shown_as_an_image(shown):
+    with mdb.trace() as t:
+        mdb.exp(mdb.Tensor([1.0]))
+    show(t.graph(), "one step")
+    ((data, metadata),), _ = (handle.shows for handle in shown)
+    assert metadata == {"image/svg+xml": {"alt": "one step"}}
+    image = BeautifulSoup(data["text/html"], "html.parser").img
+    assert image["alt"] == "one step"
+    drawing = base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,")).decode()
+    assert drawing == data["image/svg+xml"]
+    assert "exp" in drawing
+    assert "<title>" not in drawing
 
 
 def test_a_picture_without_a_description_is_refused(shown):
