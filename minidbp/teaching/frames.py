@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ SCRIPT = (Path(__file__).parent / "frames.js").read_text(encoding="utf-8")
 STYLE = (Path(__file__).parent / "frames.css").read_text(encoding="utf-8")
 
 
+@lru_cache(64)  # the student's and the teacher's page have the same pictures
 def as_webp(png: bytes, colours: int | None = None) -> str:
     """A picture as an address in about half the bytes, without loss of a pixel; in a fourth, with 256 `colours`."""
     file = io.BytesIO()
