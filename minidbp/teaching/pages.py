@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
@@ -49,19 +50,14 @@ TEX = (  # what the converter does not know
     (re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"),
     (re.compile(r"\\([dt]?frac)(\d)([\da-zA-Z])"), r"\\\1{\2}{\3}"),  # the converter reads \tfrac12 x as 12 over x
 )
-BOX = re.compile(r'<menclose notation="box" class="boxed">(.*?)</menclose>', re.DOTALL)
-ESCAPED = re.compile(r"\\([_%#&{}$])(?=[^<>]*</m(?:text|i)>)")
-MATHML = (  # what Chromium would otherwise not show, set too tall, or too far apart
-    (BOX, r'<mrow class="boxed">\1</mrow>'),
-    (ESCAPED, r"\1"),
-    (re.compile(r"(<msu[bp](?:sup)?>\s*)<mo>"), r'\1<mo stretchy="false">'),  # the bar of a norm with an index
-    (re.compile(r'<mo stretchy="false">\|'), r'<mo stretchy="false" lspace="0" rspace="0">|'),
-)
 NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 NOTEBOOK = re.compile(r"^([\w./-]+)\.ipynb(?=#|$)")  # in a link from one notebook to another
 PNG = re.compile(r"^data:image/png;base64,")
 HTML_ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # such as &ApplyFunction;, which XML does not know
 BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
+BARS, FENCES = ["|", "‖"], ["|", "‖", "⟨", "⟩", "⌊", "⌋", "⌈", "⌉"]
+APPLY, THIN = "\u2061", "0.17em"  # the sign between a function's name and its argument, which is not seen
+ESCAPED = re.compile(r"\\([_%#&{}$])")
 
 
 def without_widgets(executed: NotebookNode) -> NotebookNode:
@@ -140,20 +136,44 @@ def _formula(tex: str, as_block: bool) -> str:
 
 def to_mathml(tex: str, as_block: bool = False) -> str:
     """A formula as a <math> element. Raises docutils' MathError if it cannot be converted."""
-    return _replaced(_beside_braces(str(tex2mathml(_replaced(tex, TEX), as_block=as_block))), MATHML)
-
-
-def _beside_braces(mathml: str) -> str:
-    """Move the label of a brace under it or over it; the converter puts it to the right."""
-    if not any(brace in mathml for brace in BRACES):
-        return mathml
-    xml = HTML_ENTITY.sub(lambda entity: html.unescape(entity[0]), mathml.replace(NAMESPACE, ""))
-    root = ElementTree.fromstring(xml)
-    for element in root.iter():
-        for brace, (beside, at) in BRACES.items():
-            if element.tag == beside and element[0].tag == at and element[0][-1].text == brace:
-                element.tag = at
+    mathml = str(tex2mathml(_replaced(tex, TEX), as_block=as_block)).replace(NAMESPACE, "")
+    root = ElementTree.fromstring(HTML_ENTITY.sub(lambda entity: html.unescape(entity[0]), mathml))
+    grow = {id(fence) for row in root.iter("mrow") for fence in _pair(row)}
+    for element in list(root.iter()):
+        _mend(element, may_grow=id(element) in grow)
+        _space_functions(element)
     return ElementTree.tostring(root, encoding="unicode").replace("<math", f"<math{NAMESPACE}", 1)
+
+
+def _pair(row: Element) -> list[Element]:
+    r"""The first and the last element of a row, if both are fences: those of \left and \right."""
+    ends = [row[0], row[-1]] if len(row) > 1 else []
+    return ends if all(end.tag == "mo" and end.text in FENCES for end in ends) else []
+
+
+def _space_functions(row: Element) -> None:
+    """A thin space before the name of a function, and behind it where no bracket follows, as in LaTeX."""
+    for k in reversed([k for k, element in enumerate(row) if element.text == APPLY]):
+        if row[k + 1 : k + 2] and row[k + 1].text not in ("(", "["):
+            row[k].set("rspace", THIN)
+        if k >= 2 and (row[k - 2].tag != "mo" or row[k - 2].text in (")", "]")):
+            row.insert(k - 1, Element("mspace", width=THIN))
+
+
+def _mend(element: Element, may_grow: bool) -> None:
+    """Change what the converter does otherwise than LaTeX, or what Chromium does not show."""
+    if element.tag == "menclose" and element.get("notation") == "box":
+        element.tag = "mrow"
+        element.attrib = {"class": "boxed"}
+    for brace, (beside, at) in BRACES.items():  # its label belongs under it or over it, not to the right
+        if element.tag == beside and element[0].tag == at and element[0][-1].text == brace:
+            element.tag = at
+    if element.tag in ("mtext", "mi"):
+        element.text = ESCAPED.sub(r"\1", element.text or "")
+    if element.tag == "mo" and element.text in FENCES and not may_grow:  # as tall as its index, or a brace
+        element.set("stretchy", "false")
+        if element.text in BARS:
+            element.attrib |= {"lspace": "0", "rspace": "0"}
 
 
 def _replaced(text: str, replacements: Iterable[tuple[re.Pattern[str], str]]) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from minidbp.files.page import PRINT
 from minidbp.teaching import notebooks as nb
 from minidbp.teaching.frames import SCRIPT
-from minidbp.teaching.pages import as_html, to_mathml, without_widgets
+from minidbp.teaching.pages import FENCES, as_html, to_mathml, without_widgets
 
 
 @pytest.mark.slow
@@ -106,11 +106,36 @@ def test_a_picture_keeps_each_pixel_in_fewer_bytes():
 def test_formulas_become_mathml() -> None:
     assert "<mfrac>" in to_mathml(r"\frac{\partial f}{\partial x}")
     assert 'display="block"' in to_mathml(r"J = \nabla f \tag{eq. 3}", as_block=True)
-    assert '<mo stretchy="false">‖' in to_mathml(r"\lVert J\rVert_1")  # and not as tall as its index is low
     assert "…" in to_mathml(r"1, \dots, n")
     for half in to_mathml(r"\tfrac12 x"), to_mathml(r"\tfrac{1}{2} x"):  # not 12 over x
         assert re.sub(r"\s", "", half).endswith("<mn>1</mn><mn>2</mn></mfrac><mi>x</mi></math>")
     assert "(eq. 3)" in to_mathml(r"J \tag{eq. 3}").replace("\xa0", " ")
+
+
+@pytest.mark.parametrize(
+    ("tex", "grow"),
+    [
+        (r"\lVert J\rVert_1", False),  # or one bar would be as tall as the index is low
+        (r"\|J\|_1 + |a|", False),
+        (r"\langle g, \underbrace{a}_b\rangle", False),
+        (r"\left\lVert\frac{a}{b}\right\rVert_1", True),
+        (r"\left|\frac{a}{b}\right|", True),
+    ],
+)
+def test_bars_grow_where_latex_says_so(tex, grow):
+    fences = [mo for mo in BeautifulSoup(to_mathml(tex), "html.parser")("mo") if mo.string in FENCES]
+    assert len(fences) >= 2
+    assert all((mo.get("stretchy") != "false") == grow for mo in fences)
+
+
+@pytest.mark.parametrize(
+    ("tex", "before", "behind"),
+    [(r"\varepsilon\operatorname{sign}(g)", 1, 0), (r"\log e^x", 0, 1), (r"a = \log (x)\log x", 1, 1), (r"\log", 0, 0)],
+)
+def test_the_name_of_a_function_stands_apart(tex, before, behind):
+    formula = BeautifulSoup(to_mathml(tex), "html.parser")
+    assert len(formula("mspace")) == before
+    assert len(formula("mo", rspace="0.17em")) == behind
 
 
 def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
