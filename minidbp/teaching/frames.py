@@ -16,14 +16,14 @@ from PIL import Image
 
 FRAMES = "MINIDBP_FRAMES"  # in the environment: at most how many pictures `explore` draws beforehand
 FULL_FRAMES, SMOKE_FRAMES = 36, 4  # for one call of `explore`; in a trial run
-COLOURS = 256  # of a frame
+COLOURS = 128  # of a frame
 SCRIPT = (Path(__file__).parent / "frames.js").read_text(encoding="utf-8")
 STYLE = (Path(__file__).parent / "frames.css").read_text(encoding="utf-8")
 
 
 @lru_cache(64)  # the student's and the teacher's page have the same pictures
 def as_webp(png: bytes, colours: int | None = None) -> str:
-    """A picture as an address in about half the bytes, without loss of a pixel; in a fourth, with 256 `colours`."""
+    """A picture as an address in about half the bytes, without loss of a pixel; in a fifth, with 128 `colours`."""
     file = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     if colours:
