@@ -36,6 +36,12 @@ figure { margin: 1em 0; }
 details { margin-left: 8em; }
 summary { display: list-item; cursor: pointer; } /* with its triangle, which the theme hides */
 @media (max-width: 540px) { details { margin-left: 0; } div.output_subarea { max-width: 100%; } }
+@media print { /* as much as fits: whole lines of code, cells in two parts, no names of files, nothing that is folded */
+  pre, div.input pre { font-size: 7.5pt !important; line-height: 1.3 !important; }
+  div.prompt, details:not([open]) { display: none !important; }
+  div, pre { break-inside: auto !important; }
+  a:not([href^="http"])::after { content: none !important; }
+}
 """
 
 FONT = Path(__file__).parent / "font"

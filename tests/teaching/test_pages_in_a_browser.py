@@ -53,6 +53,9 @@ $$\\overbrace{a + b + c + d + e + f + a + b + c + d + e + f + a + b + c + d + e 
 LONGEST = "f(" + "x" * 93 + ")"
 
 
+A4 = 680  # pixels between the margins
+
+
 def opened(browser: Browser, notebook: NotebookNode, folder: Path) -> Page:
     path = folder / "page.html"
     path.write_text(as_html(notebook, "ours"), encoding="utf-8")
@@ -160,6 +163,17 @@ def test_on_paper_there_is_one_picture_and_its_values(page: Page) -> None:
     expect(page.locator("div.frames img:visible")).to_have_count(1)
     expect(page.locator("input:visible")).to_have_count(0)
     expect(page.locator("div.frames span:visible")).to_have_count(2)
+    page.locator("details").evaluate("e => { e.open = false; }")
+    expect(page.locator("details:visible")).to_have_count(0)  # what is folded would be a line that says nothing
+    page.emulate_media(media="screen")
+
+
+def test_on_paper_the_longest_line_of_code_is_not_broken(page: Page) -> None:
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": A4, "height": 900})
+    page.locator("details").evaluate("e => { e.open = true; }")
+    assert lacking(page, "details pre", "e.clientHeight < 40") == []
+    page.set_viewport_size({"width": 1200, "height": 900})
     page.emulate_media(media="screen")
 
 
