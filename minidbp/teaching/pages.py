@@ -56,6 +56,12 @@ TEX = (  # what the converter does not know
     (re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"),
     (re.compile(r"\\([dt]?frac)(\d)([\da-zA-Z])"), r"\\\1{\2}{\3}"),  # the converter reads \tfrac12 x as 12 over x
 )
+FOLDED = {  # by what a folded cell calls
+    "exercise(": "the check",
+    "show(": "the code that draws",
+    "explore(": "the code that draws",
+    "say(": "the code that writes this paragraph",
+}
 NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 NOTEBOOK = re.compile(r"^([\w./-]+)\.ipynb(?=#|$)")  # in a link from one notebook to another
 PNG = re.compile(r"^data:image/png;base64,")
@@ -108,7 +114,7 @@ def is_folded(cell: NotebookNode) -> bool:
 
 def folded_name(cell: NotebookNode) -> str:
     """What a page shows in place of a folded cell's code."""
-    return "the check" if "exercise(" in cell.source else "the code that draws"
+    return next((name for call, name in FOLDED.items() if call in cell.source), "the code")
 
 
 class _Renderer(IPythonRenderer):

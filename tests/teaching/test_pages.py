@@ -12,7 +12,7 @@ from PIL import Image
 from minidbp.files.page import PRINT
 from minidbp.teaching import notebooks as nb
 from minidbp.teaching.frames import SCRIPT
-from minidbp.teaching.pages import FENCES, as_html, to_mathml, without_widgets
+from minidbp.teaching.pages import FENCES, as_html, folded_name, to_mathml, without_widgets
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_a_formula_that_cannot_be_set_is_named():
 
 
 def test_a_folded_cell_is_folded_on_the_page():
-    folded = new_code_cell("draw()", metadata={"jupyter": {"source_hidden": True}})
+    folded = new_code_cell("show(draw())", metadata={"jupyter": {"source_hidden": True}})
     notebook = new_notebook(cells=[new_code_cell("compute()"), folded, new_code_cell("compute()")])
     page = BeautifulSoup(as_html(notebook, "folds"), "html.parser")
     (fold,) = page("details")
@@ -75,10 +75,16 @@ def test_a_folded_cell_is_folded_on_the_page():
     assert [cell.metadata.get("tags", []) for cell in without_widgets(notebook).cells] == [[], ["hide-input"], []]
 
 
-def test_a_folded_check_says_that_it_is_one():
-    cell = new_code_cell('with exercise("1.1 one"):\n    assert one', metadata={"jupyter": {"source_hidden": True}})
-    page = BeautifulSoup(as_html(new_notebook(cells=[cell]), "folds"), "html.parser")
-    assert page.summary.get_text() == "the check"
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ('with exercise("1.1 one"):\n    show(one)', "the check"),
+        ('say(f"It fell to {a}.")', "the code that writes this paragraph"),
+        ("table(rows)", "the code"),
+    ],
+)
+def test_what_is_folded_has_a_name(source, name):
+    assert folded_name(new_code_cell(source)) == name
 
 
 def test_a_link_to_another_notebook_leads_to_its_page():
