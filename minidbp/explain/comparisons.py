@@ -61,7 +61,7 @@ def compare(
 def inactive_biases_lowered(layers: Sequence[LayerGradients]) -> Iterator[dict[int, list[int]]]:
     """For the block, lower the bias of each unit that is active nowhere at x and exactly 0 somewhere.
 
-    A filter that was never active still has the bias 0. Where the image is blank, it returns exactly 0, so no finite
+    A filter that was never active still has the bias 0. Where the image is 0, it returns exactly 0, so no finite
     difference in x or b exists. A lower bias leaves it inactive: ReLU'(0) is 0, so no other number changes. The block
     gets the units by layer.
     """

@@ -290,9 +290,9 @@ def _strongest_in_words(e: Explanation) -> str:
     """The unit that unit.png shows, and what to see there."""
     if kind(e) == "unit":
         return (
-            f"hidden unit {strongest(e)} of layer 1. The loss part is a multiple of the {e.thing}, and 0 at blank "
-            "pixels, which the picture of the digit shows white. The penalty part is a blend of the "
-            f"{e.count} sign images, with the weights V₁, and reaches every pixel"
+            f"hidden unit {strongest(e)} of layer 1. The loss part is a multiple of the {e.thing}, and 0 where the "
+            f"{e.thing} is 0. The penalty part is a blend of the {e.count} sign images, with the weights V₁, and "
+            "reaches every pixel"
         )
     return (
         f"filter {strongest(e)} of layer 1. The loss part adds up the patches of the {e.thing}. The penalty part adds "

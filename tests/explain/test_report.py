@@ -252,9 +252,9 @@ def test_large_images_are_shrunk_for_the_terminal() -> None:
 
 
 def test_the_loss_part_is_zero_at_the_pixels_that_the_page_names() -> None:
-    """In the pictures ink is black, so the pixels of 0 are white."""
+    """Not "under black pixels": the pixels of 0 are drawn white for a digit, black for a colour image."""
     e = explained("C")
-    assert "0 at blank pixels, which the picture of the digit shows white" in report.as_markdown(
+    assert "a multiple of the digit, and 0 where the digit is 0" in report.as_markdown(
         e, COMMAND, ORIGIN, environment()
     )
     blank = e.at_x.x.ravel() == 0
