@@ -18,6 +18,7 @@ from minidbp.teaching import frames
 BLUE, ORANGE, GREEN, PINK, _, SKY, BLACK = COLOURS
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG, SVG = "image/png", "image/svg+xml"
+NUMBER = re.compile(r"[-+−±\d.,e%×–\s]*")  # also 97.5 ± 0.3%, 1e-05 and an empty cell
 TOOLTIP = re.compile(r"<title>.*?</title>|<desc>.*?</desc>", re.DOTALL)  # an <img> shows none, and a page has many
 
 
@@ -119,7 +120,8 @@ def say(text: str) -> None:
 
 
 def table(header: Sequence[Any], *rows: Sequence[Any]) -> None:
-    """Show rows as a table. Cells are Markdown; `|` is escaped."""
-    lines = [header, ["---"] * len(header), *rows]
-    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    """Show rows as a table, with columns of numbers to the right. Cells are Markdown; `|` is escaped."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(header)
+    sides = ["---:" if all(NUMBER.fullmatch(str(cell)) for cell in column) else ":---" for column in columns]
+    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in (header, sides, *rows)]
     display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in cells)))

@@ -83,8 +83,10 @@ def test_images_share_one_scale(signed, scale):
 def test_a_table_is_markdown(monkeypatch):
     said = []
     monkeypatch.setattr(pictures, "display", said.append)
-    table(["a", "sum of |J|"], [1, 2.5])
-    assert said[0].data == "| a | sum of \\|J\\| |\n| --- | --- |\n| 1 | 2.5 |"
+    table(["a", "sum of |J|"], ["ReLU", "97.5 ± 0.3%"], ["–", 1e-5])
+    table(["a", "b"])
+    assert said[0].data == "| a | sum of \\|J\\| |\n| :--- | ---: |\n| ReLU | 97.5 ± 0.3% |\n| – | 1e-05 |"
+    assert said[1].data.startswith("| a | b |\n| ---: | ---: |")
 
 
 @pytest.fixture
