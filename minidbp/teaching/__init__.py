@@ -3,20 +3,11 @@
 Nothing here computes what is taught: that is in the notebooks and in the packages below. It needs the extra `notebook`.
 """
 
-from minidbp.files.plots import GREY, SIGNS
 from minidbp.files.plots import image_grid as images
 from minidbp.teaching.exercises import exercise, sized, solved
-from minidbp.teaching.pictures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, explore, say, show, style, table
+from minidbp.teaching.pictures import explore, say, show, style, table
 
 __all__ = [
-    "BLACK",
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "PINK",
-    "SIGNS",
-    "SKY",
     "exercise",
     "explore",
     "images",

@@ -12,10 +12,8 @@ import matplotlib.pyplot as plt
 from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.figure import Figure
 
-from minidbp.files.plots import COLOURS
 from minidbp.teaching import frames
 
-BLUE, ORANGE, GREEN, PINK, _, SKY, BLACK = COLOURS
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG, SVG = "image/png", "image/svg+xml"
 NUMBER = re.compile(r"[-+−±\d.,e%×–\s]*")  # also 97.5 ± 0.3%, 1e-05 and an empty cell
