@@ -33,6 +33,7 @@ STYLE = """
 pre { white-space: pre !important; word-break: normal !important; overflow-x: auto; } /* no word of code is broken */
 img, svg { max-width: 100%; height: auto; }
 figure { margin: 1em 0; }
+.together { white-space: nowrap; }
 details { margin-left: 8em; }
 summary { display: list-item; cursor: pointer; } /* with its triangle, which the theme hides */
 @media (max-width: 540px) { details { margin-left: 0; } div.output_subarea { max-width: 100%; } }
@@ -69,6 +70,7 @@ HTML_ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # such as &ApplyFunction;, w
 BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
 BARS, FENCES = ["|", "‖"], ["|", "‖", "⟨", "⟩", "⌊", "⌋", "⌈", "⌉"]
 APPLY, THIN = "\u2061", "0.17em"  # the sign between a function's name and its argument, which is not seen
+INLINE = re.compile(r"(?s)[^\s<>]*<math>.*?</math>[^\s<]*")  # with the brackets and the full stop that touch it
 ESCAPED = re.compile(r"\\([_%#&{}$])")
 
 
@@ -136,7 +138,9 @@ class _Exporter(HTMLExporter):
 
 @pass_context
 def _markdown(context: Context, source: str) -> str:
-    return str(MarkdownWithMath(renderer=_Renderer(escape=False)).render(source))
+    """A browser may break a line at each side of a formula, so a formula is kept with what touches it."""
+    text = str(MarkdownWithMath(renderer=_Renderer(escape=False)).render(source))
+    return INLINE.sub(r'<span class="together">\g<0></span>', text)
 
 
 def _formula(tex: str, as_block: bool) -> str:
@@ -147,14 +151,25 @@ def _formula(tex: str, as_block: bool) -> str:
 
 
 def to_mathml(tex: str, as_block: bool = False) -> str:
-    """A formula as a <math> element. Raises docutils' MathError if it cannot be converted."""
+    """A formula as a <math> element. Raises docutils' MathError if it cannot be converted.
+
+    HTML needs no namespace, and with one nbconvert would rename the elements in a heading to <ns0:math>.
+    """
     mathml = str(tex2mathml(_replaced(tex, TEX), as_block=as_block)).replace(NAMESPACE, "")
     root = ElementTree.fromstring(HTML_ENTITY.sub(lambda entity: html.unescape(entity[0]), mathml))
     grow = {id(fence) for row in root.iter("mrow") for fence in _pair(row)}
     for element in list(root.iter()):
+        _join(element)
         _mend(element, may_grow=id(element) in grow)
         _space_functions(element)
-    return ElementTree.tostring(root, encoding="unicode").replace("<math", f"<math{NAMESPACE}", 1)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _join(element: Element) -> None:
+    """Remove the converter's line ends: nbconvert would take those in a heading into the heading's address."""
+    element.tail = None
+    if len(element):
+        element.text = None
 
 
 def _pair(row: Element) -> list[Element]:
