@@ -8,6 +8,7 @@ import base64
 import copy
 import hashlib
 import html
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -69,6 +70,9 @@ PNG = re.compile(r"^data:image/png;base64,")
 HTML_ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # such as &ApplyFunction;, which XML does not know
 BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
 BARS, FENCES = ["|", "‖"], ["|", "‖", "⟨", "⟩", "⌊", "⌋", "⌈", "⌉"]
+LIMITS = ("munder", "msub")  # what is under the name max, or beside it within a line
+RELATIONS, SIGNS = ("=", "≈", "<", ">", "≤", "≥", ","), ("+", "−", "±")
+OPENING = ("(", "[", "{", "⟨")
 APPLY, THIN = "\u2061", "0.17em"  # the sign between a function's name and its argument, which is not seen
 INLINE = re.compile(r"(?s)[^\s<>]*<math>.*?</math>[^\s<]*")  # with the brackets and the full stop that touch it
 ESCAPED = re.compile(r"\\([_%#&{}$])")
@@ -162,6 +166,7 @@ def to_mathml(tex: str, as_block: bool = False) -> str:
         _join(element)
         _mend(element, may_grow=id(element) in grow)
         _space_functions(element)
+        _space_signs(element)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -180,11 +185,28 @@ def _pair(row: Element) -> list[Element]:
 
 def _space_functions(row: Element) -> None:
     """A thin space before the name of a function, and behind it where no bracket follows, as in LaTeX."""
+    for k, element in enumerate(row):
+        name = element[0] if element.tag in LIMITS else element
+        # max or lim, which browsers set like a sign of relation
+        if row.tag not in LIMITS and name.tag == "mo" and (name.text or "").isalpha():
+            name.set("lspace", THIN if k and _is_term(row[k - 1]) else "0")
+            name.set("rspace", "0" if row[k + 1 : k + 2] and row[k + 1].text in OPENING else THIN)
     for k in reversed([k for k, element in enumerate(row) if element.text == APPLY]):
-        if row[k + 1 : k + 2] and row[k + 1].text not in ("(", "["):
+        if row[k + 1 : k + 2] and row[k + 1].text not in OPENING:
             row[k].set("rspace", THIN)
-        if k >= 2 and (row[k - 2].tag != "mo" or row[k - 2].text in (")", "]")):
+        if k >= 2 and _is_term(row[k - 2]):
             row.insert(k - 1, Element("mspace", width=THIN))
+
+
+def _space_signs(row: Element) -> None:
+    """No space between a sign and its number, where the sign stands between no two terms."""
+    for before, sign in itertools.pairwise(row):
+        if (before.tag, sign.tag) == ("mo", "mo") and before.text in RELATIONS and sign.text in SIGNS:
+            sign.set("form", "prefix")
+
+
+def _is_term(element: Element) -> bool:
+    return element.tag != "mo" or element.text in (")", "]")
 
 
 def _mend(element: Element, may_grow: bool) -> None:
@@ -197,6 +219,10 @@ def _mend(element: Element, may_grow: bool) -> None:
             element.tag = at
     if element.tag in ("mtext", "mi"):
         element.text = ESCAPED.sub(r"\1", element.text or "")
+    if element.tag == "msqrt":  # as tall as a letter, or the root of an x hangs below the line
+        element.append(Element("mspace", width="0", height="0.85em", depth="0.15em"))
+    if element.tag == "mo" and element.text == "/":
+        element.attrib |= {"lspace": "0", "rspace": "0"}
     if element.tag == "mo" and element.text in FENCES and not may_grow:  # as tall as its index, or a brace
         element.set("stretchy", "false")
         if element.text in BARS:

@@ -158,6 +158,32 @@ def test_the_name_of_a_function_stands_apart(tex, before, behind):
     assert len(formula("mo", rspace="0.17em")) == behind
 
 
+@pytest.mark.parametrize(
+    ("tex", "before", "behind"),
+    [(r"y = \max(x, 0)", "0", "0"), (r"a\max_r b", "0.17em", "0.17em"), (r"\lim_{h \to 0} f", "0", "0.17em")],
+)
+def test_the_name_of_an_operator_stands_as_far_apart(tex, before, behind):
+    for as_block in False, True:
+        (name,) = [mo for mo in BeautifulSoup(to_mathml(tex, as_block), "html.parser")("mo") if mo.string.isalpha()]
+        assert (name["lspace"], name["rspace"]) == (before, behind)
+
+
+@pytest.mark.parametrize(
+    ("tex", "prefix"), [("y = +1", True), (r"v = \pm a", True), ("x, -1", True), ("|a| - b", False)]
+)
+def test_a_sign_stands_close_to_its_number(tex, prefix):
+    sign = BeautifulSoup(to_mathml(tex), "html.parser")("mo")[-1]
+    assert (sign.get("form") == "prefix") == prefix
+
+
+def test_a_fraction_in_a_line_and_a_root_are_no_wider_and_no_lower_than_in_latex():
+    slash = BeautifulSoup(to_mathml("1/h"), "html.parser").mo
+    assert (slash["lspace"], slash["rspace"]) == ("0", "0")
+    strut = BeautifulSoup(to_mathml(r"\sqrt{-1}"), "html.parser").msqrt("mspace")[0]
+    assert strut["width"] == "0"
+    assert strut.find_next_sibling() is None  # behind the minus sign, which would else stand between two terms
+
+
 def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
     with pytest.raises(MathError):
         to_mathml(r"\nosuchcommand{x}")
