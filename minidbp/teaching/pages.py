@@ -75,6 +75,7 @@ RELATIONS, SIGNS = ("=", "≈", "<", ">", "≤", "≥", ","), ("+", "−", "±")
 OPENING = ("(", "[", "{", "⟨")
 APPLY, THIN = "\u2061", "0.17em"  # the sign between a function's name and its argument, which is not seen
 INLINE = re.compile(r"(?s)[^\s<>]*<math>.*?</math>[^\s<]*")  # with the brackets and the full stop that touch it
+NAME = re.compile("[a-z]+")
 ESCAPED = re.compile(r"\\([_%#&{}$])")
 
 
@@ -188,7 +189,7 @@ def _space_functions(row: Element) -> None:
     for k, element in enumerate(row):
         name = element[0] if element.tag in LIMITS else element
         # max or lim, which browsers set like a sign of relation
-        if row.tag not in LIMITS and name.tag == "mo" and (name.text or "").isalpha():
+        if row.tag not in LIMITS and name.tag == "mo" and NAME.fullmatch(name.text or ""):
             name.set("lspace", THIN if k and _is_term(row[k - 1]) else "0")
             name.set("rspace", "0" if row[k + 1 : k + 2] and row[k + 1].text in OPENING else THIN)
     for k in reversed([k for k, element in enumerate(row) if element.text == APPLY]):
@@ -217,6 +218,17 @@ def _mend(element: Element, may_grow: bool) -> None:
     for brace, (beside, at) in BRACES.items():  # its label belongs under it or over it, not to the right
         if element.tag == beside and element[0].tag == at and element[0][-1].text == brace:
             element.tag = at
+    if element.tag == "munderover" and (element[0].tag, element[2].tag) == (
+        "mi",
+        "mo",
+    ):  # the index of a y with a tilde
+        letter = Element("mover", accent="true")
+        letter.extend([element[0], element[2]])
+        element.tag, element[:] = "msub", [letter, element[1]]
+    if element.tag in ("msub", "msubsup") and (element[0].tag in ("mi", "mover") or element[0].text in BARS):
+        base = Element("mpadded", depth="0")  # or the index would be as much lower as a p goes below the line
+        base.append(element[0])
+        element[0] = base
     if element.tag in ("mtext", "mi"):
         element.text = ESCAPED.sub(r"\1", element.text or "")
     if element.tag == "msqrt":  # as tall as a letter, or the root of an x hangs below the line

@@ -184,6 +184,15 @@ def test_a_fraction_in_a_line_and_a_root_are_no_wider_and_no_lower_than_in_latex
     assert strut.find_next_sibling() is None  # behind the minus sign, which would else stand between two terms
 
 
+@pytest.mark.parametrize("tex", ["p_i", r"\lVert J\rVert_1", r"\tilde y_i", r"{\tilde y}_i^2"])
+def test_all_indices_stand_at_one_height(tex):
+    formula = BeautifulSoup(to_mathml(tex), "html.parser")
+    base, index = formula.msub.find_all(recursive=False)
+    assert (base.name, base["depth"]) == ("mpadded", "0")
+    assert index.string in "1i"
+    assert not formula("munderover")  # the index is not under the letter
+
+
 def test_a_formula_that_cannot_be_converted_is_an_error() -> None:
     with pytest.raises(MathError):
         to_mathml(r"\nosuchcommand{x}")
