@@ -191,9 +191,9 @@ def _space_functions(row: Element) -> None:
         # max or lim, which browsers set like a sign of relation
         if row.tag not in LIMITS and name.tag == "mo" and NAME.fullmatch(name.text or ""):
             name.set("lspace", THIN if k and _is_term(row[k - 1]) else "0")
-            name.set("rspace", "0" if row[k + 1 : k + 2] and row[k + 1].text in OPENING else THIN)
+            name.set("rspace", "0" if any(map(_opens, row[k + 1 : k + 2])) else THIN)
     for k in reversed([k for k, element in enumerate(row) if element.text == APPLY]):
-        if row[k + 1 : k + 2] and row[k + 1].text not in OPENING:
+        if row[k + 1 : k + 2] and not _opens(row[k + 1]):
             row[k].set("rspace", THIN)
         if k >= 2 and _is_term(row[k - 2]):
             row.insert(k - 1, Element("mspace", width=THIN))
@@ -204,6 +204,11 @@ def _space_signs(row: Element) -> None:
     for before, sign in itertools.pairwise(row):
         if (before.tag, sign.tag) == ("mo", "mo") and before.text in RELATIONS and sign.text in SIGNS:
             sign.set("form", "prefix")
+
+
+def _opens(element: Element) -> bool:
+    """Whether an element is a bracket, or begins with one."""
+    return element.text in OPENING or (element.tag == "mrow" and any(map(_opens, element[:1])))
 
 
 def _is_term(element: Element) -> bool:

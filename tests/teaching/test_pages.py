@@ -150,7 +150,13 @@ def test_bars_grow_where_latex_says_so(tex, grow):
 
 @pytest.mark.parametrize(
     ("tex", "before", "behind"),
-    [(r"\varepsilon\operatorname{sign}(g)", 1, 0), (r"\log e^x", 0, 1), (r"a = \log (x)\log x", 1, 1), (r"\log", 0, 0)],
+    [
+        (r"\varepsilon\operatorname{sign}(g)", 1, 0),
+        (r"\log e^x", 0, 1),
+        (r"a = \log (x)\log x", 1, 1),
+        (r"\log", 0, 0),
+        (r"\log\bigl(x\bigr)", 0, 0),
+    ],
 )
 def test_the_name_of_a_function_stands_apart(tex, before, behind):
     formula = BeautifulSoup(to_mathml(tex), "html.parser")
