@@ -17,17 +17,18 @@ from PIL import Image
 FRAMES = "MINIDBP_FRAMES"  # in the environment: at most how many pictures `explore` draws beforehand
 FULL_FRAMES, SMOKE_FRAMES = 36, 4  # for one call of `explore`; in a trial run
 COLOURS = 128  # of a frame
+DIGITS, ROUNDING = 12, 1e-9  # of a slider's values, whose steps may not be exact: 3 * 0.1 is more than 0.3
 SCRIPT = (Path(__file__).parent / "frames.js").read_text(encoding="utf-8")
 STYLE = (Path(__file__).parent / "frames.css").read_text(encoding="utf-8")
 
 
 @lru_cache(64)  # the student's and the teacher's page have the same pictures
 def as_webp(png: bytes, colours: int | None = None) -> str:
-    """A picture as an address in about half the bytes, without loss of a pixel; in a fifth, with 128 `colours`."""
+    """The data: URL of a PNG as lossless WebP, about half as large; a fifth, if reduced to 128 `colours`."""
     file = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
     if colours:
-        picture = picture.quantize(colours).convert("RGB")
+        picture = picture.convert("RGB").quantize(colours).convert("RGB")
     picture.save(file, format="webp", lossless=True)
     return url("image/webp", file.getvalue())
 
@@ -46,17 +47,17 @@ class Choices(NamedTuple):
 
 def all_choices(control: ipywidgets.ValueWidget) -> Choices:
     """What a slider, a selection or a checkbox can be set to.  Raises ValueError for another control."""
-    if hasattr(control, "options"):
-        pairs = [option if isinstance(option, tuple) else (option, option) for option in control.options]
-        return Choices([(value, str(label)) for label, value in pairs], control.index)
+    if isinstance(getattr(control, "index", None), int):  # a selection with one option selected
+        return Choices([(value, label) for label, value in control._options_full], control.index)
     if isinstance(control, ipywidgets.Checkbox | ipywidgets.ToggleButton):
         return Choices([(False, "no"), (True, "yes")], int(control.value))
     if not isinstance(control, ipywidgets.IntSlider | ipywidgets.FloatSlider):
-        raise ValueError(f"a page cannot have a {type(control).__name__}: use a slider, a selection or a checkbox")
-    steps = range(round((control.max - control.min) / control.step) + 1)
-    kind = type(control.value)
-    values = sorted({control.value, *(kind(round(control.min + k * control.step, 12)) for k in steps)})
-    return Choices([(value, format(value, control.readout_format)) for value in values], values.index(control.value))
+        what = f"this {type(control).__name__}"
+        raise ValueError(f"a page cannot have {what}: use a slider, a checkbox or a selection with one option selected")
+    steps = range(math.floor((control.max - control.min) / control.step + ROUNDING) + 1)
+    kind, own = type(control.value), round(control.value, DIGITS)
+    values = sorted({own, *(kind(round(control.min + k * control.step, DIGITS)) for k in steps)})
+    return Choices([(value, format(value, control.readout_format)) for value in values], values.index(own))
 
 
 def spread(choices: Choices, n: int) -> Choices:

@@ -15,7 +15,7 @@ LAPTOP = Path(minidbp.__file__).parents[1] / "results" / "laptop"
 def laptop(name: str) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
     """The rows of results/laptop/<name>/table.csv and the single runs, as dictionaries.
 
-    Both are empty where the files are absent, as if only the package is installed; a sentence then says so.
+    Both are empty where the files are absent, as where only the package is installed. A sentence then says so.
     """
     path = LAPTOP / name / "table.csv"
     if not path.exists():

@@ -18,7 +18,19 @@ from minidbp.teaching.frames import FRAMES, all_choices, counts, spread
         (ipywidgets.FloatSlider(0.3, min=0, max=0.5, step=0.1), [0, 0.1, 0.2, 0.3, 0.4, 0.5], None, 0.3),
         (ipywidgets.FloatSlider(0.25, min=0, max=0.5, step=0.2), [0, 0.2, 0.25, 0.4], None, 0.25),  # between two steps
         (ipywidgets.SelectionSlider(options=[("no", 0.0), ("half", 0.5)], value=0.5), [0.0, 0.5], ["no", "half"], 0.5),
+        (ipywidgets.FloatSlider(0, min=0, max=0.7, step=0.4), [0, 0.4], ["0.00", "0.40"], 0),  # not 0.8
+        (ipywidgets.FloatSlider(0.1 + 0.2, min=0.2, max=0.4, step=0.1), [0.2, 0.3, 0.4], None, 0.3),  # not 0.3 twice
+        (ipywidgets.FloatSlider(0, min=0, max=0.3, step=0.1), [0, 0.1, 0.2, 0.3], None, 0),
+        (ipywidgets.IntSlider(0, min=0, max=11, step=4), [0, 4, 8], None, 0),
+        (ipywidgets.IntSlider(3, min=3, max=3), [3], ["3"], 3),
         (ipywidgets.Dropdown(options=["relu", "tanh"]), ["relu", "tanh"], ["relu", "tanh"], "relu"),
+        (ipywidgets.Dropdown(options={"no": 0.0, "half": 0.5}, value=0.5), [0.0, 0.5], ["no", "half"], 0.5),
+        (
+            ipywidgets.Dropdown(options=[(2, 3, 2), (4, 4, 1)]),
+            [(2, 3, 2), (4, 4, 1)],
+            ["(2, 3, 2)", "(4, 4, 1)"],
+            (2, 3, 2),
+        ),
         (ipywidgets.Checkbox(True), [False, True], ["no", "yes"], True),
     ],
 )
@@ -29,9 +41,21 @@ def test_the_values_of_a_control(control, values, labels, own):
     assert choices.pairs[choices.at][0] == own
 
 
-def test_a_text_field_cannot_be_moved():
-    with pytest.raises(ValueError, match="a page cannot have a Text: use a slider"):
-        all_choices(ipywidgets.Text())
+@pytest.mark.parametrize(
+    "control",
+    [
+        ipywidgets.Text(),
+        ipywidgets.Dropdown(options=[]),
+        ipywidgets.Select(options=[1, 2], value=None),
+        ipywidgets.SelectMultiple(options=[1, 2]),
+        ipywidgets.IntRangeSlider(),
+    ],
+)
+def test_what_does_not_have_one_of_some_values_is_refused(control):
+    with pytest.raises(
+        ValueError, match=f"a page cannot have this {type(control).__name__}: use a slider, a checkbox or"
+    ):
+        all_choices(control)
 
 
 @pytest.mark.parametrize("own", range(40))

@@ -108,8 +108,9 @@ def test_a_link_to_another_notebook_leads_to_its_page():
     assert [link["href"] for link in page("a")] == links
 
 
-def test_a_picture_keeps_each_pixel_in_fewer_bytes():
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8).repeat(20, 0).repeat(20, 1)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_picture_keeps_each_pixel_in_fewer_bytes(channels):
+    pixels = np.random.default_rng(0).integers(1, 256, (20, 20, channels), np.uint8).repeat(20, 0).repeat(20, 1)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
     address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
