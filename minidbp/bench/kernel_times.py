@@ -222,7 +222,8 @@ def roofline(times: KernelTimes) -> Figure:
         xscale="log", yscale="log", xlabel="FLOP per byte of operands and result", ylabel="GFLOP/s, every unit counted",
         title=title(times),
     )  # fmt: skip
-    figure.supxlabel(ABOVE_THE_ROOF, fontsize=8)
+    axes.set_ylim(top=1.5 * max(peak, *(rate for _, rate in rates.values())))  # room for what is written on the roof
+    figure.supxlabel(ABOVE_THE_ROOF, fontsize=9)
     for axis in axes.xaxis, axes.yaxis:
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_formatter(NullFormatter())

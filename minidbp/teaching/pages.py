@@ -36,7 +36,10 @@ img, svg { max-width: 100%; height: auto; }
 figure { margin: 1em 0; }
 .together { white-space: nowrap; }
 details { margin-left: 8em; }
+details div.prompt { display: none; } /* folded code begins where other code does */
 summary { display: list-item; cursor: pointer; } /* with its triangle, which the theme hides */
+.rendered_html table { margin-left: 0; font-size: 14px; } /* a table begins where the text does, and is as large */
+@media (min-width: 992px) and (max-width: 1199px) { .container { width: 97%; } } /* room for a line of code */
 @media (max-width: 540px) { details { margin-left: 0; } div.output_subarea { max-width: 100%; } }
 @media print { /* as much as fits: whole lines of code, cells in two parts, no names of files, nothing that is folded */
   pre, div.input pre { font-size: 7.5pt !important; line-height: 1.3 !important; }
