@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any, TypeVar
 
 from IPython import get_ipython
@@ -34,9 +34,12 @@ def exercise(name: str) -> AbstractContextManager[None]:
 
     Shows ✓ and the name if the block runs to its end. If anything in it raises, shows ✗, the name and the reason: a
     missing answer (None, NotImplementedError) or a wrong one never stops the notebook. If the answer itself raises,
-    the reason says in which of its lines. Names that the block sets are
-    removed and those it changes are restored, so an exercise can be checked again at any time. If Python leaves asserts
-    out, as with `python -O`, shows in place of ✓ that nothing can be checked.
+    the reason says in which of its lines. If Python leaves asserts out, as with `python -O`, shows in place of ✓ that
+    nothing can be checked.
+
+    Names that the block sets are removed and those it changes are restored, so an exercise can be checked again at any
+    time. The notebook's functions do not see them either: a function that uses the notebook's `x` in place of its
+    argument is wrong, although the check has an `x` too.
     """
     return _checked(name, sys._getframe(1))
 
@@ -45,11 +48,13 @@ def exercise(name: str) -> AbstractContextManager[None]:
 def _checked(name: str, check: FrameType) -> Iterator[None]:
     names = check.f_globals
     before = dict(names)
+    answers = _isolated(names)
+    names.update(answers)
     _solved[name] = False
     try:
         yield
     except Exception as error:
-        _show(WRONG, f"{name}: {_reason(error, check)}", DARK_ORANGE, "not yet")
+        _show(WRONG, f"{name}: {_reason(error, check, answers)}", DARK_ORANGE, "not yet")
     else:
         if __debug__:
             _solved[name] = True
@@ -62,13 +67,25 @@ def _checked(name: str, check: FrameType) -> Iterator[None]:
         names.update(before)
 
 
-def _reason(error: Exception, check: FrameType) -> str:
+def _isolated(names: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a notebook's names.  The notebook's functions in it have the copy as their globals."""
+    own = dict(names)
+    for name, f in names.items():
+        if isinstance(f, FunctionType) and f.__globals__ is names:
+            own[name] = twin = FunctionType(f.__code__, own, f.__name__, f.__defaults__, f.__closure__)
+            twin.__kwdefaults__ = f.__kwdefaults__
+            twin.__dict__.update(f.__dict__)
+    return own
+
+
+def _reason(error: Exception, check: FrameType, answers: dict[str, Any]) -> str:
     """The check's own sentence; or, if the answer raises, its line and the exception."""
     message = str(error) or "not yet"
     lines = [
         (frame.f_code.co_filename, number)
         for frame, number in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals is check.f_globals and frame.f_code.co_filename != check.f_code.co_filename
+        if any(frame.f_globals is own for own in (check.f_globals, answers))
+        and frame.f_code.co_filename != check.f_code.co_filename
     ]  # of the notebook's other cells, the answer's among them
     if isinstance(error, AssertionError) and not lines:
         return message
@@ -80,13 +97,18 @@ def _reason(error: Exception, check: FrameType) -> str:
 
 
 def solved() -> None:
-    """Show how many of the exercises checked so far are solved, and which are open."""
+    """Show how many of the exercises checked so far are solved, and which are open.
+
+    An exercise is solved if its last check found it right.
+    """
     missing = [name for name, right in _solved.items() if not right]
-    if missing:
-        count = len(_solved) - len(missing)
-        _box(f"{count} of {len(_solved)} exercises solved; open: {', '.join(missing)}", DARK_ORANGE)
+    line = f"{len(_solved) - len(missing)} of {len(_solved)} exercises solved"
+    if not _solved:
+        _box("no exercise has been checked yet", DARK_ORANGE)
+    elif missing:
+        _box(f"{line}; open: {', '.join(missing)}", DARK_ORANGE)
     else:
-        _box(f"{len(_solved)} of {len(_solved)} exercises solved", DARK_GREEN)
+        _box(line, DARK_GREEN)
 
 
 def _show(mark: str, text: str, colour: str, word: str) -> None:

@@ -19,6 +19,14 @@ def test_the_minutes_are_those_that_the_script_counts(number, name, times):
     assert abs(whole - times.whole) <= 3
 
 
+def test_the_hours_are_those_of_the_table():
+    rows = re.findall(r"(?m)^\| (\d) [a-z ]+ \| .* \| (\d+) \| (\d+) \|$", TEXT)
+    assert len(rows) == len(LESSONS)
+    path, whole = re.search(r"takes\s+([\d.]+) hours, and all nine notebooks take ([\d.]+) hours", TEXT).groups()
+    assert path == f"{sum(int(short) for number, short, _ in rows if number in '12456') / 60:.1f}"
+    assert whole == f"{sum(int(minutes) for *_, minutes in rows) / 60:.1f}"
+
+
 def test_the_mistakes_are_named_by_the_checks():
     named = [(e.title.split()[0], says) for name in LESSONS for e in exercises(name) for _, says in e.wrong]
     rows = re.findall(r'(?m)^\| (\d\.\d+) \| .* \| "(.*)" \|$', TEXT)

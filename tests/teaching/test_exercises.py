@@ -54,15 +54,20 @@ def test_an_answer_that_raises_is_told_its_line(shown):
 
 def test_the_end_says_how_many_are_solved(shown, monkeypatch):
     monkeypatch.setattr(exercises, "_solved", {})
-    for answers in [2, 5], [4, 5]:
-        for number, answer in enumerate(answers, start=1):
+    solved()
+    for answers in {1: 2, 2: 5}, {2: 4}, {1: 4, 2: 4}, {1: 2}:  # checked again, in any order
+        for number, answer in answers.items():
             with exercise(f"1.{number} twice"):
                 if answer != 4:
                     raise AssertionError("2 + 2 is 4")
         solved()
-    assert [data["text/plain"] for data in shown[2::3]] == [
+    said = [data["text/plain"] for data in shown]
+    assert [text for text in said if not text.startswith((exercises.RIGHT, exercises.WRONG))] == [
+        "no exercise has been checked yet",
         "0 of 2 exercises solved; open: 1.1 twice, 1.2 twice",
-        "1 of 2 exercises solved; open: 1.2 twice",
+        "1 of 2 exercises solved; open: 1.1 twice",
+        "2 of 2 exercises solved",
+        "1 of 2 exercises solved; open: 1.1 twice",
     ]
 
 
@@ -78,6 +83,29 @@ def test_a_check_leaves_no_names_behind(shown, last):
     assert names["kernel"] == "the student's own"
     assert "new" not in names
     assert len(shown) == 1
+
+
+GLOBAL_X = "NameError: name 'x' is not defined"
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("def twice(y):\n    return 2 * x", f"✗ not yet: 1.4 twice: line 2 of the cell, 'return 2 * x': {GLOBAL_X}"),
+        ("x = 3\ndef twice(y):\n    return 2 * x", "✗ not yet: 1.4 twice: 2 * 5 is 10"),  # a global for its argument
+        ("two = 2\ndef helper(y): return two * y\ndef twice(y): return helper(y)", "✓ right: 1.4 twice"),
+        ("def twice(y, *, n=2): return n * y if y % 1 == 0 else n + twice(y - 1)", "✓ right: 1.4 twice"),
+    ],
+)
+def test_an_answer_does_not_see_the_names_of_the_check(shown, answer, verdict):
+    names = {"exercise": exercise}
+    linecache.cache["answer.py"] = len(answer), None, answer.splitlines(keepends=True), "answer.py"
+    exec(compile(answer, "answer.py", "exec"), names)
+    own = names["twice"]
+    check = "with exercise('1.4 twice'):\n    x = 5\n    two = 3\n    assert twice(x) == 10, '2 * 5 is 10'"
+    exec(compile(check, "check.py", "exec"), names)
+    assert [data["text/plain"] for data in shown] == [verdict]
+    assert names["twice"] is own
 
 
 @pytest.mark.parametrize(("value", "size"), [(None, "full"), ("", "full"), ("1", "smoke")])
