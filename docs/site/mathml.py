@@ -6,7 +6,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
-from minidbp.teaching.pages import to_mathml
+from minidbp.teaching.formulas import to_mathml
 
 logger = logging.getLogger(__name__)
 

@@ -1,24 +1,18 @@
 """An executed notebook as a page of HTML that needs no network; its formulas are MathML, its sliders choose pictures.
 
-Browsers draw MathML by themselves, and screen readers can read it.  The only script is that of the sliders, which the
-page's policy names by its hash.
+The only script is that of the sliders, which the page's policy names by its hash.
 """
 
 import base64
 import copy
 import hashlib
-import html
-import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
 
 from bs4 import BeautifulSoup
 from docutils.utils.math import MathError
-from docutils.utils.math.latex2mathml import tex2mathml
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from nbconvert import HTMLExporter
@@ -27,6 +21,7 @@ from nbformat import NotebookNode
 
 from minidbp.files.page import PRINT, policy
 from minidbp.teaching import frames
+from minidbp.teaching.formulas import to_mathml
 from minidbp.teaching.pictures import WIDGET
 
 LOOK = "classic"  # the nbconvert template that keeps the descriptions of pictures
@@ -56,30 +51,15 @@ FORMULAS = FORMULAS.replace("formulas.woff", frames.url("font/woff", (FONT / "fo
 HASH = base64.b64encode(hashlib.sha256(frames.SCRIPT.encode()).digest()).decode()
 POLICY = policy("font-src data:", f"script-src 'sha256-{HASH}'")
 
-TEX = (  # what the converter does not know
-    (re.compile(r"\\tag\{([^{}]*)\}"), r"\\qquad\\text{(\1)}"),
-    (re.compile(r"\\dots(?![a-zA-Z])"), r"\\ldots"),
-    (re.compile(r"\\([dt]?frac)(\d)([\da-zA-Z])"), r"\\\1{\2}{\3}"),  # the converter reads \tfrac12 x as 12 over x
-)
 FOLDED = {  # by what a folded cell calls
     "exercise(": "the check",
     "show(": "the code that draws",
     "explore(": "the code that draws",
     "say(": "the code that writes this paragraph",
 }
-NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 NOTEBOOK = re.compile(r"^([\w./-]+)\.ipynb(?=#|$)")  # in a link from one notebook to another
 PNG = re.compile(r"^data:image/png;base64,")
-HTML_ENTITY = re.compile(r"&(?!lt;|gt;|amp;)\w+;")  # such as &ApplyFunction;, which XML does not know
-BRACES = {"⏟": ("msub", "munder"), "⏞": ("msup", "mover")}
-BARS, FENCES = ["|", "‖"], ["|", "‖", "⟨", "⟩", "⌊", "⌋", "⌈", "⌉"]
-LIMITS = ("munder", "msub")  # what is under the name max, or beside it within a line
-RELATIONS, SIGNS = ("=", "≈", "<", ">", "≤", "≥", ","), ("+", "−", "±")
-OPENING = ("(", "[", "{", "⟨")
-APPLY, THIN = "\u2061", "0.17em"  # the sign between a function's name and its argument, which is not seen
 INLINE = re.compile(r"(?s)[^\s<>]*<math>.*?</math>[^\s<]*")  # with the brackets and the full stop that touch it
-NAME = re.compile("[a-z]+")
-ESCAPED = re.compile(r"\\([_%#&{}$])")
 
 
 def without_widgets(executed: NotebookNode) -> NotebookNode:
@@ -156,100 +136,3 @@ def _formula(tex: str, as_block: bool) -> str:
         return to_mathml(tex, as_block)
     except MathError as error:
         raise ValueError(f"cannot set the formula {tex!r}: {error}") from None
-
-
-def to_mathml(tex: str, as_block: bool = False) -> str:
-    """A formula as a <math> element. Raises docutils' MathError if it cannot be converted.
-
-    HTML needs no namespace, and with one nbconvert would rename the elements in a heading to <ns0:math>.
-    """
-    mathml = str(tex2mathml(_replaced(tex, TEX), as_block=as_block)).replace(NAMESPACE, "")
-    root = ElementTree.fromstring(HTML_ENTITY.sub(lambda entity: html.unescape(entity[0]), mathml))
-    grow = {id(fence) for row in root.iter("mrow") for fence in _pair(row)}
-    for element in list(root.iter()):
-        _join(element)
-        _mend(element, may_grow=id(element) in grow)
-        _space_functions(element)
-        _space_signs(element)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _join(element: Element) -> None:
-    """Remove the converter's line ends: nbconvert would take those in a heading into the heading's address."""
-    element.tail = None
-    if len(element):
-        element.text = None
-
-
-def _pair(row: Element) -> list[Element]:
-    r"""The first and the last element of a row, if both are fences: those of \left and \right."""
-    ends = [row[0], row[-1]] if len(row) > 1 else []
-    return ends if all(end.tag == "mo" and end.text in FENCES for end in ends) else []
-
-
-def _space_functions(row: Element) -> None:
-    """A thin space before the name of a function, and behind it where no bracket follows, as in LaTeX."""
-    for k, element in enumerate(row):
-        name = element[0] if element.tag in LIMITS else element
-        # max or lim, which browsers set like a sign of relation
-        if row.tag not in LIMITS and name.tag == "mo" and NAME.fullmatch(name.text or ""):
-            name.set("lspace", THIN if k and _is_term(row[k - 1]) else "0")
-            name.set("rspace", "0" if any(map(_opens, row[k + 1 : k + 2])) else THIN)
-    for k in reversed([k for k, element in enumerate(row) if element.text == APPLY]):
-        if row[k + 1 : k + 2] and not _opens(row[k + 1]):
-            row[k].set("rspace", THIN)
-        if k >= 2 and _is_term(row[k - 2]):
-            row.insert(k - 1, Element("mspace", width=THIN))
-
-
-def _space_signs(row: Element) -> None:
-    """No space between a sign and its number, where the sign stands between no two terms."""
-    for before, sign in itertools.pairwise(row):
-        if (before.tag, sign.tag) == ("mo", "mo") and before.text in RELATIONS and sign.text in SIGNS:
-            sign.set("form", "prefix")
-
-
-def _opens(element: Element) -> bool:
-    """Whether an element is a bracket, or begins with one."""
-    return element.text in OPENING or (element.tag == "mrow" and any(map(_opens, element[:1])))
-
-
-def _is_term(element: Element) -> bool:
-    return element.tag != "mo" or element.text in (")", "]")
-
-
-def _mend(element: Element, may_grow: bool) -> None:
-    """Change what the converter does otherwise than LaTeX, or what Chromium does not show."""
-    if element.tag == "menclose" and element.get("notation") == "box":
-        element.tag = "mrow"
-        element.attrib = {"class": "boxed"}
-    for brace, (beside, at) in BRACES.items():  # its label belongs under it or over it, not to the right
-        if element.tag == beside and element[0].tag == at and element[0][-1].text == brace:
-            element.tag = at
-    if element.tag == "munderover" and (element[0].tag, element[2].tag) == (
-        "mi",
-        "mo",
-    ):  # the index of a y with a tilde
-        letter = Element("mover", accent="true")
-        letter.extend([element[0], element[2]])
-        element.tag, element[:] = "msub", [letter, element[1]]
-    if element.tag in ("msub", "msubsup") and (element[0].tag in ("mi", "mover") or element[0].text in BARS):
-        base = Element("mpadded", depth="0")  # or the index would be as much lower as a p goes below the line
-        base.append(element[0])
-        element[0] = base
-    if element.tag in ("mtext", "mi"):
-        element.text = ESCAPED.sub(r"\1", element.text or "")
-    if element.tag == "msqrt":  # as tall as a letter, or the root of an x hangs below the line
-        element.append(Element("mspace", width="0", height="0.85em", depth="0.15em"))
-    if element.tag == "mo" and element.text == "/":
-        element.attrib |= {"lspace": "0", "rspace": "0"}
-    if element.tag == "mo" and element.text in FENCES and not may_grow:  # as tall as its index, or a brace
-        element.set("stretchy", "false")
-        if element.text in BARS:
-            element.attrib |= {"lspace": "0", "rspace": "0"}
-
-
-def _replaced(text: str, replacements: Iterable[tuple[re.Pattern[str], str]]) -> str:
-    for pattern, new in replacements:
-        text = pattern.sub(new, text)
-    return text
