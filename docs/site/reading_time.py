@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from minidbp.teaching.notebooks import read_sources, student_version
+from minidbp.teaching.notebooks import read_lessons, student_version
+from minidbp.teaching.pages import is_folded
 
 WORDS, LINES = 200, 20  # a minute
 EXERCISE = 6  # minutes
@@ -27,8 +28,7 @@ def times(source: NotebookNode) -> Times:
     minutes = {True: 0.0, False: 0.0}  # by whether the section is marked as further
     further = False
     for cell in student_version(source).cells:
-        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
-        if cell.cell_type == "code" and not folded:
+        if cell.cell_type == "code" and not is_folded(cell):
             minutes[further] += sum(bool(line.strip()) for line in cell.source.splitlines()) / LINES
         elif cell.cell_type == "markdown":
             for section in re.split(r"(?m)^(?=## )", cell.source):
@@ -44,7 +44,7 @@ def words(markdown: str) -> int:
 
 
 def table() -> list[tuple[str, Times]]:
-    return [(name, times(source)) for name, source in read_sources().items() if not name.startswith("00")]
+    return [(name, times(source)) for name, source in read_lessons().items()]
 
 
 if __name__ == "__main__":

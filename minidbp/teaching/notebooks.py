@@ -21,6 +21,7 @@ from minidbp.files.atomic import write_text
 from minidbp.teaching.exercises import SMOKE, is_verdict
 from minidbp.teaching.frames import FRAMES, FULL_FRAMES, SMOKE_FRAMES
 
+LETTERS = "00_notation"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 SOLVED = "# solution:"  # the same mark in the teacher's version
 STUB = "...  # your code here"
@@ -40,6 +41,11 @@ def read_sources() -> dict[str, NotebookNode]:
     """The sources by name (without .ipynb), in order."""
     paths = sorted(source_folder().glob("*.ipynb"))
     return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+
+
+def read_lessons() -> dict[str, NotebookNode]:
+    """The sources without the table of letters, which has nothing to run."""
+    return {name: source for name, source in read_sources().items() if name != LETTERS}
 
 
 def student_version(source: NotebookNode) -> NotebookNode:

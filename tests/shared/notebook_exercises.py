@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from minidbp.teaching import notebooks as nb
 
 SOURCES = nb.read_sources()
-LESSONS = {name: source for name, source in SOURCES.items() if not name.startswith("00")}  # 00 is a table of letters
+LESSONS = nb.read_lessons()
 WRONG_ANSWERS = Path(__file__).parents[1] / "notebooks" / "wrong_answers"
 LARGE = 3  # operations of an expression: `(V @ W.T) * m` has three, `mdb.robust.fgsm(model, x, y, eps)` one
 OPERATIONS = ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Subscript, ast.comprehension
